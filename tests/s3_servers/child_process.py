@@ -1,0 +1,82 @@
+"""Servers in child processes that never outlive their parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+_IMPORT_ROOT = Path(__file__).resolve().parents[len(__name__.split(".")) - 1]
+
+
+class ServerUnavailable(RuntimeError):
+    """A server could not be started; the message says why."""
+
+
+class ChildProcess:
+    """A Python process that runs one function of this package.
+
+    The function receives `arguments`, tells what it has to tell with `announce`, and then
+    calls `exit_with_parent`, for example.
+
+    Args:
+        module: The name of a module of this package.
+        arguments: What its function `serve` is called with; JSON.
+
+    Raises:
+        ServerUnavailable: The process ended before it announced anything.
+    """
+
+    def __init__(self, module: str, arguments: dict[str, Any]) -> None:
+        code = (
+            f"import json, sys; from {__package__}.{module} import serve;"
+            "serve(**json.loads(sys.argv[1]))"
+        )
+        path = [str(_IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps(arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        )
+        line = _pipe(self._process.stdout).readline()
+        if not line:
+            self.stop()
+            raise ServerUnavailable(f"{module} ended at once; its standard error says why")
+        self.announced: dict[str, Any] = json.loads(line)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End the process and wait until it is gone."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            _pipe(pipe).close()
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream
+
+
+def announce(**facts: Any) -> None:
+    """Tell the parent that the server is ready, and where."""
+    print(json.dumps(facts), flush=True)
+
+
+def exit_with_parent() -> NoReturn:
+    """Block until the parent is gone, then end this process."""
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+def watch_parent() -> None:
+    """Do what `exit_with_parent` does in a thread of its own."""
+    threading.Thread(target=exit_with_parent, daemon=True).start()

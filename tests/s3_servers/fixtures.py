@@ -1,0 +1,37 @@
+"""The servers as pytest fixtures; import them into a test module or a conftest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from .clients import new_bucket_name
+from .moto_server import MotoServer, start_moto
+from .quirks import AWS, ServerQuirks
+
+
+@pytest.fixture(scope="session")
+def moto_aws_server() -> Iterator[MotoServer]:
+    """A moto server that behaves as AWS is documented; one for the whole run."""
+    with start_moto(AWS) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_like(moto_aws_server: MotoServer) -> Callable[[ServerQuirks], MotoServer]:
+    """A function from quirks to an endpoint that has them; same buckets, made once for each."""
+    endpoints = {AWS: moto_aws_server}
+
+    def endpoint(quirks: ServerQuirks) -> MotoServer:
+        if quirks not in endpoints:
+            endpoints[quirks] = moto_aws_server.with_quirks(quirks)
+        return endpoints[quirks]
+
+    return endpoint
+
+
+@pytest.fixture
+def bucket_name() -> str:
+    """A bucket's name that no other test uses; the bucket does not exist yet."""
+    return new_bucket_name()

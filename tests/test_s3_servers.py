@@ -1,0 +1,454 @@
+"""The S3 servers that other tests rely on do what they say."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.s3_servers.clients import new_bucket, s3_client
+from tests.s3_servers.fixtures import moto_aws_server, moto_like
+from tests.s3_servers.moto_server import MotoServer
+from tests.s3_servers.quirks import (
+    AWS,
+    AWS_RACING,
+    CEPH,
+    LOCALSTACK,
+    MOTO,
+    NO_CONDITIONS,
+    ServerQuirks,
+)
+
+__all__ = ["moto_aws_server", "moto_like"]
+
+MADE_UP = '"00000000000000000000000000000000"'
+PRESETS = {
+    "aws": AWS,
+    "moto": MOTO,
+    "localstack": LOCALSTACK,
+    "ceph": CEPH,
+    "no-conditions": NO_CONDITIONS,
+}
+
+ServerLike = Callable[[ServerQuirks], MotoServer]
+
+
+class Probe:
+    """Sends single requests to one bucket and tells their status."""
+
+    def __init__(self, server: MotoServer, **config: Any) -> None:
+        self.server = server
+        self.client = s3_client(server.endpoint_url, **config)
+        self.bucket = new_bucket(self.client)
+
+    def status(
+        self, operation: str, key: str = "present", **arguments: Any
+    ) -> int | tuple[int, str]:
+        """Return the status of a success, or status and code of an error."""
+        try:
+            reply = getattr(self.client, operation)(Bucket=self.bucket, Key=key, **arguments)
+        except ClientError as error:
+            response = error.response
+            return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"]
+        status: int = reply["ResponseMetadata"]["HTTPStatusCode"]
+        return status
+
+    def put(self, key: str = "present", body: bytes = b"content", **arguments: Any) -> Any:
+        return self.status("put_object", key, Body=body, **arguments)
+
+    def etag(self, key: str = "present") -> str:
+        return self.client.head_object(Bucket=self.bucket, Key=key)["ETag"]
+
+    def keys(self) -> list[str]:
+        listing = self.client.list_objects_v2(Bucket=self.bucket)
+        return [item["Key"] for item in listing.get("Contents", [])]
+
+
+UNMET = (412, "PreconditionFailed")
+ABSENT = (404, "NoSuchKey")
+REFUSED = (501, "NotImplemented")
+
+WRITES_UNDER_CONDITIONS: dict[tuple[str, str, str], list[Any]] = {
+    # condition, key -> what each server answers, as seen on the wire or documented
+    ("IfNoneMatch", "*", "present"): [UNMET, UNMET, UNMET, UNMET, 200],
+    ("IfNoneMatch", "*", "absent"): [200, 200, 200, 200, 200],
+    ("IfNoneMatch", "same", "present"): [REFUSED, 200, REFUSED, 200, 200],
+    ("IfNoneMatch", MADE_UP, "present"): [REFUSED, 200, REFUSED, 200, 200],
+    ("IfMatch", "same", "present"): [200, 200, 200, UNMET, 200],
+    ("IfMatch", "unquoted", "present"): [200, 200, 200, 200, 200],
+    ("IfMatch", MADE_UP, "present"): [UNMET, UNMET, UNMET, UNMET, 200],
+    ("IfMatch", MADE_UP, "absent"): [ABSENT, ABSENT, ABSENT, UNMET, 200],
+    ("IfMatch", "*", "present"): [REFUSED, UNMET, REFUSED, 200, 200],
+    ("IfMatch", "*", "absent"): [REFUSED, ABSENT, REFUSED, UNMET, 200],
+}
+DELETES_UNDER_CONDITIONS: dict[tuple[str, str], list[Any]] = {
+    ("same", "present"): [204, 204, REFUSED, 204, 204],
+    (MADE_UP, "present"): [UNMET, UNMET, REFUSED, 204, 204],
+    (MADE_UP, "absent"): [UNMET, ABSENT, REFUSED, 204, 204],
+    ("*", "present"): [204, UNMET, REFUSED, 204, 204],
+    ("*", "absent"): [UNMET, ABSENT, REFUSED, 204, 204],
+}
+
+
+def spread(table: Mapping[Any, list[Any]]) -> list[Any]:
+    """One parameter set for each cell of a table."""
+    return [
+        pytest.param(PRESETS[name], *case, expected, id="-".join([name, *map(str, case)]))
+        for case, row in table.items()
+        for name, expected in zip(PRESETS, row, strict=True)
+    ]
+
+
+def resolve(probe: Probe, value: str) -> str:
+    """Return the condition's value for the object that is present."""
+    known = {"same": probe.etag(), "unquoted": probe.etag().strip('"')}
+    return known.get(value, value)
+
+
+@pytest.mark.parametrize(
+    ("quirks", "condition", "value", "key", "expected"), spread(WRITES_UNDER_CONDITIONS)
+)
+def test_a_write_under_a_condition_is_answered_as_the_imitated_server_answers(
+    moto_like: ServerLike,
+    quirks: ServerQuirks,
+    condition: str,
+    value: str,
+    key: str,
+    expected: object,
+) -> None:
+    probe = Probe(moto_like(quirks))
+    probe.put()
+    assert probe.put(key, b"new", **{condition: resolve(probe, value)}) == expected
+
+
+@pytest.mark.parametrize(("quirks", "value", "key", "expected"), spread(DELETES_UNDER_CONDITIONS))
+def test_a_delete_under_a_condition_is_answered_as_the_imitated_server_answers(
+    moto_like: ServerLike, quirks: ServerQuirks, value: str, key: str, expected: object
+) -> None:
+    probe = Probe(moto_like(quirks))
+    probe.put()
+    answer = probe.status("delete_object", key, IfMatch=resolve(probe, value))
+    deleted = expected == 204 and key == "present"
+    assert (answer, probe.keys()) == (expected, [] if deleted else ["present"])
+
+
+def test_a_refused_write_leaves_the_object_as_it_is(moto_aws_server: MotoServer) -> None:
+    probe = Probe(moto_aws_server)
+    probe.put(body=b"old")
+    probe.put(body=b"new", IfMatch=MADE_UP)
+    found = probe.client.get_object(Bucket=probe.bucket, Key="present")
+    assert found["Body"].read() == b"old"
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_server_that_wants_quotes_answers_412_to_an_unquoted_etag(
+    moto_like: ServerLike, quoted: bool
+) -> None:
+    probe = Probe(moto_like(replace(AWS, etag_form="quoted")))
+    probe.put()
+    etag = probe.etag() if quoted else probe.etag().strip('"')
+    assert probe.put(IfMatch=etag) == (200 if quoted else UNMET)
+
+
+@pytest.mark.parametrize("status", [204, 404, 412])
+def test_a_conditional_delete_of_an_absent_object_is_answered_as_configured(
+    moto_like: ServerLike, status: Any
+) -> None:
+    probe = Probe(moto_like(replace(AWS, delete_if_match_absent_status=status)))
+    expected = {204: 204, 404: ABSENT, 412: UNMET}[status]
+    assert probe.status("delete_object", IfMatch=MADE_UP) == expected
+
+
+def test_a_conditional_write_to_a_missing_bucket_says_that_the_bucket_is_missing(
+    moto_aws_server: MotoServer,
+) -> None:
+    probe = Probe(moto_aws_server)
+    probe.bucket = "no-such-bucket"
+    assert probe.put(IfMatch=MADE_UP) == (404, "NoSuchBucket")
+
+
+@pytest.mark.parametrize("operation", ["get_object", "head_object"])
+@pytest.mark.parametrize(
+    ("condition", "value", "expected"),
+    [
+        ("IfNoneMatch", "same", 304),
+        ("IfNoneMatch", MADE_UP, 200),
+        ("IfMatch", "same", 200),
+        ("IfMatch", MADE_UP, 412),
+    ],
+)
+def test_a_read_under_a_condition_is_answered_as_every_server_does(
+    moto_aws_server: MotoServer, operation: str, condition: str, value: str, expected: int
+) -> None:
+    probe = Probe(moto_aws_server)
+    probe.put()
+    answer = probe.status(operation, **{condition: resolve(probe, value)})
+    assert (answer if isinstance(answer, int) else answer[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("quirks", "kept"), [(AWS, ["wrong"]), (MOTO, []), (CEPH, [])], ids=["aws", "moto", "ceph"]
+)
+def test_deleting_many_objects_keeps_those_under_a_wrong_etag_where_that_is_enforced(
+    moto_like: ServerLike, quirks: ServerQuirks, kept: list[str]
+) -> None:
+    probe = Probe(moto_like(quirks))
+    for key in ("free", "right", "wrong"):
+        probe.put(key)
+    reply = probe.client.delete_objects(
+        Bucket=probe.bucket,
+        Delete={
+            "Objects": [
+                {"Key": "free"},
+                {"Key": "right", "ETag": probe.etag("right")},
+                {"Key": "wrong", "ETag": MADE_UP},
+            ]
+        },
+    )
+    errors = [(item["Key"], item["Code"]) for item in reply.get("Errors", [])]
+    assert (probe.keys(), errors) == (kept, [(key, "PreconditionFailed") for key in kept])
+
+
+@pytest.mark.parametrize(("quirks", "expected"), [(AWS, 400), (LOCALSTACK, 200)])
+def test_more_than_1000_objects_are_deleted_at_once_only_where_that_is_allowed(
+    moto_like: ServerLike, quirks: ServerQuirks, expected: int
+) -> None:
+    probe = Probe(moto_like(quirks))
+    delete = {"Objects": [{"Key": str(number)} for number in range(1001)]}
+    try:
+        reply: Any = probe.client.delete_objects(Bucket=probe.bucket, Delete=delete)  # type: ignore[arg-type]
+    except ClientError as error:
+        reply = error.response
+    assert reply["ResponseMetadata"]["HTTPStatusCode"] == expected
+
+
+@pytest.mark.parametrize(
+    ("quirks", "condition", "value", "expected"),
+    [
+        (AWS, "IfNoneMatch", "*", UNMET),
+        (AWS, "IfMatch", MADE_UP, UNMET),
+        (AWS, "IfMatch", "same", 200),
+        (MOTO, "IfNoneMatch", "*", UNMET),
+        (MOTO, "IfMatch", MADE_UP, 200),
+        (CEPH, "IfNoneMatch", "*", 200),
+        (CEPH, "IfMatch", MADE_UP, 200),
+    ],
+)
+def test_completing_an_upload_under_a_condition_is_answered_as_the_imitated_server_answers(
+    moto_like: ServerLike, quirks: ServerQuirks, condition: str, value: str, expected: object
+) -> None:
+    probe = Probe(moto_like(quirks))
+    probe.put()
+    where: Any = {"Bucket": probe.bucket, "Key": "present"}
+    upload = probe.client.create_multipart_upload(**where)["UploadId"]
+    part = probe.client.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"part")
+    answer = probe.status(
+        "complete_multipart_upload",
+        UploadId=upload,
+        MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]},
+        **{condition: resolve(probe, value)},
+    )
+    assert answer == expected
+
+
+@pytest.mark.parametrize(("quirks", "expected"), [(AWS, UNMET), (CEPH, 200)], ids=["aws", "ceph"])
+def test_copying_over_an_object_under_a_condition_is_answered_as_the_imitated_server_answers(
+    moto_like: ServerLike, quirks: ServerQuirks, expected: object
+) -> None:
+    probe = Probe(moto_like(quirks))
+    probe.put()
+    probe.put("source", b"other")
+    source = {"Bucket": probe.bucket, "Key": "source"}
+    assert probe.status("copy_object", CopySource=source, IfNoneMatch="*") == expected
+
+
+def race(operation: Callable[[int], Any], clients: int = 8) -> list[Any]:
+    """Run an operation in threads that start together; return the answers."""
+    barrier = threading.Barrier(clients)
+
+    def run(number: int) -> Any:
+        barrier.wait()
+        return operation(number)
+
+    with ThreadPoolExecutor(clients) as pool:
+        return list(pool.map(run, range(clients)))
+
+
+def test_eight_clients_that_insert_one_key_have_one_winner(moto_aws_server: MotoServer) -> None:
+    probe = Probe(moto_aws_server)
+    answers = race(lambda number: probe.put(body=b"%d" % number, IfNoneMatch="*"))
+    assert sorted(answers, key=str) == [*[UNMET] * 7, 200]
+
+
+def test_eight_clients_that_replace_one_version_have_one_winner(
+    moto_aws_server: MotoServer,
+) -> None:
+    probe = Probe(moto_aws_server)
+    probe.put()
+    etag = probe.etag()
+    answers = race(lambda number: probe.put(body=b"%d" % number, IfMatch=etag))
+    assert answers.count(200) == 1
+
+
+def test_several_clients_may_insert_one_key_on_a_server_that_is_not_atomic(
+    moto_like: ServerLike,
+) -> None:
+    probe = Probe(moto_like(MOTO))
+
+    def winners(key: str) -> int:
+        return race(lambda number: probe.put(key, IfNoneMatch="*")).count(200)
+
+    assert any(winners(f"{number}") > 1 for number in range(20))
+
+
+class SlowPut:
+    """A PUT by hand: the head first, and the body when it is asked for."""
+
+    def __init__(self, probe: Probe, key: str, **headers: str) -> None:
+        url = urlsplit(probe.server.endpoint_url)
+        self.socket = socket.create_connection((url.hostname, url.port), timeout=10)
+        self.reader = self.socket.makefile("rb")
+        head = {
+            "Host": "test",
+            "Authorization": "AWS4-HMAC-SHA256 Credential=test/20200101/us-east-1/s3/aws4_request",
+            "Content-Length": "4",
+            "Expect": "100-continue",
+            **headers,
+        }
+        lines = [f"PUT /{probe.bucket}/{key} HTTP/1.1", *map(": ".join, head.items()), "", ""]
+        self.socket.sendall("\r\n".join(lines).encode())
+
+    def status(self) -> int:
+        """Read the next status line and the blank line that ends its head."""
+        status = int(self.reader.readline().split()[1])
+        while self.reader.readline().strip():
+            continue
+        return status
+
+    def send_body(self) -> None:
+        self.socket.sendall(b"body")
+
+    def __enter__(self) -> SlowPut:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.reader.close()
+        self.socket.close()
+
+
+@pytest.mark.parametrize(("quirks", "expected"), [(AWS_RACING, 409), (AWS, 412)])
+def test_a_write_that_another_one_overtakes_is_told_409_where_the_server_may_do_that(
+    moto_like: ServerLike, quirks: ServerQuirks, expected: int
+) -> None:
+    probe = Probe(moto_like(quirks))
+    with SlowPut(probe, "key", **{"If-None-Match": "*"}) as slow:
+        assert slow.status() == 100
+        probe.put("key")
+        slow.send_body()
+        assert slow.status() == expected
+
+
+@pytest.mark.parametrize(("quirks", "expected"), [(AWS, 412), (LOCALSTACK, 100)])
+def test_a_doomed_upload_is_refused_before_its_body_only_where_the_server_does_that(
+    moto_like: ServerLike, quirks: ServerQuirks, expected: int
+) -> None:
+    probe = Probe(moto_like(quirks))
+    probe.put("key")
+    with SlowPut(probe, "key", **{"If-None-Match": "*"}) as slow:
+        assert slow.status() == expected
+
+
+def test_every_kth_conditional_write_is_told_409_on_request(moto_like: ServerLike) -> None:
+    probe = Probe(moto_like(replace(AWS, conflict_every=3)))
+    answers = [probe.put(str(number), IfNoneMatch="*") for number in range(6)]
+    assert answers == [200, 200, (409, "ConditionalRequestConflict")] * 2
+
+
+def test_a_409_changes_nothing(moto_like: ServerLike) -> None:
+    probe = Probe(moto_like(replace(AWS, conflict_every=1)))
+    probe.put(IfNoneMatch="*")
+    assert probe.keys() == []
+
+
+def test_a_page_of_a_listing_is_no_larger_than_the_server_wants(moto_like: ServerLike) -> None:
+    probe = Probe(moto_like(replace(AWS, page_size=2)))
+    for number in range(5):
+        probe.put(f"{number}")
+    pages = probe.client.get_paginator("list_objects_v2").paginate(Bucket=probe.bucket)
+    assert [[item["Key"] for item in page["Contents"]] for page in pages] == [
+        ["0", "1"],
+        ["2", "3"],
+        ["4"],
+    ]
+
+
+def test_pages_of_a_listing_by_delimiter_leave_no_group_out(moto_like: ServerLike) -> None:
+    probe = Probe(moto_like(replace(AWS, page_size=2)))
+    for group in "abcde":
+        probe.put(f"{group}/1")
+        probe.put(f"{group}/2")
+    pages = probe.client.get_paginator("list_objects_v2").paginate(
+        Bucket=probe.bucket, Delimiter="/"
+    )
+    groups = [item["Prefix"] for page in pages for item in page["CommonPrefixes"]]
+    assert groups == ["a/", "b/", "c/", "d/", "e/"]
+
+
+def test_a_forbidden_operation_is_answered_403(moto_like: ServerLike) -> None:
+    probe = Probe(moto_like(replace(AWS, forbidden=frozenset({"DeleteObject"}))))
+    assert probe.status("delete_object") == (403, "AccessDenied")
+
+
+@pytest.mark.parametrize("operation", ["get_object", "head_object"])
+def test_an_absent_object_is_403_for_those_who_may_not_list(
+    moto_like: ServerLike, operation: str
+) -> None:
+    probe = Probe(moto_like(replace(AWS, forbidden=frozenset({"ListObjectsV2"}))))
+    answer = probe.status(operation, "absent")
+    assert isinstance(answer, tuple)
+    assert answer[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("credentials", "expected"),
+    [
+        (("key", "secret"), 200),
+        (("key", "wrong"), (403, "SignatureDoesNotMatch")),
+        (("wrong", "secret"), (403, "InvalidAccessKeyId")),
+    ],
+)
+def test_signatures_are_checked_on_request(
+    moto_aws_server: MotoServer, credentials: tuple[str, str], expected: object
+) -> None:
+    probe = Probe(moto_aws_server)
+    server = moto_aws_server.with_quirks(replace(AWS, credentials=("key", "secret")))
+    probe.client = s3_client(server.endpoint_url, credentials=credentials)
+    assert probe.put("some key = 50% ~é") == expected
+
+
+def test_the_log_tells_operation_key_conditions_and_status(moto_like: ServerLike) -> None:
+    probe = Probe(moto_like(replace(AWS, page_size=999)))
+    probe.server.reset_log()
+    probe.put("some/key", IfMatch=MADE_UP)
+    (request,) = probe.server.requests()
+    assert (request.operation, request.key, request.headers["if-match"], request.status) == (
+        "PutObject",
+        "some/key",
+        MADE_UP,
+        404,
+    )
+
+
+def test_a_client_keeps_its_connection(moto_like: ServerLike) -> None:
+    probe = Probe(moto_like(replace(AWS, page_size=998)))
+    probe.put()
+    probe.put(IfMatch=probe.etag())
+    probe.keys()
+    assert len({request.connection for request in probe.server.requests()}) == 1
