@@ -1,0 +1,149 @@
+"""The main job, run as a user runs it, on a small part of the standard library."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persidict import FileDirDict, PersiDict
+
+SCRIPT = Path(__file__).parent.parent / "examples" / "index_stdlib.py"
+STDLIB = Path(sysconfig.get_path("stdlib"))
+
+
+def command(directory: Path, package: str) -> list[str]:
+    where = ["--dir", str(directory), "--package", package, "--workers", "2"]
+    return [sys.executable, str(SCRIPT), *where]
+
+
+def run(directory: Path, package: str = "json") -> str:
+    done = subprocess.run(command(directory, package), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def modules_in(directory: Path) -> PersiDict[Any]:
+    return FileDirDict(base_dir=str(directory)).get_subdict("modules")
+
+
+def totals_in(directory: Path) -> PersiDict[Any]:
+    return FileDirDict(base_dir=str(directory)).get_subdict("summary")
+
+
+def sum_over_items(directory: Path) -> dict[str, int]:
+    items = list(modules_in(directory).values())
+    return {
+        "modules": len(items),
+        "unparsable": sum(item["error"] is not None for item in items),
+        "lines": sum(item["lines"] for item in items),
+        "functions": sum(len(item["functions"]) for item in items),
+        "classes": sum(len(item["classes"]) for item in items),
+        "imports": sum(len(item["imports"]) for item in items),
+    }
+
+
+def add_to_summary(directory: Path, **differences: int) -> None:
+    def add(totals: dict[str, int]) -> dict[str, int]:
+        return {name: count + differences.get(name, 0) for name, count in totals.items()}
+
+    totals_in(directory).transform_item("totals", transformer=add)
+
+
+@pytest.fixture(scope="module")
+def json_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the first run leaves behind; not to be changed."""
+    directory = tmp_path_factory.mktemp("index") / "json"
+    run(directory)
+    return directory
+
+
+@pytest.fixture
+def own_index(json_index: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    return Path(shutil.copytree(json_index, tmp_path / "index"))
+
+
+def test_every_source_file_becomes_one_item_under_its_path(json_index: Path) -> None:
+    assert set(modules_in(json_index)) == {
+        ("json", path.stem) for path in (STDLIB / "json").glob("*.py")
+    }
+
+
+def test_an_item_tells_what_its_module_defines_and_imports(json_index: Path) -> None:
+    decoder = modules_in(json_index)["json", "decoder"]
+    assert decoder["classes"] == ["JSONDecodeError", "JSONDecoder"]
+    assert {"py_scanstring", "decode", "raw_decode"} <= set(decoder["functions"])
+    assert {"re", "json"} & set(decoder["imports"])
+    assert decoder["lines"] == len((STDLIB / "json" / "decoder.py").read_text().splitlines())
+
+
+def test_the_shared_summary_equals_the_sum_over_the_items(json_index: Path) -> None:
+    assert totals_in(json_index)["totals"] == sum_over_items(json_index)
+
+
+def test_a_second_run_skips_every_module_and_says_so(own_index: Path) -> None:
+    modules = modules_in(own_index)
+    before = {key: modules.etag(key) for key in modules}
+    assert f"{len(before)} unchanged and skipped, 0 to index" in run(own_index)
+    assert {key: modules.etag(key) for key in modules} == before
+
+
+def test_a_changed_module_moves_the_summary_by_the_difference(own_index: Path) -> None:
+    modules = modules_in(own_index)
+    tool = modules["json", "tool"]
+    modules["json", "tool"] = {**tool, "digest": "of an older source", "lines": tool["lines"] + 100}
+    add_to_summary(own_index, lines=100)
+    output = run(own_index)
+    assert "1 to index" in output
+    assert "Rebuilt" not in output
+    assert totals_in(own_index)["totals"] == sum_over_items(own_index)
+
+
+def test_a_vanished_module_is_taken_out_of_the_index_and_the_summary(own_index: Path) -> None:
+    modules = modules_in(own_index)
+    modules["json", "gone"] = {**modules["json", "tool"], "lines": 7, "functions": []}
+    imports, classes = (len(modules["json", "gone"][name]) for name in ("imports", "classes"))
+    add_to_summary(own_index, modules=1, lines=7, imports=imports, classes=classes)
+    output = run(own_index)
+    assert "1 vanished" in output
+    assert "Rebuilt" not in output
+    assert ("json", "gone") not in modules
+    assert totals_in(own_index)["totals"] == sum_over_items(own_index)
+
+
+def test_modules_of_other_packages_do_not_count_as_vanished(own_index: Path) -> None:
+    run(own_index, package="collections")
+    modules = modules_in(own_index)
+    assert ("json", "decoder") in modules
+    assert ("collections", "abc") in modules
+    assert totals_in(own_index)["totals"] == sum_over_items(own_index)
+
+
+def test_a_summary_that_missed_the_last_change_is_noticed_and_rebuilt(own_index: Path) -> None:
+    add_to_summary(own_index, modules=-1, lines=-50)
+    assert "Rebuilt it" in run(own_index)
+    assert totals_in(own_index)["totals"] == sum_over_items(own_index)
+
+
+def test_a_killed_run_leaves_whole_items_and_the_next_one_completes_them(tmp_path: Path) -> None:
+    directory = tmp_path / "index"
+    process = subprocess.Popen(
+        command(directory, "encodings"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    modules = modules_in(directory)
+    while not modules and process.poll() is None:
+        continue
+    process.kill()
+    # The workers hold the pipe, too: it ends when the last of them has ended.
+    process.communicate(timeout=60)
+    assert all(facts["digest"] for facts in modules.values())
+
+    run(directory, "encodings")
+    assert len(modules) == len(list((STDLIB / "encodings").glob("*.py")))
+    assert totals_in(directory)["totals"] == sum_over_items(directory)
