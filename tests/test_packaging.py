@@ -53,7 +53,7 @@ def test_the_wheel_tells_type_checkers_that_it_is_typed(names_in_wheel: set[str]
 
 
 def test_the_wheel_holds_every_module_of_the_package(names_in_wheel: set[str]) -> None:
-    modules = {str(path.relative_to(ROOT).as_posix()) for path in (ROOT / "persidict").rglob("*.py")}
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "persidict").rglob("*.py")}
     assert modules <= names_in_wheel
 
 
