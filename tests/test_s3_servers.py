@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.s3_servers.clients import new_bucket, s3_client
+from tests.s3_servers.clients import SlowPut, new_bucket, s3_client
 from tests.s3_servers.fixtures import moto_aws_server, moto_like
 from tests.s3_servers.moto_server import MotoServer
 from tests.s3_servers.quirks import (
@@ -308,47 +306,12 @@ def test_several_clients_may_insert_one_key_on_a_server_that_is_not_atomic(
     assert any(winners(f"{number}") > 1 for number in range(20))
 
 
-class SlowPut:
-    """A PUT by hand: the head first, and the body when it is asked for."""
-
-    def __init__(self, probe: Probe, key: str, **headers: str) -> None:
-        url = urlsplit(probe.server.endpoint_url)
-        self.socket = socket.create_connection((url.hostname, url.port), timeout=10)
-        self.reader = self.socket.makefile("rb")
-        head = {
-            "Host": "test",
-            "Authorization": "AWS4-HMAC-SHA256 Credential=test/20200101/us-east-1/s3/aws4_request",
-            "Content-Length": "4",
-            "Expect": "100-continue",
-            **headers,
-        }
-        lines = [f"PUT /{probe.bucket}/{key} HTTP/1.1", *map(": ".join, head.items()), "", ""]
-        self.socket.sendall("\r\n".join(lines).encode())
-
-    def status(self) -> int:
-        """Read the next status line and the blank line that ends its head."""
-        status = int(self.reader.readline().split()[1])
-        while self.reader.readline().strip():
-            continue
-        return status
-
-    def send_body(self) -> None:
-        self.socket.sendall(b"body")
-
-    def __enter__(self) -> SlowPut:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.reader.close()
-        self.socket.close()
-
-
 @pytest.mark.parametrize(("quirks", "expected"), [(AWS_RACING, 409), (AWS, 412)])
 def test_a_write_that_another_one_overtakes_is_told_409_where_the_server_may_do_that(
     moto_like: ServerLike, quirks: ServerQuirks, expected: int
 ) -> None:
     probe = Probe(moto_like(quirks))
-    with SlowPut(probe, "key", **{"If-None-Match": "*"}) as slow:
+    with SlowPut(probe.server.endpoint_url, probe.bucket, "key", **{"If-None-Match": "*"}) as slow:
         assert slow.status() == 100
         probe.put("key")
         slow.send_body()
@@ -361,7 +324,7 @@ def test_a_doomed_upload_is_refused_before_its_body_only_where_the_server_does_t
 ) -> None:
     probe = Probe(moto_like(quirks))
     probe.put("key")
-    with SlowPut(probe, "key", **{"If-None-Match": "*"}) as slow:
+    with SlowPut(probe.server.endpoint_url, probe.bucket, "key", **{"If-None-Match": "*"}) as slow:
         assert slow.status() == expected
 
 

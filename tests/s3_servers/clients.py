@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import socket
 import uuid
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -58,3 +60,38 @@ def new_bucket(client: S3Client) -> str:
     name = new_bucket_name()
     client.create_bucket(Bucket=name)
     return name
+
+
+class SlowPut:
+    """A PUT by hand: the head first, and the body when it is asked for."""
+
+    def __init__(self, endpoint_url: str, bucket: str, key: str, **headers: str) -> None:
+        url = urlsplit(endpoint_url)
+        self.socket = socket.create_connection((url.hostname, url.port), timeout=10)
+        self.reader = self.socket.makefile("rb")
+        head = {
+            "Host": "test",
+            "Authorization": "AWS4-HMAC-SHA256 Credential=test/20200101/us-east-1/s3/aws4_request",
+            "Content-Length": "4",
+            "Expect": "100-continue",
+            **headers,
+        }
+        lines = [f"PUT /{bucket}/{key} HTTP/1.1", *map(": ".join, head.items()), "", ""]
+        self.socket.sendall("\r\n".join(lines).encode())
+
+    def status(self) -> int:
+        """Read the next status line and the blank line that ends its head."""
+        status = int(self.reader.readline().split()[1])
+        while self.reader.readline().strip():
+            continue
+        return status
+
+    def send_body(self) -> None:
+        self.socket.sendall(b"body")
+
+    def __enter__(self) -> SlowPut:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.reader.close()
+        self.socket.close()
