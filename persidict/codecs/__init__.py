@@ -1,0 +1,8 @@
+"""Codecs: how a value becomes bytes, and bytes a value again."""
+
+from __future__ import annotations
+
+from persidict.codecs.codec import Buffer, Codec, MissingExtraError
+from persidict.codecs.registry import codec_for, register_codec
+
+__all__ = ["Buffer", "Codec", "MissingExtraError", "codec_for", "register_codec"]

@@ -1,0 +1,55 @@
+"""The port: values to bytes and back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes on their way into or out of a codec."""
+
+
+class MissingExtraError(ImportError):
+    """The data need a library that is not installed; the message names the extra to install."""
+
+
+class Codec(ABC):
+    """Turns values into bytes and back.
+
+    A codec knows nothing of keys and storages. It has no state that a call changes, so that
+    any number of threads can share it.
+
+    Attributes:
+        content_type: The media type of the bytes.
+    """
+
+    content_type: str = "application/octet-stream"
+
+    @abstractmethod
+    def encode(self, value: Any) -> Buffer:
+        """Turn a value into bytes.
+
+        Args:
+            value: The value; it is not changed and not kept.
+
+        Returns:
+            Bytes that `decode` turns into an equal value.
+
+        Raises:
+            Exception: Whatever fits, when the value cannot be held in this format.
+        """
+
+    @abstractmethod
+    def decode(self, data: Buffer) -> Any:
+        """Turn bytes into a value.
+
+        Args:
+            data: What `encode` returned.
+
+        Returns:
+            A new value, independent of `data`.
+
+        Raises:
+            MissingExtraError: A library that these bytes need is not installed.
+            Exception: Whatever fits, when the bytes are damaged.
+        """

@@ -1,0 +1,150 @@
+"""The format ``pkl``: pickles, compressed ones, and what joblib wrote."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import pickle
+import struct
+from typing import Any, Final
+
+from persidict.codecs.codec import Buffer, Codec, MissingExtraError
+
+_PROTOCOL: Final = 5
+
+_LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
+_JOBLIB_MODULE: Final = "joblib.numpy_pickle"
+_JOBLIB_COMPRESSORS: Final = (
+    (b"\x1f\x8b", "gzip"),
+    (b"BZ", "bz2"),
+    (b"\xfd7zXZ", "lzma"),
+    (b"\x5d\x00", "lzma"),
+    (b"\x78", "zlib"),
+)
+"""How a compressed stream of joblib's begins, and the module that expands it; no pickle
+begins so."""
+
+_FRAMED: Final = struct.Struct("<BxBQ")
+"""How a pickle begins that is one frame: PROTO, its argument, FRAME, the frame's length."""
+_PROTO: Final = pickle.PROTO[0]
+_FRAME: Final = pickle.FRAME[0]
+
+_COMPRESS_FROM: Final = 16 * 1024
+"""Smaller files do not take up noticeably less space when they are compressed."""
+_SAMPLE: Final = 4 * 1024
+
+
+class PickleCodec(Codec):
+    """Pickles of protocol 5.
+
+    Reads plain pickles of any protocol, pickles in LZ4 frames, and what ``joblib.dump``
+    writes, numpy arrays and all its compressors included. What it writes can be read by
+    ``joblib.load``, plain pickles also by ``pickle.load``. As with every pickle, read only
+    data that you trust.
+
+    Args:
+        compress: Whether to write an LZ4 frame where a sample of the pickle shows that it
+            becomes half as large or less.
+    """
+
+    def __init__(self, *, compress: bool = False) -> None:
+        self._compress = compress
+
+    def encode(self, value: Any) -> bytes:
+        """Pickle a value.
+
+        Raises:
+            Exception: What `pickle.dumps` raises for a value that cannot be pickled.
+        """
+        data = pickle.dumps(value, protocol=_PROTOCOL)
+        if self._compress and len(data) >= _COMPRESS_FROM:
+            return _compressed_if_it_pays(data)
+        return data
+
+    def decode(self, data: Buffer) -> Any:
+        """Unpickle a value; costs about what `pickle.loads` does.
+
+        Raises:
+            MissingExtraError: joblib wrote the data and is not installed.
+            Exception: What the unpickler or decompressor raises for damaged data, of which
+                every truncation and every byte too many is recognised.
+        """
+        data = bytes(data)
+        if len(data) > _FRAMED.size:
+            first, third, frame_length = _FRAMED.unpack_from(data)
+            if first == _PROTO and third == _FRAME and frame_length == len(data) - _FRAMED.size:
+                # joblib writes arrays outside of frames: this cannot be one of its streams
+                return pickle.loads(data)
+        return _unpickle(_expanded(data))
+
+
+def _compressed_if_it_pays(data: bytes) -> bytes:
+    import lz4.frame  # type: ignore[import-untyped]
+
+    view = memoryview(data)
+    middle = len(view) // 2
+    samples = (view[:_SAMPLE], view[middle : middle + _SAMPLE], view[-_SAMPLE:])
+    if sum(len(lz4.frame.compress(sample)) for sample in samples) * 2 > 3 * _SAMPLE:
+        return data
+    compressed: bytes = lz4.frame.compress(view)
+    return compressed if len(compressed) < len(data) else data
+
+
+def _expanded(data: bytes) -> bytes:
+    if data.startswith(_LZ4_MAGIC):
+        return _expanded_lz4(data)
+    for magic, module in _JOBLIB_COMPRESSORS:
+        if data.startswith(magic):
+            expanded: bytes = importlib.import_module(module).decompress(data)
+            return expanded
+    return data
+
+
+def _expanded_lz4(data: bytes) -> bytes:
+    import lz4.frame
+
+    expanded, consumed = lz4.frame.decompress(data, return_bytes_read=True)
+    if consumed == len(data):
+        return bytes(expanded)
+    frames = [expanded]
+    while consumed < len(data):
+        expanded, length = lz4.frame.decompress(memoryview(data)[consumed:], return_bytes_read=True)
+        frames.append(expanded)
+        consumed += length
+    return b"".join(frames)
+
+
+class _WrittenByJoblib(Exception):
+    """The stream names joblib's stand-in for an array, whose bytes are not pickle."""
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if module == _JOBLIB_MODULE:
+            raise _WrittenByJoblib
+        return super().find_class(module, name)
+
+
+def _unpickle(data: bytes) -> Any:
+    stream = io.BytesIO(data)
+    try:
+        value = _Unpickler(stream).load()
+    except _WrittenByJoblib:
+        stream = io.BytesIO(data)
+        value = _load_with_joblib(stream)
+    trailing = len(data) - stream.tell()
+    if trailing:
+        # Only a foreign writer leaves them, by overwriting a longer item in place, say
+        raise pickle.UnpicklingError(f"{trailing} bytes follow the end of the pickle")
+    return value
+
+
+def _load_with_joblib(stream: io.BytesIO) -> Any:
+    try:
+        import joblib  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise MissingExtraError(
+            "joblib wrote this item and is needed to read it: pip install 'persidict[joblib]'",
+            name="joblib",
+        ) from error
+    return joblib.load(stream)
