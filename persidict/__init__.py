@@ -1,0 +1,125 @@
+"""Persistent dictionaries: used like a dict, kept in files, in S3 or in RAM.
+
+Many threads, processes and machines may work on one dictionary at once, and nobody's
+update is lost: every item has an ETag, and conditional operations change it only if it is
+still the version that the caller saw.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from persidict.empty_dict import EmptyDict
+from persidict.exceptions import BackendError, ConcurrencyConflictError, MutationPolicyError
+from persidict.file_dir_dict import FileDirDict
+from persidict.jokers_and_status_flags import (
+    ALWAYS_RETRIEVE,
+    ANY_ETAG,
+    DELETE_CURRENT,
+    ETAG_HAS_CHANGED,
+    ETAG_IS_THE_SAME,
+    IF_ETAG_CHANGED,
+    ITEM_NOT_AVAILABLE,
+    KEEP_CURRENT,
+    NEVER_RETRIEVE,
+    VALUE_NOT_RETRIEVED,
+    AlwaysRetrieveFlag,
+    AnyETagFlag,
+    ConditionalOperationResult,
+    DeleteCurrentFlag,
+    ETagConditionFlag,
+    ETagHasChangedFlag,
+    ETagIfExists,
+    ETagIsTheSameFlag,
+    ETagValue,
+    IfETagChangedRetrieveFlag,
+    ItemNotAvailableFlag,
+    Joker,
+    KeepCurrentFlag,
+    NeverRetrieveFlag,
+    OperationResult,
+    RetrieveValueFlag,
+    TransformingFunction,
+    ValueNotRetrievedFlag,
+    ValueType,
+)
+from persidict.local_dict import LocalDict
+from persidict.overlapping_multi_dict import OverlappingMultiDict
+from persidict.persi_dict import PersiDict
+from persidict.safe_chars import (
+    SAFE_CHARS_SET,
+    SAFE_STRING_MAX_LENGTH,
+    get_safe_chars,
+    replace_unsafe_chars,
+)
+from persidict.safe_str_tuple import (
+    NonEmptyPersiDictKey,
+    NonEmptySafeStrTuple,
+    PersiDictKey,
+    SafeStrTuple,
+)
+from persidict.safe_str_tuple_signing import sign_safe_str_tuple, unsign_safe_str_tuple
+from persidict.write_once_dict import WriteOnceDict
+
+if TYPE_CHECKING:
+    __version__: str
+
+__all__ = [
+    "ALWAYS_RETRIEVE",
+    "ANY_ETAG",
+    "DELETE_CURRENT",
+    "ETAG_HAS_CHANGED",
+    "ETAG_IS_THE_SAME",
+    "IF_ETAG_CHANGED",
+    "ITEM_NOT_AVAILABLE",
+    "KEEP_CURRENT",
+    "NEVER_RETRIEVE",
+    "SAFE_CHARS_SET",
+    "SAFE_STRING_MAX_LENGTH",
+    "VALUE_NOT_RETRIEVED",
+    "AlwaysRetrieveFlag",
+    "AnyETagFlag",
+    "BackendError",
+    "ConcurrencyConflictError",
+    "ConditionalOperationResult",
+    "DeleteCurrentFlag",
+    "ETagConditionFlag",
+    "ETagHasChangedFlag",
+    "ETagIfExists",
+    "ETagIsTheSameFlag",
+    "ETagValue",
+    "EmptyDict",
+    "FileDirDict",
+    "IfETagChangedRetrieveFlag",
+    "ItemNotAvailableFlag",
+    "Joker",
+    "KeepCurrentFlag",
+    "LocalDict",
+    "MutationPolicyError",
+    "NeverRetrieveFlag",
+    "NonEmptyPersiDictKey",
+    "NonEmptySafeStrTuple",
+    "OperationResult",
+    "OverlappingMultiDict",
+    "PersiDict",
+    "PersiDictKey",
+    "RetrieveValueFlag",
+    "SafeStrTuple",
+    "TransformingFunction",
+    "ValueNotRetrievedFlag",
+    "ValueType",
+    "WriteOnceDict",
+    "get_safe_chars",
+    "replace_unsafe_chars",
+    "sign_safe_str_tuple",
+    "unsign_safe_str_tuple",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("persidict")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

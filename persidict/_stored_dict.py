@@ -1,0 +1,204 @@
+"""Dictionaries on a store: the contract's primitives by naming, codec and store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from persidict._naming import KeyNaming
+from persidict.codecs import Codec, MissingExtraError
+from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
+from persidict.jokers_and_status_flags import (
+    VALUE_NOT_RETRIEVED,
+    ETagIfExists,
+    ETagValue,
+    ItemNotAvailableFlag,
+    ValueType,
+)
+from persidict.persi_dict import PersiDict
+from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
+from persidict.stores.object_store import (
+    ANY_VERSION,
+    Buffer,
+    NotModified,
+    ObjectInfo,
+    ObjectStore,
+)
+
+SelfType = TypeVar("SelfType", bound="StoredDict[Any]")
+
+_ANSWERS = (ObjectNotFound, PreconditionFailed)
+"""What a store answers, as opposed to what goes wrong in it."""
+
+
+def _note(error: Exception, operation: str, key: NonEmptySafeStrTuple | None) -> Exception:
+    """Say in a storage's own error what was being done to which item."""
+    about = "" if key is None else f" of item {key!r}"
+    error.add_note(f"persidict: during {operation!r}{about}")
+    return error
+
+
+class StoredDict(PersiDict[ValueType]):
+    """A dictionary whose items are objects of a store.
+
+    A subclass calls `_attach` at the end of its constructor, says in `_own_params` how it
+    was made, and in `_enter` what changes below a prefix.
+    """
+
+    _store: ObjectStore
+    _codec: Codec
+    _naming: KeyNaming
+
+    def _attach(self, store: ObjectStore, codec: Codec, naming: KeyNaming) -> None:
+        """Tell where the items live, what they are made of, and how they are named."""
+        self._store = store
+        self._codec = codec
+        self._naming = naming
+
+    def _subdict(self: SelfType, prefix: SafeStrTuple) -> SelfType:
+        sub = object.__new__(type(self))
+        sub.__dict__.update(self.__dict__)
+        sub._store = self._store.scoped(self._naming.prefix_of(prefix))
+        sub._enter(prefix)
+        return sub
+
+    def _enter(self, prefix: SafeStrTuple) -> None:
+        """Adapt the parameters of this handle, which has just been scoped to a prefix."""
+
+    # ------------------------------------------------------------------ one item
+
+    def _load(
+        self, key: NonEmptySafeStrTuple, *, if_none_match: ETagValue | None = None
+    ) -> tuple[Any, ETagValue]:
+        name = self._naming.name_of(key)
+        try:
+            found = self._store.get(name, if_none_match=if_none_match)
+        except _ANSWERS:
+            raise
+        except Exception as error:
+            raise _note(error, "get", key)
+        if isinstance(found, NotModified):
+            assert if_none_match is not None
+            return VALUE_NOT_RETRIEVED, if_none_match
+        data, info = found
+        return self._decode(key, name, data), info.etag
+
+    def _decode(self, key: NonEmptySafeStrTuple, name: str, data: Buffer) -> Any:
+        try:
+            value = self._codec.decode(data)
+        except MissingExtraError as error:
+            raise _note(error, "decode", key)
+        except Exception as error:
+            raise BackendError(
+                f"item {key!r} cannot be decoded: {self._store.location(name)!r}"
+                f" ({len(data)} bytes) is not in the format {self.serialization_format!r}:"
+                f" {type(error).__name__}: {error}",
+                operation="decode",
+                key=key,
+            ) from error
+        if self.base_class_for_values is not None:
+            try:
+                self._check_is_instance(value)
+            except TypeError as error:
+                raise _note(error, "get", key)
+        return value
+
+    def _head(self, key: NonEmptySafeStrTuple) -> ObjectInfo:
+        try:
+            return self._store.head(self._naming.name_of(key))
+        except _ANSWERS:
+            raise
+        except Exception as error:
+            raise _note(error, "head", key)
+
+    def _contains(self, key: NonEmptySafeStrTuple) -> bool:
+        try:
+            return self._store.contains(self._naming.name_of(key))
+        except Exception as error:
+            raise _note(error, "contains", key)
+
+    def _write(
+        self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
+    ) -> ETagValue:
+        name = self._naming.name_of(key)
+        try:
+            data = self._codec.encode(value)
+        except Exception as error:
+            error.add_note(
+                f"persidict: the value of item {key!r} cannot be stored"
+                f" in the format {self.serialization_format!r}; nothing was changed"
+            )
+            raise
+        try:
+            if expected is None:
+                return self._store.put(name, data)
+            if isinstance(expected, ItemNotAvailableFlag):
+                return self._store.put(name, data, if_none_match=ANY_VERSION)
+            return self._store.put(name, data, if_match=expected)
+        except _ANSWERS:
+            raise
+        except Exception as error:
+            raise _note(error, "put", key)
+
+    def _remove(self, key: NonEmptySafeStrTuple, expected: ETagValue | None) -> None:
+        try:
+            self._store.delete(
+                self._naming.name_of(key), if_match=ANY_VERSION if expected is None else expected
+            )
+        except _ANSWERS:
+            raise
+        except Exception as error:
+            raise _note(error, "delete", key)
+
+    # ------------------------------------------------------------------ many items
+
+    def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
+        key_of = self._naming.key_of
+        try:
+            for name in self._store.names(page_size=page_size):
+                key = key_of(name)
+                if key is not None:
+                    yield key
+        except Exception as error:
+            raise _note(error, "list", None)
+
+    def _dated_keys(self) -> Iterator[tuple[NonEmptySafeStrTuple, float]]:
+        for key, info in self._listing():
+            yield key, info.last_modified
+
+    def _listing(self) -> Iterator[tuple[NonEmptySafeStrTuple, ObjectInfo]]:
+        try:
+            for info in self._store.list():
+                assert isinstance(info, ObjectInfo)
+                key = self._naming.key_of(info.name)
+                if key is not None:
+                    yield key, info
+        except Exception as error:
+            raise _note(error, "list", None)
+
+    def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
+        asked: dict[str, NonEmptySafeStrTuple] = {}
+        for name, data, info in self._store.get_many(self._entries(asked)):
+            key = asked.pop(name)
+            yield key, self._decode(key, name, data), info.last_modified
+
+    def _entries(self, asked: dict[str, NonEmptySafeStrTuple]) -> Iterator[str | ObjectInfo]:
+        """Iterate over what `get_many` is to fetch, noting each name's key on the way."""
+        if self._store.listing_brings_versions:
+            for key, info in self._listing():
+                asked[info.name] = key
+                yield info
+        else:
+            for name in self._store.names():
+                key_or_none = self._naming.key_of(name)
+                if key_or_none is not None:
+                    asked[name] = key_or_none
+                    yield name
+
+    def _clear(self) -> None:
+        names = (name for name in self._store.names() if self._naming.key_of(name) is not None)
+        failures = []
+        for name, error in self._store.delete_many(names):
+            failures.append(_note(error, "delete", self._naming.key_of(name)))
+        if failures:
+            raise ExceptionGroup("some items could not be deleted", failures)

@@ -1,0 +1,124 @@
+"""Views of a dictionary: `collections.abc` views that read lazily and see every change."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView as _ItemsView
+from collections.abc import Iterable, Iterator, Set
+from collections.abc import KeysView as _KeysView
+from collections.abc import ValuesView as _ValuesView
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from persidict.safe_str_tuple import NonEmptySafeStrTuple, as_key
+
+if TYPE_CHECKING:
+    from persidict.persi_dict import PersiDict
+
+ValueType = TypeVar("ValueType")
+
+
+def _as_keys(elements: Iterable[Any]) -> set[Any]:
+    """Bring elements into the form of keys, so that sets compare; others stay as they are."""
+    keys = set()
+    for element in elements:
+        try:
+            keys.add(as_key(element))
+        except (TypeError, ValueError):
+            keys.add(element)
+    return keys
+
+
+class KeysView(_KeysView[NonEmptySafeStrTuple]):
+    """The keys of a dictionary, as a set: strings and tuples stand for the keys they make."""
+
+    _mapping: PersiDict[Any]
+
+    @classmethod
+    def _from_iterable(cls, it: Iterable[Any]) -> set[Any]:
+        return set(it)
+
+    def __iter__(self) -> Iterator[NonEmptySafeStrTuple]:
+        return self._mapping._keys()
+
+    def __and__(self, other: Iterable[Any]) -> set[NonEmptySafeStrTuple]:
+        return set(self) & _as_keys(other)
+
+    def __rand__(self, other: Iterable[Any]) -> set[Any]:
+        return _as_keys(other) & set(self)
+
+    def __or__(self, other: Iterable[Any]) -> set[Any]:
+        return set(self) | _as_keys(other)
+
+    __ror__ = __or__
+
+    def __sub__(self, other: Iterable[Any]) -> set[NonEmptySafeStrTuple]:
+        return set(self) - _as_keys(other)
+
+    def __rsub__(self, other: Iterable[Any]) -> set[Any]:
+        return _as_keys(other) - set(self)
+
+    def __xor__(self, other: Iterable[Any]) -> set[Any]:
+        return set(self) ^ _as_keys(other)
+
+    __rxor__ = __xor__
+
+    def isdisjoint(self, other: Iterable[Any]) -> bool:
+        return set(self).isdisjoint(_as_keys(other))
+
+    def __eq__(self, other: object) -> bool:
+        return set(self) == _as_keys(other) if isinstance(other, Set) else NotImplemented
+
+    def __le__(self, other: object) -> bool:
+        return set(self) <= _as_keys(other) if isinstance(other, Set) else NotImplemented
+
+    def __lt__(self, other: object) -> bool:
+        return set(self) < _as_keys(other) if isinstance(other, Set) else NotImplemented
+
+    def __ge__(self, other: object) -> bool:
+        return set(self) >= _as_keys(other) if isinstance(other, Set) else NotImplemented
+
+    def __gt__(self, other: object) -> bool:
+        return set(self) > _as_keys(other) if isinstance(other, Set) else NotImplemented
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self)})"
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class ItemsView(_ItemsView[NonEmptySafeStrTuple, ValueType]):
+    """The items of a dictionary; one that vanishes while being read is skipped."""
+
+    _mapping: PersiDict[ValueType]
+
+    def __iter__(self) -> Iterator[tuple[NonEmptySafeStrTuple, ValueType]]:
+        for key, value, _ in self._mapping._items():
+            yield key, value
+
+    def __contains__(self, item: object) -> bool:
+        if not isinstance(item, tuple) or len(item) != 2:
+            return False
+        key, value = item
+        try:
+            found = self._mapping[key]
+        except KeyError:
+            return False
+        return found is value or bool(found == value)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self)})"
+
+
+class ValuesView(_ValuesView[ValueType]):
+    """The values of a dictionary; one that vanishes while being read is skipped."""
+
+    _mapping: PersiDict[ValueType]
+
+    def __iter__(self) -> Iterator[ValueType]:
+        for _, value, _ in self._mapping._items():
+            yield value
+
+    def __contains__(self, value: object) -> bool:
+        return any(found is value or found == value for found in self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self)})"

@@ -1,0 +1,94 @@
+"""Errors that persidict raises by itself.
+
+The first three are what users see. `ObjectNotFound` and `PreconditionFailed` are the
+answers of a storage; `PersiDict` turns them into ``KeyError`` and into results.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class MutationPolicyError(TypeError):
+    """A change that the dictionary's policy forbids was refused; nothing was changed.
+
+    Attributes:
+        policy: ``"append-only"`` or ``"write-once"``.
+
+    Example:
+        >>> MutationPolicyError("append-only", "the item exists").policy
+        'append-only'
+    """
+
+    def __init__(self, policy: str, message: str | None = None) -> None:
+        self.policy = policy
+        self._message = message
+        text = f"the dictionary is {policy}"
+        super().__init__(f"{text}: {message}" if message else text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.policy, self._message)
+
+
+class ConcurrencyConflictError(RuntimeError):
+    """`transform_item` lost the race for an item more often than it was allowed to.
+
+    Attributes:
+        key: The key of the contested item.
+        attempts: How many times the change was tried.
+    """
+
+    def __init__(self, key: Any, attempts: int) -> None:
+        self.key = key
+        self.attempts = attempts
+        super().__init__(
+            f"item {key!r} was changed by others during each of {attempts} attempts;"
+            " pass a larger n_retries, or None to never give up"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.key, self.attempts)
+
+
+class BackendError(RuntimeError):
+    """An infrastructure condition that this package itself detected.
+
+    Attributes:
+        backend: The kind of storage, e.g. ``"files"`` or ``"s3"``.
+        operation: What was being done, e.g. ``"get"``.
+        key: The key or object name concerned, None if none was.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        backend: str | None = None,
+        operation: str | None = None,
+        key: Any = None,
+    ) -> None:
+        self.backend = backend
+        self.operation = operation
+        self.key = key
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {"backend": self.backend, "operation": self.operation, "key": self.key}
+        return type(self), (str(self),), state
+
+
+class ObjectNotFound(LookupError):
+    """A storage's answer: there is nothing under that name."""
+
+
+class PreconditionFailed(Exception):
+    """A storage's answer: the item is not in the state that the caller required.
+
+    Attributes:
+        actual_etag: The version found instead, ITEM_NOT_AVAILABLE for an absent item, or
+            None where the storage cannot tell without asking again.
+    """
+
+    def __init__(self, message: str = "", *, actual_etag: Any = None) -> None:
+        self.actual_etag = actual_etag
+        super().__init__(message)

@@ -1,0 +1,91 @@
+"""A dictionary in a directory: one file for each item."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from persidict._naming import FileNaming
+from persidict._stored_dict import StoredDict
+from persidict.codecs import codec_for
+from persidict.jokers_and_status_flags import ValueType
+from persidict.safe_str_tuple import SafeStrTuple
+from persidict.safe_str_tuple_signing import check_digest_len
+from persidict.stores.file_store import FileStore
+
+
+class FileDirDict(StoredDict[ValueType]):
+    """A persistent dictionary whose items are files below a directory.
+
+    Writes are atomic, and durable unless `fsync` is switched off: a reader sees the old or
+    the new value, whole. Every operation on one key is linearizable among the threads and
+    processes of one machine. Handles can be pickled: they travel as their parameters.
+
+    Costs: a read opens, inspects and closes one file; ``in`` and `etag` are one lstat(2); a
+    write makes a temporary file, locks its directory for a moment and renames; `fsync` adds
+    a sync of the file and one of the directory. Each level of a key above the last adds
+    one lstat(2).
+
+    Args:
+        base_dir: The directory; made when the first item is written.
+        serialization_format: See PersiDict; also the extension of the files. Files with
+            another extension are left alone.
+        append_only: Items can be added, but never changed or removed.
+        digest_len: How many characters of a digest each part of a name carries, so that
+            case-insensitive file systems keep ``A`` and ``a`` apart; 0: none.
+        base_class_for_values: The class that every value must be an instance of.
+        fsync: Whether what was written survives a power failure. Switch it off for data
+            that can be made again: it is much faster.
+
+    Raises:
+        ValueError: `base_dir` is a file, or `digest_len` is negative.
+        TypeError: `digest_len` is not an int.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     d = FileDirDict(base_dir=place)
+        ...     d["users", "ann"] = {"age": 31}
+        ...     d["users", "ann"]
+        {'age': 31}
+    """
+
+    base_dir: str
+    digest_len: int
+    fsync: bool
+
+    def __init__(
+        self,
+        *,
+        base_dir: str | os.PathLike[str] = "__file_dir_dict__",
+        serialization_format: str = "pkl",
+        append_only: bool = False,
+        digest_len: int = 4,
+        base_class_for_values: type | None = None,
+        fsync: bool = True,
+    ) -> None:
+        super().__init__(
+            append_only=append_only,
+            base_class_for_values=base_class_for_values,
+            serialization_format=serialization_format,
+        )
+        effective_digest_len = check_digest_len(digest_len)
+        self.base_dir = os.path.abspath(os.fspath(base_dir))
+        self.digest_len = digest_len
+        self.fsync = bool(fsync)
+        self._attach(
+            FileStore(self.base_dir, fsync=self.fsync),
+            codec_for(serialization_format, text_type=base_class_for_values, compress=True),
+            FileNaming(serialization_format, effective_digest_len),
+        )
+
+    def _own_params(self) -> dict[str, Any]:
+        return {
+            "base_dir": self.base_dir,
+            "digest_len": self.digest_len,
+            "fsync": self.fsync,
+        }
+
+    def _enter(self, prefix: SafeStrTuple) -> None:
+        directories = self._naming.prefix_of(prefix).rstrip("/").split("/")
+        self.base_dir = os.path.join(self.base_dir, *directories)

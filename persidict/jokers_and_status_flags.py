@@ -1,0 +1,170 @@
+"""The vocabulary of conditional operations: jokers, conditions, sentinels and results.
+
+Every flag class is a singleton: its constructor always returns the one instance, which
+is compared with ``is`` and survives copying and pickling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NewType, Self, TypeAlias, TypeVar, cast
+
+from mixinforge import SingletonMixin
+
+ValueType = TypeVar("ValueType")
+
+ETagValue = NewType("ETagValue", str)
+"""An opaque version of an item: equal ETags mean the same stored bytes."""
+
+
+class _Flag(SingletonMixin):
+    """A named constant with a type of its own."""
+
+    _constant_name: str | None = None
+
+    def __new__(cls) -> Self:
+        return cast("Self", super().__new__(cls))  # type: ignore[no-untyped-call]
+
+    def __repr__(self) -> str:
+        return self._constant_name or f"{type(self).__name__}()"
+
+    def __copy__(self) -> _Flag:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Flag:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+
+class Joker(_Flag):
+    """A stand-in for a value, telling the dictionary what to do instead of storing it."""
+
+
+class KeepCurrentFlag(Joker):
+    """Assigning it leaves the item as it is."""
+
+    _constant_name = "KEEP_CURRENT"
+
+
+class DeleteCurrentFlag(Joker):
+    """Assigning it discards the item."""
+
+    _constant_name = "DELETE_CURRENT"
+
+
+class ETagConditionFlag(_Flag):
+    """What must hold between the expected and the actual ETag of an item."""
+
+
+class AnyETagFlag(ETagConditionFlag):
+    """Always satisfied."""
+
+    _constant_name = "ANY_ETAG"
+
+
+class ETagIsTheSameFlag(ETagConditionFlag):
+    """Satisfied when the expected ETag equals the actual one."""
+
+    _constant_name = "ETAG_IS_THE_SAME"
+
+
+class ETagHasChangedFlag(ETagConditionFlag):
+    """Satisfied when the expected ETag differs from the actual one."""
+
+    _constant_name = "ETAG_HAS_CHANGED"
+
+
+class RetrieveValueFlag(_Flag):
+    """Whether an operation that changes nothing fetches the stored value."""
+
+
+class AlwaysRetrieveFlag(RetrieveValueFlag):
+    """Fetch the stored value."""
+
+    _constant_name = "ALWAYS_RETRIEVE"
+
+
+class NeverRetrieveFlag(RetrieveValueFlag):
+    """Do not fetch the stored value, and never deserialise it."""
+
+    _constant_name = "NEVER_RETRIEVE"
+
+
+class IfETagChangedRetrieveFlag(RetrieveValueFlag):
+    """Fetch the stored value only when the expected ETag differs from the actual one."""
+
+    _constant_name = "IF_ETAG_CHANGED"
+
+
+class ItemNotAvailableFlag(_Flag):
+    """The ETag, and the value, of an item that does not exist."""
+
+    _constant_name = "ITEM_NOT_AVAILABLE"
+
+
+class ValueNotRetrievedFlag(_Flag):
+    """Stands where a value exists that was not fetched."""
+
+    _constant_name = "VALUE_NOT_RETRIEVED"
+
+
+KEEP_CURRENT: Final = KeepCurrentFlag()
+DELETE_CURRENT: Final = DeleteCurrentFlag()
+ANY_ETAG: Final = AnyETagFlag()
+ETAG_IS_THE_SAME: Final = ETagIsTheSameFlag()
+ETAG_HAS_CHANGED: Final = ETagHasChangedFlag()
+ALWAYS_RETRIEVE: Final = AlwaysRetrieveFlag()
+NEVER_RETRIEVE: Final = NeverRetrieveFlag()
+IF_ETAG_CHANGED: Final = IfETagChangedRetrieveFlag()
+ITEM_NOT_AVAILABLE: Final = ItemNotAvailableFlag()
+VALUE_NOT_RETRIEVED: Final = ValueNotRetrievedFlag()
+
+ETagIfExists: TypeAlias = ETagValue | ItemNotAvailableFlag
+"""The version of an item, or ITEM_NOT_AVAILABLE when there is none."""
+
+TransformingFunction: TypeAlias = Callable[[Any], Any]
+"""Takes the current value or ITEM_NOT_AVAILABLE; returns a new value or a joker."""
+
+
+@dataclass(frozen=True)
+class OperationResult:
+    """What `transform_item` left behind.
+
+    Attributes:
+        resulting_etag: The item's version afterwards, ITEM_NOT_AVAILABLE if there is none.
+        new_value: The item's value afterwards, ITEM_NOT_AVAILABLE if there is none.
+    """
+
+    resulting_etag: ETagIfExists
+    new_value: Any
+
+
+@dataclass(frozen=True)
+class ConditionalOperationResult:
+    """What a conditional operation found and what it left behind.
+
+    Attributes:
+        condition_was_satisfied: Whether the condition held.
+        actual_etag: The item's version before the operation.
+        resulting_etag: The item's version after it.
+        new_value: The item's value after it, ITEM_NOT_AVAILABLE when there is no item,
+            VALUE_NOT_RETRIEVED when the value was not fetched.
+
+    Example:
+        >>> result = ConditionalOperationResult(True, ETagValue("1"), ETagValue("2"), "new")
+        >>> result.value_was_mutated
+        True
+    """
+
+    condition_was_satisfied: bool
+    actual_etag: ETagIfExists
+    resulting_etag: ETagIfExists
+    new_value: Any
+
+    @property
+    def value_was_mutated(self) -> bool:
+        """Whether the operation changed, inserted or deleted the item."""
+        return self.resulting_etag != self.actual_etag

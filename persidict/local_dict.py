@@ -1,0 +1,78 @@
+"""A dictionary in RAM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from persidict._naming import PlainNaming
+from persidict._stored_dict import StoredDict
+from persidict.codecs import codec_for
+from persidict.jokers_and_status_flags import ValueType
+from persidict.persi_dict import check_count
+from persidict.stores.memory_store import MemoryStore
+
+
+class LocalDict(StoredDict[ValueType]):
+    """A dictionary with the whole contract, in the memory of this process.
+
+    Values are kept in their stored form, so that what is held outside never changes what
+    is inside. Every operation on one key is linearizable among threads. Handles cannot be
+    pickled: another process could not see the items.
+
+    Args:
+        backend: The memory that holds the items, from another dictionary's `backend`; handles
+            that share it share the content. None: a new one. Each serialization format has a
+            namespace of its own in it.
+        serialization_format: See PersiDict.
+        append_only: Items can be added, but never changed or removed.
+        base_class_for_values: The class that every value must be an instance of.
+        prune_interval: How many deletions an emptied branch may outlive. Kept for code that
+            passes it: branches are removed at once when they become empty.
+
+    Raises:
+        TypeError: `backend` is no backend, or `prune_interval` neither an int nor None.
+
+    Example:
+        >>> d = LocalDict()
+        >>> d["a", "b"] = 1
+        >>> d.get_subdict("a")["b"]
+        1
+    """
+
+    _store: MemoryStore
+    _back_off_seconds = MemoryStore.back_off_seconds
+    prune_interval: int | None
+
+    def __init__(
+        self,
+        *,
+        backend: MemoryStore | None = None,
+        serialization_format: str = "pkl",
+        append_only: bool = False,
+        base_class_for_values: type | None = None,
+        prune_interval: int | None = 64,
+    ) -> None:
+        super().__init__(
+            append_only=append_only,
+            base_class_for_values=base_class_for_values,
+            serialization_format=serialization_format,
+        )
+        if backend is not None and not isinstance(backend, MemoryStore):
+            raise TypeError(
+                f"backend must be another LocalDict's backend or None, not {type(backend).__name__}"
+            )
+        check_count("prune_interval", prune_interval)
+        self.prune_interval = prune_interval
+        self._attach(
+            MemoryStore() if backend is None else backend,
+            codec_for(serialization_format, text_type=base_class_for_values),
+            PlainNaming(serialization_format),
+        )
+
+    @property
+    def backend(self) -> MemoryStore:
+        """The memory that holds the items, as seen from this dictionary's prefix."""
+        return self._store
+
+    def _own_params(self) -> dict[str, Any]:
+        return {"backend": self.backend, "prune_interval": self.prune_interval}

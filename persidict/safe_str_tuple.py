@@ -1,0 +1,218 @@
+"""Keys: flat, immutable sequences of safe strings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any, Final, TypeAlias
+
+from persidict.safe_chars import SAFE_STRING_MAX_LENGTH
+
+_SAFE_STRING: Final = re.compile(rf"[A-Za-z0-9()_\-~.=]{{1,{SAFE_STRING_MAX_LENGTH - 1}}}")
+_is_safe_string: Final = _SAFE_STRING.fullmatch
+_set_strings: Final = object.__setattr__
+
+
+def is_safe_part(part: str) -> bool:
+    """Tell whether a string may stand in a key."""
+    return _is_safe_string(part) is not None and part != "." and part != ".."
+
+
+def _check_string(part: str) -> str:
+    """Return the part as an exact `str`, or raise ValueError that says what is wrong."""
+    if is_safe_part(part):
+        return part if type(part) is str else str.__str__(part)
+    if not part:
+        raise ValueError("key: a string in a key must not be empty")
+    if len(part) >= SAFE_STRING_MAX_LENGTH:
+        raise ValueError(
+            f"key: a string in a key has at most {SAFE_STRING_MAX_LENGTH - 1} characters,"
+            f" this one has {len(part)}: {part[:40]!r}..."
+        )
+    if part in (".", ".."):
+        raise ValueError(f"key: {part!r} is not allowed as a string in a key")
+    unsafe = sorted({c for c in part if not _is_safe_string(c)})
+    raise ValueError(
+        f"key: {part!r} contains {''.join(unsafe)!r}; allowed are ASCII letters, digits"
+        " and ()_-~.= (see replace_unsafe_chars)"
+    )
+
+
+def _flatten(part: Any, into: list[str]) -> None:
+    """Append the strings in a string, key or (nested) sequence, left to right."""
+    if isinstance(part, str):
+        into.append(_check_string(part))
+    elif isinstance(part, SafeStrTuple):
+        into.extend(part.strings)
+    elif isinstance(part, Sequence) and not isinstance(part, (bytes, bytearray, memoryview)):
+        for inner in part:
+            _flatten(inner, into)
+    else:
+        raise TypeError(
+            "key: a key is made of strings and sequences of strings,"
+            f" not of {type(part).__name__} ({part!r:.80})"
+        )
+
+
+class SafeStrTuple(Sequence[str]):
+    """An immutable, hashable, flat sequence of safe strings.
+
+    Args:
+        *parts: Strings, SafeStrTuples, or (nested) sequences of them, flattened left to
+            right. Each string has 1 to 253 characters, all of them ASCII letters, digits
+            or ``()_-~.=``, and is neither ``.`` nor ``..``.
+
+    Raises:
+        ValueError: A string is empty, too long, unsafe, ``.`` or ``..``; or the sequences
+            are nested endlessly.
+        TypeError: A part is neither a string nor a sequence.
+
+    Example:
+        >>> SafeStrTuple("a", ["b", ("c",)])
+        SafeStrTuple('a', 'b', 'c')
+        >>> SafeStrTuple("a") + "b" == ("a", "b")
+        True
+    """
+
+    __slots__ = ("strings",)
+
+    strings: tuple[str, ...]
+
+    def __init__(self, *parts: Any) -> None:
+        flat: list[str] = []
+        try:
+            for part in parts:
+                _flatten(part, flat)
+        except RecursionError:
+            raise ValueError(
+                "key: the sequences are nested too deeply, or contain themselves"
+            ) from None
+        _set_strings(self, "strings", tuple(flat))
+
+    @property
+    def str_chain(self) -> tuple[str, ...]:
+        """The strings, under their old name."""
+        return self.strings
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable: cannot set {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable: cannot delete {name!r}")
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.strings[index]
+
+    def __len__(self) -> int:
+        return len(self.strings)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.strings)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self.strings
+
+    def __reversed__(self) -> Any:
+        return type(self)(self.strings[::-1])
+
+    def __hash__(self) -> int:
+        return hash(self.strings)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, SafeStrTuple):
+            if (
+                type(other).__eq__ is not SafeStrTuple.__eq__
+                and type(self).__eq__ is SafeStrTuple.__eq__
+            ):
+                return NotImplemented
+            return self.strings == other.strings
+        if isinstance(other, tuple) and self.strings == other:
+            return True
+        if isinstance(other, (str, Sequence)) and not isinstance(other, (Mapping, Set)):
+            try:
+                return self.strings == SafeStrTuple(other).strings
+            except (TypeError, ValueError):
+                return False
+        return False
+
+    def __lt__(self, other: object) -> bool:
+        return self.strings < other.strings if isinstance(other, SafeStrTuple) else NotImplemented
+
+    def __le__(self, other: object) -> bool:
+        return self.strings <= other.strings if isinstance(other, SafeStrTuple) else NotImplemented
+
+    def __gt__(self, other: object) -> bool:
+        return self.strings > other.strings if isinstance(other, SafeStrTuple) else NotImplemented
+
+    def __ge__(self, other: object) -> bool:
+        return self.strings >= other.strings if isinstance(other, SafeStrTuple) else NotImplemented
+
+    def __add__(self, other: Any) -> Any:
+        return type(self)(self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return type(self)(other, self)
+
+    def __copy__(self) -> SafeStrTuple:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SafeStrTuple:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.strings
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.strings))})"
+
+
+class NonEmptySafeStrTuple(SafeStrTuple):
+    """A SafeStrTuple with at least one string: what every item of a dictionary is kept under.
+
+    Raises:
+        ValueError: As SafeStrTuple, and when there is no string at all.
+
+    Example:
+        >>> NonEmptySafeStrTuple("users", "ann")
+        NonEmptySafeStrTuple('users', 'ann')
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        if not self.strings:
+            raise ValueError("key: a key must contain at least one string")
+
+
+PersiDictKey: TypeAlias = SafeStrTuple | Sequence[Any] | str
+"""What is accepted as a prefix of keys."""
+
+NonEmptyPersiDictKey: TypeAlias = NonEmptySafeStrTuple | Sequence[Any] | str
+"""What is accepted as a key."""
+
+
+def checked_key(
+    strings: tuple[str, ...],
+    _new: Any = object.__new__,
+    _set: Any = SafeStrTuple.strings.__set__,  # type: ignore[attr-defined]
+) -> NonEmptySafeStrTuple:
+    """Make a key of strings that are known to be safe, without a second look."""
+    key: NonEmptySafeStrTuple = _new(NonEmptySafeStrTuple)
+    _set(key, strings)
+    return key
+
+
+def as_key(key: Any) -> NonEmptySafeStrTuple:
+    """Return the key in its checked form; one that is checked already is not looked at again.
+
+    Raises:
+        ValueError, TypeError: As NonEmptySafeStrTuple.
+    """
+    if type(key) is NonEmptySafeStrTuple:
+        return key
+    if type(key) is str and _is_safe_string(key) and key != "." and key != "..":
+        return checked_key((key,))
+    if isinstance(key, NonEmptySafeStrTuple):
+        return key
+    return NonEmptySafeStrTuple(key)

@@ -1,0 +1,123 @@
+"""Signing keys: suffixes that keep names apart where letter case does not."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+from typing import Final, TypeVar
+
+from persidict.safe_str_tuple import SafeStrTuple
+
+MAX_DIGEST_LEN: Final = 32
+"""All of base32(md5): a longer digest does not exist."""
+
+_PAIRS: Final = tuple(map("".join, itertools.product("abcdefghijklmnopqrstuvwxyz234567", repeat=2)))
+"""The base32 characters (RFC 4648, in lower case) of each 10 bits."""
+
+_SHORT_DIGEST_LEN: Final = 4
+
+KeyType = TypeVar("KeyType", bound=SafeStrTuple)
+
+
+def digest_of(part: str, digest_len: int) -> str:
+    """Return the first characters of lower-cased base32(md5(part in UTF-8)).
+
+    Args:
+        part: The string to digest.
+        digest_len: How many characters, from 0 to 32.
+
+    Returns:
+        The digest, `digest_len` characters long.
+    """
+    md5 = hashlib.md5(part.encode(), usedforsecurity=False).digest()
+    if digest_len <= _SHORT_DIGEST_LEN:
+        # listing a directory checks a digest for each file: 20 bits need no general encoder
+        bits = int.from_bytes(md5[:3])
+        return (_PAIRS[bits >> 14] + _PAIRS[bits >> 4 & 1023])[:digest_len]
+    return base64.b32encode(md5)[:digest_len].decode("ascii").lower()
+
+
+def without_digest(signed_part: str, digest_len: int) -> str | None:
+    """Return the part that a signed part was made of, or None if its suffix is not its own."""
+    cut = len(signed_part) - digest_len - 1
+    if cut < 1 or signed_part[cut] != "_":
+        return None
+    part = signed_part[:cut]
+    return part if digest_of(part, digest_len) == signed_part[cut + 1 :] else None
+
+
+def check_digest_len(digest_len: int) -> int:
+    """Return how long a digest of this length really is.
+
+    Raises:
+        TypeError: It is not an int.
+        ValueError: It is negative.
+    """
+    if isinstance(digest_len, bool) or not isinstance(digest_len, int):
+        raise TypeError(f"digest_len must be an int, not {type(digest_len).__name__}")
+    if digest_len < 0:
+        raise ValueError(f"digest_len must not be negative, it is {digest_len}")
+    return min(digest_len, MAX_DIGEST_LEN)
+
+
+def _check_arguments(key: SafeStrTuple, digest_len: int) -> int:
+    if not isinstance(key, SafeStrTuple):
+        raise TypeError(f"key must be a SafeStrTuple, not {type(key).__name__}")
+    return check_digest_len(digest_len)
+
+
+def sign_safe_str_tuple(key: KeyType, digest_len: int) -> KeyType:
+    """Append to every string ``_`` and its digest; strings that carry it already stay.
+
+    Args:
+        key: The key to sign.
+        digest_len: How many characters of digest; 0 changes nothing.
+
+    Returns:
+        A key of the same class.
+
+    Raises:
+        TypeError: `key` is no SafeStrTuple or `digest_len` no int.
+        ValueError: `digest_len` is negative, or a signed string would be too long.
+
+    Example:
+        >>> sign_safe_str_tuple(SafeStrTuple("a", "b_slvv"), 4)
+        SafeStrTuple('a_btax', 'b_slvv')
+    """
+    digest_len = _check_arguments(key, digest_len)
+    if digest_len == 0:
+        return key
+    return type(key)(
+        *(
+            part
+            if without_digest(part, digest_len) is not None
+            else f"{part}_{digest_of(part, digest_len)}"
+            for part in key.strings
+        )
+    )
+
+
+def unsign_safe_str_tuple(key: KeyType, digest_len: int) -> KeyType:
+    """Take the suffixes off that `sign_safe_str_tuple` appends; other strings stay.
+
+    Args:
+        key: The key to unsign.
+        digest_len: How many characters of digest; 0 changes nothing.
+
+    Returns:
+        A key of the same class.
+
+    Raises:
+        TypeError: `key` is no SafeStrTuple or `digest_len` no int.
+        ValueError: `digest_len` is negative.
+
+    Example:
+        >>> unsign_safe_str_tuple(SafeStrTuple("a_btax", "b"), 4)
+        SafeStrTuple('a', 'b')
+    """
+    digest_len = _check_arguments(key, digest_len)
+    if digest_len == 0:
+        return key
+    parts = ((part, without_digest(part, digest_len)) for part in key.strings)
+    return type(key)(*(part if bare is None else bare for part, bare in parts))

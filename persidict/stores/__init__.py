@@ -1,0 +1,1 @@
+"""Stores: where named bytes live, and how a change is made conditional on a version."""

@@ -1,0 +1,484 @@
+"""A store in a directory: one file for each object, durable and atomic."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+import time
+from collections.abc import Iterator
+from typing import Final, Literal
+
+from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
+from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagValue
+from persidict.stores import _platform
+from persidict.stores.object_store import (
+    ANY_VERSION,
+    NOT_MODIFIED,
+    AnyVersion,
+    Buffer,
+    CommonPrefix,
+    NotModified,
+    ObjectInfo,
+    ObjectStore,
+)
+
+TEMP_PREFIX: Final = "%tmp."
+"""How temporary files begin: with a character that no name of an item contains."""
+
+_MTIME_STEPS_NS: Final = (1, 100, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
+"""Resolutions of modification times that file systems have, in nanoseconds."""
+
+_ABSENT_ERRORS: Final = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+_MAX_RACES: Final = 1000
+_UTIME_BY_FD: Final = os.utime in os.supports_fd
+
+
+def _etag_of(status: os.stat_result) -> ETagValue:
+    return ETagValue(f"{status.st_mtime_ns}:{status.st_size}:{status.st_ino}")
+
+
+def _info(name: str, status: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(name, _etag_of(status), status.st_size, status.st_mtime)
+
+
+class FileStore(ObjectStore):
+    """Named bytes in files below a directory.
+
+    Reads see one version whole: files are written aside and renamed into place (rename(2)).
+    Changes of one directory take turns under a lock that threads and processes of this
+    machine respect, so that conditions are checked and acted upon in one step.
+
+    An ETag is ``mtime_ns:size:inode``; a write makes its modification time strictly newer
+    than that of the version it replaces. Symbolic links below the directory are not
+    followed. Directories are made when needed and removed when the last file in them goes.
+
+    Args:
+        base_dir: The directory. It need not exist yet.
+        fsync: Whether a write is on stable storage when it returns (fsync(2) of the file
+            and its directory).
+
+    Raises:
+        ValueError: `base_dir` is a file.
+    """
+
+    reads_are_cheap = True
+    back_off_seconds = 0.001
+
+    def __init__(self, base_dir: str, *, fsync: bool = True) -> None:
+        self._root = _platform.native_path(base_dir)
+        if os.path.lexists(self._root) and not os.path.isdir(self._root):
+            raise ValueError(f"base_dir {base_dir!r} is not a directory")
+        self._fsync = fsync
+        self._base = os.path.join(self._root, "")
+        self._first_below_root = len(self._base)
+
+    def location(self, name: str) -> str:
+        return self._path(name)
+
+    def scoped(self, prefix: str) -> FileStore:
+        scope = FileStore.__new__(FileStore)
+        scope._root = self._root
+        scope._fsync = self._fsync
+        scope._base = self._path(prefix)
+        scope._first_below_root = self._first_below_root
+        return scope
+
+    # ------------------------------------------------------------------ paths
+
+    def _path(self, name: str) -> str:
+        return self._base + (name if os.sep == "/" else name.replace("/", os.sep))
+
+    def _refuse_links(self, path: str) -> None:
+        """Raise BackendError if a directory on the way to a file is a symbolic link."""
+        cut = path.find(os.sep, self._first_below_root)
+        while cut >= 0:
+            try:
+                status = os.lstat(path[:cut])
+            except OSError as error:
+                if error.errno in _ABSENT_ERRORS:
+                    return
+                raise
+            if stat.S_ISLNK(status.st_mode):
+                self._refuse_link(path[:cut])
+            cut = path.find(os.sep, cut + 1)
+
+    def _refuse_link(self, path: str) -> None:
+        raise BackendError(
+            f"{path!r} is a symbolic link; links below base_dir are not followed",
+            backend="files",
+            key=path,
+        )
+
+    def _require_file(self, path: str, status: os.stat_result) -> None:
+        """Raise if what lies at a path is not a regular file."""
+        if stat.S_ISREG(status.st_mode):
+            return
+        if stat.S_ISLNK(status.st_mode):
+            self._refuse_link(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "a directory where a file should be", path)
+        raise BackendError(f"{path!r} is not a regular file", backend="files", key=path)
+
+    def _status(self, path: str) -> os.stat_result | None:
+        """Look at the file at a path, None if there is none."""
+        try:
+            status = os.lstat(path)
+        except OSError as error:
+            if error.errno == errno.ENOENT or error.errno == errno.ENOTDIR:
+                return None
+            raise
+        self._require_file(path, status)
+        return status
+
+    # ------------------------------------------------------------------ reading
+
+    def head(self, name: str) -> ObjectInfo:
+        return _info(name, self._status_of(name))
+
+    def contains(self, name: str) -> bool:
+        try:
+            self._status_of(name)
+        except ObjectNotFound:
+            return False
+        return True
+
+    def _status_of(self, name: str) -> os.stat_result:
+        path = self._path(name)
+        if path.find(os.sep, self._first_below_root) >= 0:
+            self._refuse_links(path)
+        try:
+            status = os.lstat(path)
+        except OSError as error:
+            if error.errno in _ABSENT_ERRORS:
+                raise ObjectNotFound(name) from error
+            raise
+        if not stat.S_ISREG(status.st_mode):
+            self._require_file(path, status)
+        return status
+
+    def get(
+        self, name: str, *, if_none_match: ETagValue | None = None
+    ) -> tuple[Buffer, ObjectInfo] | NotModified:
+        path = self._path(name)
+        if path.find(os.sep, self._first_below_root) >= 0:
+            self._refuse_links(path)
+        try:
+            fd = os.open(path, _platform.READ_FLAGS)
+        except OSError as error:
+            if error.errno in _ABSENT_ERRORS:
+                raise ObjectNotFound(name) from error
+            if error.errno == errno.ELOOP:
+                self._refuse_link(path)
+            raise
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                self._require_file(path, status)
+            info = _info(name, status)
+            if if_none_match is not None and if_none_match == info.etag:
+                return NOT_MODIFIED
+            return _read_whole(fd, info.size), info
+        finally:
+            os.close(fd)
+
+    # ------------------------------------------------------------------ writing
+
+    def put(
+        self,
+        name: str,
+        data: Buffer,
+        *,
+        if_match: ETagValue | None = None,
+        if_none_match: AnyVersion | None = None,
+    ) -> ETagValue:
+        path = self._path(name)
+        if path.find(os.sep, self._first_below_root) >= 0:
+            self._refuse_links(path)
+        try:
+            if if_match is not None or if_none_match is not None:
+                # a look without the lock spares a doomed write its temporary file
+                _check(self._status(path), if_match, if_none_match)
+            for _ in range(_MAX_RACES):
+                try:
+                    return self._write_aside(path, data, if_match, if_none_match)
+                except FileNotFoundError:
+                    # the directory went, or a cleaner came before the new file was claimed
+                    continue
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise _name_too_long(path) from error
+            raise
+        raise BackendError(
+            f"what is written into {os.path.dirname(path)!r} vanishes at once", backend="files"
+        )
+
+    def _write_aside(
+        self,
+        path: str,
+        data: Buffer,
+        if_match: ETagValue | None,
+        if_none_match: AnyVersion | None,
+    ) -> ETagValue:
+        """Write a temporary file and rename it over the old one, or leave no trace of it."""
+        directory = os.path.dirname(path)
+        fd, temp_path = self._create_temp(directory)
+        try:
+            try:
+                status = self._fill(fd, temp_path, data)
+                if _platform.IS_WINDOWS:  # it renames no open files
+                    os.close(fd)
+                    fd = -1
+                lock = _platform.DirectoryLock(directory)
+                try:
+                    old = self._status(path)
+                    if if_match is not None or if_none_match is not None:
+                        _check(old, if_match, if_none_match)
+                    if old is not None and old.st_mtime_ns >= status.st_mtime_ns:
+                        status = _make_newer(temp_path, old)
+                    _platform.replace(temp_path, path)
+                    lock.release()
+                    if self._fsync:
+                        lock.sync()
+                finally:
+                    lock.close()
+            finally:
+                if fd >= 0:
+                    os.close(fd)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                _platform.unlink(temp_path)
+            self._prune(directory)
+            raise
+        return _etag_of(status)
+
+    def _create_temp(self, directory: str) -> tuple[int, str]:
+        """Make a temporary file, and its directory if need be; return descriptor and path."""
+        temp_path = f"{directory}{os.sep}{TEMP_PREFIX}{os.urandom(8).hex()}"
+        try:
+            fd = os.open(temp_path, _platform.CREATE_FLAGS, 0o666)
+        except FileNotFoundError:
+            self._make_directory(directory)
+            fd = os.open(temp_path, _platform.CREATE_FLAGS, 0o666)
+        _platform.claim_file(fd)
+        return fd, temp_path
+
+    def _fill(self, fd: int, temp_path: str, data: Buffer) -> os.stat_result:
+        """Write the bytes and the modification time; return the status of the file."""
+        written = os.write(fd, data)
+        while written < len(data):
+            written += os.write(fd, memoryview(data)[written:])
+        # the kernel's own clock for files ticks too slowly to tell two versions apart
+        now = time.time_ns()
+        os.utime(fd if _UTIME_BY_FD else temp_path, ns=(now, now))
+        if self._fsync:
+            os.fsync(fd)
+        return os.fstat(fd)
+
+    def _make_directory(self, directory: str) -> None:
+        """Make a directory and those above it, durably; others may do, or undo, the same."""
+        if os.path.isdir(directory):
+            return
+        parent = os.path.dirname(directory)
+        if parent != directory:
+            self._make_directory(parent)
+        try:
+            os.mkdir(directory)
+        except FileExistsError:
+            if not os.path.isdir(directory):
+                raise
+        except FileNotFoundError:
+            raise  # a rival removed the parent, which was empty; the caller starts again
+        except OSError as error:
+            if len(directory) > len(self._root):
+                raise
+            raise BackendError(
+                f"base_dir {self._root!r} cannot be made: {error}",
+                backend="files",
+                operation="put",
+            ) from error
+        else:
+            if self._fsync:
+                _platform.sync_directory(parent)
+
+    # ------------------------------------------------------------------ deleting
+
+    def delete(self, name: str, *, if_match: ETagValue | AnyVersion | None = None) -> None:
+        path = self._path(name)
+        if path.find(os.sep, self._first_below_root) >= 0:
+            self._refuse_links(path)
+        directory = os.path.dirname(path)
+        try:
+            while True:
+                lock = _platform.DirectoryLock(directory)
+                try:
+                    # while we waited, the directory may have been removed and made anew
+                    if lock.is_of(directory):
+                        self._delete_locked(path, if_match)
+                        lock.release()
+                        if self._fsync:
+                            lock.sync()
+                        break
+                finally:
+                    lock.close()
+        except OSError as error:
+            if error.errno not in _ABSENT_ERRORS:
+                raise
+            if if_match is not None:
+                raise ObjectNotFound(name) from error
+            return
+        self._prune(directory)
+
+    def _delete_locked(self, path: str, if_match: ETagValue | AnyVersion | None) -> None:
+        status = os.lstat(path)
+        self._require_file(path, status)
+        if if_match is not None and if_match != ANY_VERSION:
+            _check(status, if_match, None)
+        _platform.unlink(path)
+
+    def _prune(self, directory: str) -> None:
+        """Remove directories that have become empty, but never the base directory."""
+        while len(directory) > len(self._root):
+            try:
+                os.rmdir(directory)
+            except OSError:
+                return  # not empty, or gone already: either way nothing is left to do
+            directory = os.path.dirname(directory)
+
+    # ------------------------------------------------------------------ listing
+
+    def names(
+        self, prefix: str = "", *, start_after: str | None = None, page_size: int | None = None
+    ) -> Iterator[str]:
+        if start_after is not None:
+            for info in self.list(prefix, start_after=start_after):
+                yield info[0]
+            return
+        head, _, _ = prefix.rpartition("/")
+        pending = [f"{head}/" if head else ""]
+        while pending:
+            above = pending.pop()
+            files, directories = self._read_directory(above)
+            yield from (name for name in files if name.startswith(prefix)) if prefix else files
+            pending += [
+                name for name in directories if name.startswith(prefix) or prefix.startswith(name)
+            ]
+
+    def _read_directory(self, above: str) -> tuple[list[str], list[str]]:
+        """Return the files and the directories (these with ``/``) in a directory.
+
+        Left-over temporary files of dead writers are removed in passing.
+        """
+        files: list[str] = []
+        directories: list[str] = []
+        path = self._path(above)
+        try:
+            entries = os.scandir(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return files, directories
+        with entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith(TEMP_PREFIX):
+                    _platform.remove_if_unclaimed(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    files.append(above + name)
+                elif entry.is_dir(follow_symlinks=False):
+                    directories.append(f"{above}{name}/")
+        return files, directories
+
+    def list(
+        self,
+        prefix: str = "",
+        *,
+        start_after: str | None = None,
+        delimiter: Literal["/"] | None = None,
+        page_size: int | None = None,
+    ) -> Iterator[ObjectInfo | CommonPrefix]:
+        head, _, _ = prefix.rpartition("/")
+        pending = [f"{head}/" if head else ""]
+        while pending:
+            name = pending.pop()
+            if not name.endswith("/") and name:
+                if start_after is None or name > start_after:
+                    info = self._info_of(name)
+                    if info is not None:
+                        yield info
+                continue
+            if delimiter and len(name) > len(prefix):
+                if (start_after is None or name > start_after) and any(
+                    True for _ in self.names(name)
+                ):
+                    yield CommonPrefix(name)
+                continue
+            files, directories = self._read_directory(name)
+            # "a.pkl" comes before "a/b.pkl": the order of whole names, not of directories
+            inside = [
+                entry
+                for entry in itertools.chain(files, directories)
+                if entry.startswith(prefix) or (entry.endswith("/") and prefix.startswith(entry))
+            ]
+            pending += sorted(inside, reverse=True)
+
+    def _info_of(self, name: str) -> ObjectInfo | None:
+        """Look at a listed file; None if it has vanished, or was replaced by something else."""
+        try:
+            status = os.lstat(self._path(name))
+        except FileNotFoundError:
+            return None
+        return _info(name, status) if stat.S_ISREG(status.st_mode) else None
+
+
+def _read_whole(fd: int, size: int) -> bytes:
+    """Read a file that nobody changes: versions are replaced, never written over."""
+    data = os.read(fd, size)
+    if len(data) == size:
+        return data
+    chunks = [data]
+    missing = size - len(data)
+    while missing > 0:
+        chunk = os.read(fd, missing)
+        if not chunk:
+            break
+        chunks.append(chunk)
+        missing -= len(chunk)
+    return b"".join(chunks)
+
+
+def _check(
+    status: os.stat_result | None, if_match: ETagValue | None, if_none_match: AnyVersion | None
+) -> None:
+    """Raise PreconditionFailed unless the file is as the caller requires."""
+    actual = ITEM_NOT_AVAILABLE if status is None else _etag_of(status)
+    if (if_none_match is not None and status is not None) or (
+        if_match is not None and actual != if_match
+    ):
+        raise PreconditionFailed(actual_etag=actual)
+
+
+def _make_newer(temp_path: str, old: os.stat_result) -> os.stat_result:
+    """Give a file a modification time that is strictly newer than that of the old version."""
+    for step in _MTIME_STEPS_NS:
+        newer = old.st_mtime_ns + step
+        os.utime(temp_path, ns=(newer, newer))
+        status = os.stat(temp_path)
+        if status.st_mtime_ns > old.st_mtime_ns:
+            return status
+    raise BackendError(
+        f"the file system does not keep modification times: {temp_path!r}", backend="files"
+    )
+
+
+def _name_too_long(path: str) -> OSError:
+    directory, file_name = os.path.split(path)
+    while not os.path.isdir(directory) and directory != os.path.dirname(directory):
+        directory = os.path.dirname(directory)
+    limit = _platform.max_name_length(directory)
+    return OSError(
+        errno.ENAMETOOLONG,
+        f"the file system allows {limit or 'fewer'} bytes in a file name; with digest and"
+        f" extension this key needs {max(len(part) for part in path.split(os.sep))}",
+        file_name,
+    )
