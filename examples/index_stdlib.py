@@ -27,6 +27,7 @@ import signal
 import sys
 import sysconfig
 import threading
+import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -45,7 +46,7 @@ from persidict import (
     replace_unsafe_chars,
 )
 
-COUNTED = ("modules", "unparsable", "lines", "functions", "classes", "imports")
+COUNTED = ("modules", "invalid", "lines", "functions", "classes", "imports")
 TOTALS = "totals"  # the key of the summary
 
 
@@ -114,7 +115,7 @@ def describe(source: bytes) -> ModuleFacts:
     except (SyntaxError, ValueError, RecursionError) as error:
         facts["error"] = str(error)
         return facts
-    imports = set()
+    imports: set[str] = set()
     for node in ast.walk(tree):
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
@@ -135,7 +136,7 @@ def counts_of(facts: ModuleFacts | None) -> dict[str, int]:
         return dict.fromkeys(COUNTED, 0)
     return {
         "modules": 1,
-        "unparsable": int(facts["error"] is not None),
+        "invalid": int(facts["error"] is not None),
         "lines": facts["lines"],
         "functions": len(facts["functions"]),
         "classes": len(facts["classes"]),
@@ -240,15 +241,18 @@ def update(index: Index, package: str | None, n_workers: int) -> None:
     for key in vanished:
         record(index, key, None)
     if changed:
+        started = time.monotonic()
         index_in_parallel(index, changed, n_workers)
+        seconds = time.monotonic() - started
+        print(f"Indexed {len(changed):,} modules with {n_workers} workers in {seconds:.1f} s")
 
 
 def print_table(header: Iterable[str], rows: Iterable[tuple[str, Mapping[str, int]]]) -> None:
     """Print rows of counts under a header."""
     first, *names = header
-    print(f"{first:<26}" + "".join(f"{name:>12}" for name in names))
+    print(f"{first:<20}" + "".join(f"{name:>10}" for name in names))
     for title, counts in rows:
-        print(f"{title:<26}" + "".join(f"{counts[name]:>12,}" for name in names))
+        print(f"{title:<20}" + "".join(f"{counts[name]:>10,}" for name in names))
 
 
 def summary_is_exact(index: Index) -> bool:
@@ -256,9 +260,7 @@ def summary_is_exact(index: Index) -> bool:
     kept = index.summary.get(TOTALS, counts_of(None))
     expected = summed(counts_of(facts) for facts in index.modules.values())
     print()
-    print_table(
-        ("", *COUNTED), [("the shared summary", kept), ("the sum over all items", expected)]
-    )
+    print_table(("", *COUNTED), [("the shared summary", kept), ("the sum over items", expected)])
     print("The summary is exact." if kept == expected else "THE SUMMARY IS WRONG.")
     return bool(kept == expected)
 

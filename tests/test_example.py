@@ -40,7 +40,7 @@ def sum_over_items(directory: Path) -> dict[str, int]:
     items = list(modules_in(directory).values())
     return {
         "modules": len(items),
-        "unparsable": sum(item["error"] is not None for item in items),
+        "invalid": sum(item["error"] is not None for item in items),
         "lines": sum(item["lines"] for item in items),
         "functions": sum(len(item["functions"]) for item in items),
         "classes": sum(len(item["classes"]) for item in items),
