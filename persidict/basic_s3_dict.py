@@ -1,0 +1,290 @@
+"""A dictionary in an S3 bucket: one object for each item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from persidict._naming import PlainNaming
+from persidict._stored_dict import StoredDict
+from persidict.codecs import codec_for
+from persidict.exceptions import MutationPolicyError
+from persidict.jokers_and_status_flags import (
+    IF_ETAG_CHANGED,
+    ConditionalOperationResult,
+    ETagConditionFlag,
+    ETagIfExists,
+    Joker,
+    OperationResult,
+    RetrieveValueFlag,
+    TransformingFunction,
+    ValueType,
+)
+from persidict.safe_str_tuple import NonEmptyPersiDictKey, SafeStrTuple, as_key
+from persidict.stores.object_store import CommonPrefix
+from persidict.stores.s3_doubts import WriteTookPlace
+
+if TYPE_CHECKING:
+    from botocore.config import Config
+    from mypy_boto3_s3 import S3Client
+
+    from persidict.stores.s3_capabilities import S3Capabilities
+    from persidict.stores.s3_connection import Secret
+    from persidict.stores.s3_store import S3Store
+
+_CONTENT_TYPES = {"pkl": "application/octet-stream", "json": "application/json"}
+_CONTENT_TYPE_OF_TEXT = "text/plain"
+
+
+class BasicS3Dict(StoredDict[ValueType]):
+    """A persistent dictionary whose items are objects in an S3 bucket.
+
+    Conditions ride on the request that makes the change, so that the server checks them and
+    acts in one step: all operations on one key are linearizable among all clients, as far
+    as the server enforces conditions; `capabilities` tells. Every write carries a token, so
+    that one whose reply got lost is neither repeated nor reported as a failure.
+
+    One client is shared by all handles of one configuration in a process, also by
+    sub-dictionaries and after unpickling. Handles pickle as their parameters and work in
+    other processes; a handle around a ready client cannot.
+
+    Costs, in requests: reading, ``in``, `etag`, assignment, and `set_item_if` or
+    `discard_if` under a version that holds take 1; `transform_item`, `pop` and an unmet
+    condition 2; a listing 1 for each 1000 items; `clear` 2 for each 1000. A server that is
+    not AWS is asked once, with 1 to 3 more, what it enforces.
+
+    Args:
+        bucket_name: The bucket; created if it is missing.
+        region: The bucket's region; None: as botocore finds it.
+        root_prefix: What the names of all objects begin with; a slash is put behind it.
+        serialization_format: See PersiDict; also the extension of the names. Objects with
+            another extension are left alone.
+        append_only: Items can be added, but never changed or removed.
+        base_class_for_values: The class that every value must be an instance of.
+        endpoint_url: The URL of a service other than AWS.
+        profile_name: A profile of the AWS configuration files.
+        aws_access_key_id: Credentials, for those that are not to be found in the usual
+            places. They show in no message, repr or JSON, but travel with a pickled handle.
+        aws_secret_access_key: See `aws_access_key_id`.
+        aws_session_token: See `aws_access_key_id`.
+        boto_config: A botocore `Config`, or a mapping of its options; overrides the
+            defaults of this class (standard retries, 5 attempts, keep-alive).
+        s3_client: A ready boto3 client, used instead of all of the above.
+        create_bucket: Whether to look for the bucket and to create it if it is missing.
+        max_concurrency: How many requests may be under way at once.
+
+    Raises:
+        botocore.exceptions.ClientError: The bucket cannot be found or created.
+        ValueError: A parameter has no meaning, or none beside `s3_client`.
+        TypeError: A parameter is of a wrong type.
+    """
+
+    bucket_name: str
+    root_prefix: str
+
+    _reads_are_cheap = False
+    _back_off_seconds = 0.02
+
+    def __init__(
+        self,
+        *,
+        bucket_name: str = "my_bucket",
+        region: str | None = None,
+        root_prefix: str = "",
+        serialization_format: str = "pkl",
+        append_only: bool = False,
+        base_class_for_values: type | None = None,
+        endpoint_url: str | None = None,
+        profile_name: str | None = None,
+        aws_access_key_id: str | Secret | None = None,
+        aws_secret_access_key: str | Secret | None = None,
+        aws_session_token: str | Secret | None = None,
+        boto_config: Config | Mapping[str, Any] | None = None,
+        s3_client: S3Client | None = None,
+        create_bucket: bool = True,
+        max_concurrency: int = 32,
+    ) -> None:
+        super().__init__(
+            append_only=append_only,
+            base_class_for_values=base_class_for_values,
+            serialization_format=serialization_format,
+        )
+        from persidict.stores.s3_client import shared_client
+        from persidict.stores.s3_connection import S3Connection
+        from persidict.stores.s3_store import S3Store
+
+        _check_text("bucket_name", bucket_name)
+        _check_text("root_prefix", root_prefix, may_be_empty=True)
+        self.bucket_name = bucket_name
+        self.root_prefix = f"{root_prefix.rstrip('/')}/" if root_prefix.rstrip("/") else ""
+        self._create_bucket = bool(create_bucket)
+        self._connection = S3Connection.of(
+            region=region,
+            endpoint_url=endpoint_url,
+            profile_name=profile_name,
+            access_key_id=aws_access_key_id,
+            secret_access_key=aws_secret_access_key,
+            session_token=aws_session_token,
+            config=boto_config,
+            max_concurrency=max_concurrency,
+            ready_client=s3_client,
+        )
+        store = S3Store(
+            shared_client(self._connection),
+            bucket_name=bucket_name,
+            prefix=self.root_prefix,
+            content_type=_CONTENT_TYPES.get(serialization_format, _CONTENT_TYPE_OF_TEXT),
+            create_bucket=self._create_bucket,
+        )
+        codec = codec_for(serialization_format, text_type=base_class_for_values, compress=True)
+        self._attach(store, codec, PlainNaming(serialization_format))
+
+    def _own_params(self) -> dict[str, Any]:
+        connection = self._connection
+        return {
+            "aws_access_key_id": connection.access_key_id,
+            "aws_secret_access_key": connection.secret_access_key,
+            "aws_session_token": connection.session_token,
+            "boto_config": dict(connection.options) or None,
+            "bucket_name": self.bucket_name,
+            "create_bucket": self._create_bucket,
+            "endpoint_url": connection.endpoint_url,
+            "max_concurrency": connection.max_concurrency,
+            "profile_name": connection.profile_name,
+            "region": connection.region,
+            "root_prefix": self.root_prefix,
+            "s3_client": connection.ready_client,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._connection.ready_client is not None:
+            raise TypeError(
+                f"a {type(self).__name__} around a ready s3_client cannot be pickled, because"
+                " a client is bound to its process; give endpoint_url, region, credentials or"
+                " boto_config instead, and each process makes a client of its own"
+            )
+        return super().__reduce__()
+
+    def _enter(self, prefix: SafeStrTuple) -> None:
+        self.root_prefix += self._naming.prefix_of(prefix)
+
+    # ------------------------------------------------------------------ what it is connected to
+
+    @property
+    def _s3_store(self) -> S3Store:
+        return cast("S3Store", self._store)
+
+    @property
+    def s3_client(self) -> S3Client:
+        """The boto3 client, shared by all handles of this configuration."""
+        return self._s3_store.shared.client
+
+    @property
+    def region(self) -> str | None:
+        """The region that requests are signed for."""
+        return self._connection.region or self.s3_client.meta.region_name
+
+    @property
+    def base_url(self) -> str:
+        """Where the items are: ``s3://bucket/prefix``."""
+        return f"s3://{self.bucket_name}/{self.root_prefix}"
+
+    @property
+    def capabilities(self) -> S3Capabilities:
+        """What this server enforces; it is asked the first time, unless it is AWS."""
+        return self._s3_store.capabilities
+
+    # ------------------------------------------------------------------ fewer requests
+
+    def _first_parts(self) -> set[str]:
+        """List by delimiter: groups cost as much as items, whatever is in them."""
+        parts = set()
+        for entry in self._store.list(delimiter="/"):
+            if isinstance(entry, CommonPrefix):
+                part = entry.prefix.rstrip("/")
+                key = self._naming.key_of(f"{part}.{self.serialization_format}")
+            else:
+                key = self._naming.key_of(entry.name)
+            if key is not None:
+                parts.add(key.strings[0])
+        return parts
+
+    # ------------------------------------------------------------------ requests sent twice
+
+    def __setitem__(self, key: NonEmptyPersiDictKey, value: ValueType | Joker) -> None:
+        try:
+            super().__setitem__(key, value)
+        except MutationPolicyError:
+            try:
+                self._s3_store.settle_refusal(self._naming.name_of(as_key(key)))
+            except WriteTookPlace:
+                return
+            raise
+
+    def set_item_if(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        value: ValueType | Joker,
+        condition: ETagConditionFlag,
+        expected_etag: ETagIfExists,
+        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
+    ) -> ConditionalOperationResult:
+        """Store a value if a condition on the item's version holds; see PersiDict."""
+        try:
+            return super().set_item_if(
+                key,
+                value=value,
+                condition=condition,
+                expected_etag=expected_etag,
+                retrieve_value=retrieve_value,
+            )
+        except WriteTookPlace as write:
+            return ConditionalOperationResult(True, write.replaced, write.etag, value)
+
+    def setdefault_if(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        default_value: ValueType,
+        condition: ETagConditionFlag,
+        expected_etag: ETagIfExists,
+        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
+    ) -> ConditionalOperationResult:
+        """Insert a value if the key is absent and a condition holds; see PersiDict."""
+        try:
+            return super().setdefault_if(
+                key,
+                default_value=default_value,
+                condition=condition,
+                expected_etag=expected_etag,
+                retrieve_value=retrieve_value,
+            )
+        except WriteTookPlace as write:
+            return ConditionalOperationResult(True, write.replaced, write.etag, default_value)
+
+    def transform_item(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        transformer: TransformingFunction,
+        n_retries: int | None = 6,
+    ) -> OperationResult:
+        """Read an item, compute a new value from it and write it back; see PersiDict."""
+        results: list[Any] = []
+
+        def remembered(current: Any) -> Any:
+            results[:] = [transformer(current)]
+            return results[0]
+
+        try:
+            return super().transform_item(key, transformer=remembered, n_retries=n_retries)
+        except WriteTookPlace as write:
+            return OperationResult(write.etag, results[0])
+
+
+def _check_text(name: str, text: Any, *, may_be_empty: bool = False) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str, not {type(text).__name__}")
+    if not text and not may_be_empty:
+        raise ValueError(f"{name} must not be empty")

@@ -1,0 +1,261 @@
+"""One client for one configuration in a process, and what this process knows of buckets."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from datetime import datetime
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import boto3
+import botocore.session
+from botocore.exceptions import ClientError
+from botocore.handlers import add_expect_header
+from botocore.parsers import DEFAULT_TIMESTAMP_PARSER
+
+from persidict.stores._parallel import WorkerPool
+from persidict.stores.s3_capabilities import CapabilityProbe, is_aws_endpoint
+from persidict.stores.s3_connection import S3Connection, Secret
+from persidict.stores.s3_doubts import Doubts
+from persidict.stores.s3_errors import annotated, code_of, status_of
+from persidict.stores.s3_lineage import LineageMemory
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ResultType = TypeVar("ResultType")
+
+_EXPECT_ABOVE_BYTES: Final = 1024 * 1024
+_NO_CONSTRAINT_REGIONS: Final = (None, "", "us-east-1", "aws-global")
+_IS_MINE: Final = ("BucketAlreadyOwnedByYou", "OperationAborted")
+
+
+class Bucket:
+    """What this process has learnt of one bucket on one endpoint."""
+
+    def __init__(self, *, is_aws: bool) -> None:
+        self.probe = CapabilityProbe(is_aws=is_aws)
+        self.lineages = LineageMemory()
+        self.doubts = Doubts(self.probe)
+        self.is_known_to_exist = False
+        self.lock = threading.Lock()
+
+    def forget_locks(self) -> None:
+        """Make the locks anew, in a child after fork: nobody is left to release them."""
+        self.lock = threading.Lock()
+        self.probe.lock = threading.Lock()
+
+
+class SharedClient:
+    """A boto3 client that all handles of one configuration share, made when first needed.
+
+    After a fork the child makes its own, because connections cannot be shared.
+
+    Args:
+        connection: The configuration, for a client made here.
+        ready: A client that was made elsewhere, instead. Nothing of it is changed, but that
+            it sends small bodies without asking first.
+        max_concurrency: How many requests may be under way at once.
+    """
+
+    def __init__(
+        self,
+        connection: S3Connection | None = None,
+        *,
+        ready: S3Client | None = None,
+        max_concurrency: int = 32,
+    ) -> None:
+        if ready is not None:
+            _send_small_bodies_at_once(ready)
+        self._connection = connection
+        self._ready = ready
+        self._client: S3Client | None = ready
+        self._lock = threading.Lock()
+        self.pool = WorkerPool(max_concurrency)
+
+    @property
+    def client(self) -> S3Client:
+        """The client."""
+        client = self._client
+        return client if client is not None else self._make()
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that requests go to."""
+        return self.client.meta.endpoint_url
+
+    def _make(self) -> S3Client:
+        with self._lock:
+            if self._client is None:
+                if self._ready is not None:
+                    # The connections in its pool are the parent process's.
+                    self._ready.close()
+                    self._client = self._ready
+                else:
+                    assert self._connection is not None
+                    self._client = _make_client(self._connection)
+            return self._client
+
+    def forget_client(self) -> None:
+        """Start without connections, in a child after fork."""
+        self._client = None
+        self._lock = threading.Lock()
+
+    def bucket(self, name: str) -> Bucket:
+        """Return what this process knows of a bucket."""
+        key = (self.endpoint, name)
+        bucket = _BUCKETS.get(key)
+        if bucket is None:
+            bucket = _BUCKETS.setdefault(key, Bucket(is_aws=is_aws_endpoint(self.endpoint)))
+        return bucket
+
+
+_BUCKETS: Final[dict[tuple[str, str], Bucket]] = {}
+_SHARED: Final[dict[tuple[Any, ...], SharedClient]] = {}
+_READY: Final[weakref.WeakValueDictionary[tuple[int, int], SharedClient]] = (
+    weakref.WeakValueDictionary()
+)
+
+
+class _Registry:
+    lock = threading.Lock()
+
+
+def shared_client(connection: S3Connection) -> SharedClient:
+    """Return the client of a configuration, the same one for equal configurations."""
+    if connection.ready_client is not None:
+        return _wrapped(connection.ready_client, connection.max_concurrency)
+    key = connection.registry_key()
+    with _Registry.lock:
+        shared = _SHARED.get(key)
+        if shared is None:
+            shared = SharedClient(connection, max_concurrency=connection.max_concurrency)
+            _SHARED[key] = shared
+    return shared
+
+
+def _wrapped(ready: S3Client, max_concurrency: int) -> SharedClient:
+    key = (id(ready), max_concurrency)  # not reused while its SharedClient holds the client
+    with _Registry.lock:
+        shared = _READY.get(key)
+        if shared is None:
+            shared = SharedClient(ready=ready, max_concurrency=max_concurrency)
+            _READY[key] = shared
+    return shared
+
+
+def _forget_clients() -> None:
+    _Registry.lock = threading.Lock()
+    for shared in (*_SHARED.values(), *_READY.values()):
+        shared.forget_client()
+    for bucket in _BUCKETS.values():
+        bucket.forget_locks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_clients)
+
+
+def _parse_timestamp(text: Any) -> Any:
+    """Read the times that S3 writes in a twentieth of the time that botocore's parser takes."""
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return DEFAULT_TIMESTAMP_PARSER(text)
+
+
+def _revealed(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.reveal()
+
+
+def _make_client(connection: S3Connection) -> S3Client:
+    session = botocore.session.Session(profile=connection.profile_name)
+    session.get_component("response_parser_factory").set_parser_defaults(
+        timestamp_parser=_parse_timestamp
+    )
+    client: S3Client = boto3.Session(botocore_session=session).client(
+        "s3",
+        region_name=connection.region,
+        endpoint_url=connection.endpoint_url,
+        aws_access_key_id=_revealed(connection.access_key_id),
+        aws_secret_access_key=_revealed(connection.secret_access_key),
+        aws_session_token=_revealed(connection.session_token),
+        config=connection.config(),
+    )
+    _send_small_bodies_at_once(client)
+    return client
+
+
+def _send_small_bodies_at_once(client: S3Client) -> None:
+    """Have the client ask for leave to send a body only where the body is large."""
+    events = client.meta.events
+    events.unregister("before-call.s3", add_expect_header)
+    events.register("before-call.s3", _expect_if_large, unique_id="persidict-expect")
+
+
+def _expect_if_large(model: Any, params: dict[str, Any], **kwargs: Any) -> None:
+    """Add ``Expect: 100-continue``, a round trip that saves sending a body in vain."""
+    body = params.get("body")
+    if not isinstance(body, BytesIO) or body.getbuffer().nbytes > _EXPECT_ABOVE_BYTES:
+        add_expect_header(model, params, **kwargs)
+
+
+def ensure_bucket(shared: SharedClient, name: str) -> None:
+    """Create a bucket if it is missing; looked at once in this process.
+
+    A 403 on looking is tolerated: a shared bucket may allow nothing but its objects.
+
+    Raises:
+        botocore.exceptions.ClientError: It can neither be found nor created.
+    """
+    bucket = shared.bucket(name)
+    if bucket.is_known_to_exist:
+        return
+    with bucket.lock:
+        if bucket.is_known_to_exist:
+            return
+        with annotated("HeadBucket", name):
+            missing = _is_missing(shared.client, name)
+        if missing:
+            with annotated("CreateBucket", name):
+                _create(shared.client, name)
+        bucket.is_known_to_exist = True
+
+
+def check_bucket(shared: SharedClient, name: str) -> None:
+    """Raise NoSuchBucket if a bucket is missing, unless this process has seen it."""
+    bucket = shared.bucket(name)
+    if bucket.is_known_to_exist:
+        return
+    try:
+        shared.client.list_objects_v2(Bucket=name, MaxKeys=1)
+    except ClientError as error:
+        if status_of(error) != 403:
+            raise
+    bucket.is_known_to_exist = True
+
+
+def _is_missing(client: S3Client, name: str) -> bool:
+    try:
+        client.head_bucket(Bucket=name)
+    except ClientError as error:
+        if status_of(error) == 403:
+            return False
+        if status_of(error) == 404:
+            return True
+        raise
+    return False
+
+
+def _create(client: S3Client, name: str) -> None:
+    request: dict[str, Any] = {"Bucket": name}
+    if client.meta.region_name not in _NO_CONSTRAINT_REGIONS:
+        request["CreateBucketConfiguration"] = {"LocationConstraint": client.meta.region_name}
+    try:
+        client.create_bucket(**request)
+    except ClientError as error:
+        lost_the_race = code_of(error) in _IS_MINE or not _is_missing(client, name)
+        if not lost_the_race:
+            raise

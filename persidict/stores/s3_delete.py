@@ -1,0 +1,191 @@
+"""Deleting objects: under a condition, as far as the server knows any, and in bulk."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any, Final, NoReturn
+
+from botocore.exceptions import ClientError
+
+from persidict.exceptions import ObjectNotFound, PreconditionFailed
+from persidict.jokers_and_status_flags import ETagValue
+from persidict.stores._parallel import map_in_order
+from persidict.stores.object_store import ANY_VERSION
+from persidict.stores.s3_capabilities import Support
+from persidict.stores.s3_errors import (
+    S3Error,
+    annotate,
+    is_absence,
+    status_of,
+    was_retried,
+)
+from persidict.stores.s3_lineage import descends_from
+from persidict.stores.s3_put import etag_in_condition, is_conflict
+from persidict.stores.s3_requests import S3Requests, pause
+
+_BATCH: Final = 1000
+_CONFLICT_ATTEMPTS: Final = 12
+_NO_BULK: Final = (400, 405, 501)
+
+_WHO_DELETED: Final = (
+    "persidict: the request was sent more than once, and the object is gone: nobody can tell"
+    " whether this request or another one deleted it"
+)
+
+
+class Deletion:
+    """One deletion of one object, however many requests it takes.
+
+    Args:
+        requests: The bucket.
+        key: The object's key.
+        prefix: Where a probe may put an object of its own.
+    """
+
+    def __init__(self, requests: S3Requests, key: str, prefix: str) -> None:
+        self._requests = requests
+        self._key = key
+        self._prefix = prefix
+
+    def unconditionally(self) -> None:
+        """Delete whatever is there."""
+        try:
+            self._requests.send("delete_object", Key=self._key)
+        except S3Error as error:
+            if not is_absence(error):
+                self._requests.fail(error, "delete_object", self._key)
+
+    def of_any(self) -> None:
+        """Delete what is there; raise ObjectNotFound if there is nothing."""
+        if self._can("delete_if_match_any") and self._by_asterisk():
+            return
+        for attempt in itertools.count(1):
+            current = self._requests.head(self._key).etag
+            try:
+                return self._version_or_any(current)
+            except PreconditionFailed:
+                pause(attempt)
+
+    def _version_or_any(self, etag: ETagValue) -> None:
+        if self._can("delete_if_match"):
+            self._by_etag(etag)
+        else:
+            self.unconditionally()
+
+    def of_version(self, etag: ETagValue) -> None:
+        """Delete one version; without the server's help: look, compare, delete."""
+        if self._can("delete_if_match"):
+            return self._by_etag(etag)
+        current = self._requests.head(self._key).etag
+        if current != etag:
+            raise PreconditionFailed(self._key, actual_etag=current)
+        return self.unconditionally()
+
+    def _can(self, ability: str) -> bool:
+        try:
+            return self._requests.support(ability, self._prefix) is Support.ENFORCED
+        except S3Error as error:
+            self._requests.fail(error, "delete_object", self._key)
+
+    def _by_asterisk(self) -> bool:
+        """Delete under ``If-Match: *``; False: the server takes the asterisk for an ETag."""
+        probe = self._requests.bucket.probe
+        for _ in range(2):
+            refusal = self._refusal_of(ANY_VERSION)
+            if refusal is None:
+                return True
+            if is_absence(refusal) or probe.any_means_absent:
+                raise ObjectNotFound(self._key) from refusal
+            try:
+                self._requests.head(self._key)
+            except ObjectNotFound:
+                probe.any_means_absent = True
+                raise
+        probe.note("delete_if_match_any", Support.REFUSED)
+        return False
+
+    def _by_etag(self, etag: ETagValue) -> None:
+        refusal = self._refusal_of(etag_in_condition(self._requests, etag))
+        if refusal is None:
+            return
+        if is_absence(refusal):
+            raise ObjectNotFound(self._key) from refusal
+        self._requests.bucket.doubts.remember(self._key, None, etag)
+        raise PreconditionFailed(self._key) from refusal
+
+    def _refusal_of(self, if_match: str) -> ClientError | None:
+        """Delete under a condition; return the answer that says that it does not hold."""
+        may_have_acted = False
+        for attempt in itertools.count(1):
+            try:
+                self._requests.send("delete_object", Key=self._key, IfMatch=if_match)
+                return None
+            except S3Error as error:
+                if isinstance(error, ClientError):
+                    may_have_acted = may_have_acted or was_retried(error)
+                    if is_conflict(error) and attempt < _CONFLICT_ATTEMPTS:
+                        pause(attempt)
+                        continue
+                    if status_of(error) == 412 or is_absence(error):
+                        if may_have_acted:
+                            self._rule_out_own_deletion(error, if_match)
+                        return error
+                self._requests.fail(error, "delete_object", self._key)
+        raise AssertionError("unreachable")
+
+    def _rule_out_own_deletion(self, error: ClientError, if_match: str) -> None:
+        """Raise the error unless what is there now descends from what was to be deleted."""
+        version = ETagValue(f'"{if_match.strip(chr(34))}"')
+        try:
+            look = self._requests.head(self._key)
+        except ObjectNotFound:
+            self._raise_unknown(error)
+        if not descends_from(version, look.lineage, look.etag):
+            self._raise_unknown(error)
+
+    def _raise_unknown(self, error: ClientError) -> NoReturn:
+        error.add_note(_WHO_DELETED)
+        annotate(error, "DeleteObject", self._requests.bucket_name, self._key)
+        raise error
+
+
+def delete_many(requests: S3Requests, keys: Iterable[str]) -> Iterator[tuple[str, Exception]]:
+    """Delete objects, a thousand with a request; yield those that could not be, and why."""
+    remaining = iter(keys)
+    batches = iter(lambda: list(itertools.islice(remaining, _BATCH)), [])
+    delete = partial(_delete_batch, requests)
+    for failures in map_in_order(delete, batches, requests.shared.pool):
+        yield from failures
+
+
+def _delete_batch(requests: S3Requests, keys: list[str]) -> list[tuple[str, Exception]]:
+    listed: Any = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+    try:
+        reply = requests.send("delete_objects", Delete=listed)
+    except S3Error as error:
+        if status_of(error) in _NO_BULK:
+            return _delete_singly(requests, keys)
+        annotate(error, "DeleteObjects", requests.bucket_name)
+        return [(key, error) for key in keys]
+    return [(failure["Key"], _as_error(requests, failure)) for failure in reply.get("Errors", ())]
+
+
+def _as_error(requests: S3Requests, failure: dict[str, Any]) -> ClientError:
+    """Return the reason that DeleteObjects gave for one object as botocore's own exception."""
+    reason: Any = {"Error": {name: failure.get(name, "") for name in ("Code", "Message")}}
+    error = ClientError(reason, "DeleteObjects")
+    annotate(error, "DeleteObjects", requests.bucket_name, failure["Key"])
+    return error
+
+
+def _delete_singly(requests: S3Requests, keys: list[str]) -> list[tuple[str, Exception]]:
+    """Delete one by one, on a server that does not know how to delete many."""
+    failures: list[tuple[str, Exception]] = []
+    for key in keys:
+        try:
+            Deletion(requests, key, "").unconditionally()
+        except S3Error as error:
+            failures.append((key, error))
+    return failures

@@ -1,0 +1,126 @@
+"""Who wrote what is there: telling after a lost reply whether a write took place.
+
+Every write leaves a lineage in the object's metadata: a token of its own, and, when it
+replaced a version under a condition, the tokens and ETags of the versions before it, the
+newest first. So a writer whose reply was lost finds its write not only while that is the
+current version, but also when others have written on top of it meanwhile.
+
+The format: ``token[;token:etag ...][;.]``, where ``.`` says that the line began with an
+insertion into emptiness, and ``-`` stands for a token that is not known.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ItemNotAvailableFlag
+
+METADATA_KEY: Final = "persidict-lineage"
+_DEPTH: Final = 12
+_BEGINNING: Final = "."
+_UNKNOWN: Final = "-"
+
+
+class Outcome(Enum):
+    """What is known of a write whose reply is missing or doubtful."""
+
+    WRITTEN = "written"
+    NOT_WRITTEN = "not written"
+    UNKNOWN = "unknown"
+
+
+class Finding(NamedTuple):
+    """The outcome of a write, and the version that it made, if it did."""
+
+    outcome: Outcome
+    etag: ETagValue | None = None
+
+
+def new_token() -> str:
+    """Return 72 random bits in 12 characters."""
+    return base64.urlsafe_b64encode(os.urandom(9)).decode("ascii")
+
+
+def first(token: str, expected: ETagIfExists | None) -> str:
+    """Return the lineage of an insertion, or of a write that replaces whatever there is."""
+    return token if expected is None else f"{token};{_BEGINNING}"
+
+
+def extend(token: str, replaced: ETagValue, lineage: str | None) -> str:
+    """Return the lineage of a write that replaces a version.
+
+    Args:
+        token: The write's own token.
+        replaced: The version's ETag.
+        lineage: The version's lineage, None if it is not known.
+    """
+    own, *older = (lineage or _UNKNOWN).split(";", _DEPTH)
+    entries = [token, f"{own}:{replaced.strip(chr(34))}", *older]
+    return ";".join(entries[:_DEPTH])
+
+
+def _entries(lineage: str | None, current: ETagValue) -> Iterator[tuple[str, ETagValue]]:
+    """Yield token and ETag of the current version and of those before it."""
+    own, *older = (lineage or _UNKNOWN).split(";")
+    yield own, current
+    for entry in older:
+        token, _, etag = entry.partition(":")
+        yield token, ETagValue(f'"{etag}"')
+
+
+def descends_from(version: ETagIfExists, lineage: str | None, current: ETagValue) -> bool:
+    """Tell whether the current version is known to be a version, or written on top of it.
+
+    ITEM_NOT_AVAILABLE as the version stands for emptiness.
+    """
+    if isinstance(version, ItemNotAvailableFlag):
+        return lineage is not None and lineage.endswith(f";{_BEGINNING}")
+    return any(etag == version for _, etag in _entries(lineage, current))
+
+
+def find_write(
+    token: str, expected: ETagIfExists | None, lineage: str | None, current: ETagValue
+) -> Finding:
+    """Look for a write in the lineage of what is there now.
+
+    Args:
+        token: The write's token.
+        expected: The version that the write was to replace, ITEM_NOT_AVAILABLE for an
+            insertion, None for a write without condition.
+        lineage: The lineage of the current version, None if it has none.
+        current: The current version.
+
+    Returns:
+        Not written only if the line leads back to `expected` without meeting the write.
+    """
+    for own, etag in _entries(lineage, current):
+        if own == token:
+            return Finding(Outcome.WRITTEN, etag)
+    if expected is not None and descends_from(expected, lineage, current):
+        return Finding(Outcome.NOT_WRITTEN)
+    return Finding(Outcome.UNKNOWN)
+
+
+class LineageMemory:
+    """The lineages of the versions seen last, bounded; safe to share among threads."""
+
+    def __init__(self, capacity: int = 2048) -> None:
+        self._capacity = capacity
+        self._known: dict[str, tuple[str, str]] = {}
+
+    def remember(self, name: str, etag: str, lineage: str) -> None:
+        """Keep the lineage of the current version of an object."""
+        known = self._known
+        if len(known) >= self._capacity and name not in known:
+            for oldest in list(known)[: self._capacity // 4]:
+                known.pop(oldest, None)
+        known[name] = (etag, lineage)
+
+    def recall(self, name: str, etag: Any) -> str | None:
+        """Return the lineage of that version, None if it is not known."""
+        found = self._known.get(name)
+        return found[1] if found is not None and found[0] == etag else None

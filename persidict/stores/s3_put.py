@@ -1,0 +1,173 @@
+"""Writing an object under a condition, also when replies get lost."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NoReturn
+
+from botocore.exceptions import ClientError
+
+from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
+from persidict.jokers_and_status_flags import (
+    ITEM_NOT_AVAILABLE,
+    ETagIfExists,
+    ETagValue,
+    ItemNotAvailableFlag,
+)
+from persidict.stores.object_store import Buffer
+from persidict.stores.s3_capabilities import Support
+from persidict.stores.s3_errors import (
+    S3Error,
+    code_of,
+    is_absence,
+    leaves_outcome_open,
+    status_of,
+    was_retried,
+)
+from persidict.stores.s3_lineage import (
+    METADATA_KEY,
+    Finding,
+    Outcome,
+    extend,
+    find_write,
+    first,
+    new_token,
+)
+from persidict.stores.s3_requests import S3Requests, canonical_etag, pause
+
+_CONFLICT_ATTEMPTS: Final = 12
+_CONFLICT: Final = "ConditionalRequestConflict"
+
+_OUTCOME_UNKNOWN: Final = (
+    "persidict: the request was sent more than once or got no answer, and what is stored now"
+    " does not tell whether it was carried out"
+)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Tell whether a conditional request collided with another one and did nothing."""
+    return status_of(error) == 409 and code_of(error) == _CONFLICT
+
+
+def etag_in_condition(requests: S3Requests, etag: str) -> str:
+    """Return an ETag in the form that this server compares with."""
+    return etag.strip('"') if requests.bucket.probe.unquoted_etags else etag
+
+
+class Put:
+    """One write of one object, however many requests it takes.
+
+    Args:
+        requests: The bucket.
+        key: The object's key.
+        expected: The version to replace; ITEM_NOT_AVAILABLE: insert; None: whatever is there.
+    """
+
+    def __init__(self, requests: S3Requests, key: str, expected: ETagIfExists | None) -> None:
+        self._requests = requests
+        self._key = key
+        self._expected = expected
+        self._token = new_token()
+        if expected is None or isinstance(expected, ItemNotAvailableFlag):
+            self._lineage = first(self._token, expected)
+        else:
+            known = requests.bucket.lineages.recall(key, expected)
+            self._lineage = extend(self._token, expected, known)
+        self._may_have_acted = False
+
+    def send(self, data: Buffer, content_type: str, prefix: str) -> ETagValue:
+        """Write the object; the port's `put`."""
+        request = self._request(data, content_type, prefix)
+        etag = None
+        attempt = 0
+        while etag is None:
+            attempt += 1
+            try:
+                reply = self._requests.send("put_object", **request)
+            except S3Error as error:
+                etag = self._settle(error, attempt)
+            else:
+                etag = canonical_etag(reply["ETag"])
+                if "IfMatch" in request:
+                    self._requests.bucket.probe.etag_form_is_proven = True
+        self._requests.bucket.lineages.remember(self._key, etag, self._lineage)
+        return etag
+
+    def _request(self, data: Buffer, content_type: str, prefix: str) -> dict[str, Any]:
+        request: dict[str, Any] = {
+            "Key": self._key,
+            "Body": data if isinstance(data, bytes) else bytes(data),
+            "ContentType": content_type,
+            "Metadata": {METADATA_KEY: self._lineage},
+        }
+        if isinstance(self._expected, ItemNotAvailableFlag):
+            self._require("put_if_none_match", prefix)
+            request["IfNoneMatch"] = "*"
+        elif self._expected is not None:
+            self._require("put_if_match", prefix)
+            request["IfMatch"] = etag_in_condition(self._requests, self._expected)
+        return request
+
+    def _require(self, ability: str, prefix: str) -> None:
+        requests = self._requests
+        try:
+            support = requests.support(ability, prefix)
+        except S3Error as error:
+            requests.fail(error, "put_object", self._key)
+        if support is Support.ENFORCED:
+            return
+        header = "If-Match" if ability == "put_if_match" else "If-None-Match"
+        status = requests.bucket.probe.status(ability)
+        raise BackendError(
+            f"the S3 server at {requests.client.meta.endpoint_url} does not enforce {header} on"
+            f" PUT (it {'answers' if status != 200 else 'ignores it and answers'} {status}), so"
+            " that writing under a condition is impossible there; unconditional writes work."
+            f" Bucket {requests.bucket_name!r}, key {self._key!r}",
+            backend="s3",
+            operation="put",
+            key=self._key,
+        )
+
+    def _settle(self, error: Exception, attempt: int) -> ETagValue | None:
+        """Find out what became of a write that was not answered with success.
+
+        Returns:
+            The version that the write made after all; None: try again.
+        """
+        if isinstance(error, ClientError) and was_retried(error):
+            self._may_have_acted = True
+        if is_conflict(error) and attempt < _CONFLICT_ATTEMPTS:
+            pause(attempt)
+            return None
+        if self._expected is not None and (status_of(error) == 412 or is_absence(error)):
+            return self._settle_refusal(error)
+        if leaves_outcome_open(error):
+            finding = self._find()
+            if finding.outcome is Outcome.WRITTEN:
+                return finding.etag
+            note = "" if finding.outcome is Outcome.NOT_WRITTEN else _OUTCOME_UNKNOWN
+            self._raise(error, note)
+        self._raise(error)
+
+    def _settle_refusal(self, error: Exception) -> ETagValue | None:
+        if not self._may_have_acted:
+            assert self._expected is not None
+            self._requests.bucket.doubts.remember(self._key, self._token, self._expected)
+            actual = ITEM_NOT_AVAILABLE if is_absence(error) else None
+            raise PreconditionFailed(self._key, actual_etag=actual) from error
+        finding = self._find()
+        if finding.outcome is Outcome.UNKNOWN:
+            self._raise(error, _OUTCOME_UNKNOWN)
+        if finding.outcome is Outcome.NOT_WRITTEN:
+            raise PreconditionFailed(self._key) from error
+        return finding.etag
+
+    def _find(self) -> Finding:
+        """Look for this write in what is there now."""
+        try:
+            look = self._requests.head(self._key)
+        except (ObjectNotFound, *S3Error):
+            return Finding(Outcome.UNKNOWN)
+        return find_write(self._token, self._expected, look.lineage, look.etag)
+
+    def _raise(self, error: BaseException, note: str = "") -> NoReturn:
+        self._requests.fail(error, "put_object", self._key, note)

@@ -1,0 +1,304 @@
+"""Objects in a bucket: the store on S3 and everything that speaks its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, Literal
+
+from botocore.exceptions import FlexibleChecksumError
+
+from persidict.exceptions import ObjectNotFound, PreconditionFailed
+from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists, ETagValue
+from persidict.stores._parallel import map_in_order
+from persidict.stores.object_store import (
+    ANY_VERSION,
+    NOT_MODIFIED,
+    AnyVersion,
+    Buffer,
+    CommonPrefix,
+    NotModified,
+    ObjectInfo,
+    ObjectStore,
+)
+from persidict.stores.s3_capabilities import ABILITIES, S3Capabilities
+from persidict.stores.s3_client import SharedClient
+from persidict.stores.s3_delete import Deletion, delete_many
+from persidict.stores.s3_errors import ConnectionTrouble, S3Error, status_of
+from persidict.stores.s3_put import Put
+from persidict.stores.s3_requests import S3Requests, canonical_etag, is_etag, pause
+
+_PAGE_SIZE: Final = 1000
+_READ_ATTEMPTS: Final = 6
+_BodyTrouble: Final = (*ConnectionTrouble, FlexibleChecksumError)
+
+
+class S3Store(ObjectStore):
+    """Objects below a prefix of a bucket.
+
+    Conditions are checked and acted upon by the server in one step, as far as it enforces
+    them (see `capabilities`). ETags are S3's own, in quotes. Every operation takes one
+    request, unless it says otherwise.
+
+    Args:
+        shared: The client and what goes with it.
+        bucket_name: The bucket.
+        prefix: What all names of this store begin with in the bucket.
+        content_type: The media type of what is written.
+        create_bucket: Whether the bucket is created when it is missing. Looking for it
+            takes one request, once in a process.
+
+    Raises:
+        botocore.exceptions.ClientError: The bucket cannot be found or created.
+    """
+
+    reads_are_cheap = False
+    listing_brings_versions = True
+    back_off_seconds = 0.02
+
+    def __init__(
+        self,
+        shared: SharedClient,
+        *,
+        bucket_name: str,
+        prefix: str = "",
+        content_type: str = "application/octet-stream",
+        create_bucket: bool = True,
+    ) -> None:
+        self._requests = S3Requests(shared, bucket_name, create_bucket=create_bucket)
+        self._prefix = prefix
+        self._content_type = content_type
+
+    @property
+    def shared(self) -> SharedClient:
+        """The client and what goes with it."""
+        return self._requests.shared
+
+    @property
+    def bucket_name(self) -> str:
+        """The bucket."""
+        return self._requests.bucket_name
+
+    @property
+    def prefix(self) -> str:
+        """What all names of this store begin with in the bucket."""
+        return self._prefix
+
+    @property
+    def capabilities(self) -> S3Capabilities:
+        """What the server enforces; asks it what has not been asked yet.
+
+        At most 6 requests, once in a process for each endpoint and bucket; none on AWS.
+        """
+        for ability in ABILITIES:
+            try:
+                self._requests.support(ability, self._prefix)
+            except S3Error as error:
+                self._requests.fail(error, "put_object")
+        return self._requests.bucket.probe.snapshot()
+
+    def settle_refusal(self, name: str) -> None:
+        """Look whether the last write of this thread was refused by mistake, if it was refused.
+
+        Only for a caller that does not look at the object anyway; see `Doubts`.
+
+        Raises:
+            WriteTookPlace: The write is there.
+        """
+        key = self._prefix + name
+        if self._requests.bucket.doubts.pending_key == key:
+            with suppress(ObjectNotFound):
+                self._requests.head(key)
+
+    def head(self, name: str) -> ObjectInfo:
+        """Look at an object without its bytes; see the port."""
+        look = self._requests.head(self._prefix + name)
+        return ObjectInfo(name, look.etag, look.size, look.last_modified)
+
+    def get(
+        self, name: str, *, if_none_match: ETagValue | None = None
+    ) -> tuple[Buffer, ObjectInfo] | NotModified:
+        """Read an object; see the port.
+
+        A body that breaks off, is too short or does not match the checksum that the server
+        sent is read again, a bounded number of times.
+        """
+        key = self._prefix + name
+        request: dict[str, Any] = {"Key": key}
+        if if_none_match is not None and is_etag(if_none_match):
+            request["IfNoneMatch"] = if_none_match
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                reply = self._requests.send("get_object", **request)
+            except S3Error as error:
+                if status_of(error) == 304 and if_none_match is not None:
+                    self._requests.bucket.doubts.examine(key, if_none_match, None)
+                    return NOT_MODIFIED
+                self._requests.fail(error, "get_object", key)
+            try:
+                data: bytes = reply["Body"].read()
+            except _BodyTrouble as error:
+                if attempt >= _READ_ATTEMPTS:
+                    self._requests.fail(error, "get_object", key)
+                pause(attempt)
+                continue
+            look = self._requests.read(key, reply)
+            return data, ObjectInfo(name, look.etag, look.size, look.last_modified)
+
+    def put(
+        self,
+        name: str,
+        data: Buffer,
+        *,
+        if_match: ETagValue | None = None,
+        if_none_match: AnyVersion | None = None,
+    ) -> ETagValue:
+        """Write an object whole, or not at all; see the port.
+
+        A write whose reply got lost is looked for in the object's lineage before anything
+        is reported. If that does not tell what became of it, the server's or botocore's own
+        exception is raised, with a note that says so.
+
+        Raises:
+            PreconditionFailed: The condition does not hold; nothing was written.
+            BackendError: The server does not enforce the condition.
+        """
+        expected: ETagIfExists | None = if_match if if_none_match is None else ITEM_NOT_AVAILABLE
+        self._refuse_impossible(name, if_match)
+        put = Put(self._requests, self._prefix + name, expected)
+        return put.send(data, self._content_type, self._prefix)
+
+    def delete(self, name: str, *, if_match: ETagValue | AnyVersion | None = None) -> None:
+        """Delete an object; see the port.
+
+        Where the server does not enforce conditions on deletions, this looks, compares and
+        deletes, in two requests: a version that is written in between is deleted unseen.
+        """
+        deletion = Deletion(self._requests, self._prefix + name, self._prefix)
+        if if_match is None:
+            deletion.unconditionally()
+        elif if_match == ANY_VERSION:
+            deletion.of_any()
+        else:
+            self._refuse_impossible(name, if_match)
+            deletion.of_version(ETagValue(if_match))
+
+    def _refuse_impossible(self, name: str, if_match: str | None) -> None:
+        """Raise PreconditionFailed for what can be no ETag, and might match several or none."""
+        if if_match is not None and not is_etag(if_match):
+            raise PreconditionFailed(f"{if_match!r} is no version of {self.location(name)}")
+
+    def list(
+        self,
+        prefix: str = "",
+        *,
+        start_after: str | None = None,
+        delimiter: Literal["/"] | None = None,
+        page_size: int | None = None,
+    ) -> Iterator[ObjectInfo | CommonPrefix]:
+        """List objects in the order of their names, one request for each 1000; see the port."""
+        cut = len(self._prefix)
+        for page in self._pages(prefix, start_after, delimiter, page_size):
+            entries: list[ObjectInfo | CommonPrefix] = [
+                ObjectInfo(
+                    item["Key"][cut:],
+                    canonical_etag(item["ETag"]),
+                    item["Size"],
+                    item["LastModified"].timestamp(),
+                )
+                for item in page.get("Contents", ())
+            ]
+            groups = page.get("CommonPrefixes", ())
+            if groups:
+                entries.extend(CommonPrefix(group["Prefix"][cut:]) for group in groups)
+                entries.sort(key=lambda entry: entry[0])
+            yield from entries
+
+    def names(
+        self, prefix: str = "", *, start_after: str | None = None, page_size: int | None = None
+    ) -> Iterator[str]:
+        """List names alone, in order."""
+        cut = len(self._prefix)
+        for page in self._pages(prefix, start_after, None, page_size):
+            for item in page.get("Contents", ()):
+                yield item["Key"][cut:]
+
+    def _pages(
+        self,
+        prefix: str,
+        start_after: str | None,
+        delimiter: str | None,
+        page_size: int | None,
+    ) -> Iterator[dict[str, Any]]:
+        request: dict[str, Any] = {"Prefix": self._prefix + prefix}
+        if start_after is not None:
+            request["StartAfter"] = self._prefix + start_after
+        if delimiter is not None:
+            request["Delimiter"] = delimiter
+        if page_size is not None:
+            request["MaxKeys"] = max(1, min(page_size, _PAGE_SIZE))
+        while True:
+            try:
+                page = self._requests.send("list_objects_v2", **request)
+            except S3Error as error:
+                self._requests.fail(error, "list_objects_v2", request["Prefix"])
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            request.pop("MaxKeys", None)
+            request["ContinuationToken"] = page["NextContinuationToken"]
+
+    def get_many(
+        self, entries: Iterable[str | ObjectInfo]
+    ) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
+        """Read many objects in parallel, in the order given; see the port."""
+        for found in map_in_order(self._get_if_there, entries, self.shared.pool):
+            if found is not None:
+                yield found
+
+    def _get_if_there(self, entry: str | ObjectInfo) -> tuple[str, Buffer, ObjectInfo] | None:
+        name = entry if isinstance(entry, str) else entry.name
+        try:
+            found = self.get(name)
+        except ObjectNotFound:
+            return None
+        assert not isinstance(found, NotModified)
+        return name, *found
+
+    def put_many(
+        self, items: Iterable[tuple[str, Buffer]], *, if_none_match: AnyVersion | None = None
+    ) -> Iterator[tuple[str, ETagValue | Exception]]:
+        """Write many objects in parallel, each atomically; see the port."""
+        put = partial(self._put_and_report, if_none_match=if_none_match)
+        return map_in_order(put, items, self.shared.pool)
+
+    def _put_and_report(
+        self, item: tuple[str, Buffer], *, if_none_match: AnyVersion | None
+    ) -> tuple[str, ETagValue | Exception]:
+        name, data = item
+        try:
+            return name, self.put(name, data, if_none_match=if_none_match)
+        except Exception as error:  # reported to the caller, item by item
+            return name, error
+
+    def delete_many(self, names: Iterable[str]) -> Iterator[tuple[str, Exception]]:
+        """Delete many objects, a thousand with each request; see the port."""
+        cut = len(self._prefix)
+        keys = (self._prefix + name for name in names)
+        for key, error in delete_many(self._requests, keys):
+            yield key[cut:], error
+
+    def scoped(self, prefix: str) -> S3Store:
+        """Return the same store seen from below a prefix; no request."""
+        below = object.__new__(S3Store)
+        below._requests = self._requests
+        below._prefix = self._prefix + prefix
+        below._content_type = self._content_type
+        return below
+
+    def location(self, name: str) -> str:
+        """Say for a person where an object lies."""
+        return f"s3://{self.bucket_name}/{self._prefix}{name}"

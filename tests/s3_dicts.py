@@ -1,0 +1,41 @@
+"""BasicS3Dicts for tests: on any endpoint, each with what it needs to be on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from persidict.basic_s3_dict import BasicS3Dict
+from tests.s3_servers.clients import CREDENTIALS, new_bucket_name
+
+FORMATS = ["pkl", "json", "txt"]
+
+
+def connect(endpoint_url: str, **params: Any) -> BasicS3Dict[Any]:
+    """Return a dictionary on an endpoint, in a bucket of its own unless told otherwise."""
+    settings: dict[str, Any] = {
+        "bucket_name": new_bucket_name(),
+        "endpoint_url": endpoint_url,
+        "region": "us-east-1",
+        "aws_access_key_id": CREDENTIALS[0],
+        "aws_secret_access_key": CREDENTIALS[1],
+    }
+    return BasicS3Dict(**{**settings, **params})
+
+
+def maker(
+    make: Callable[..., BasicS3Dict[Any]], serialization_format: str
+) -> Callable[..., BasicS3Dict[Any]]:
+    """Return a callable that makes dictionaries of a format in one bucket, each in a place of its own."""
+    common: dict[str, Any] = {
+        "bucket_name": new_bucket_name(),
+        "serialization_format": serialization_format,
+    }
+    if serialization_format not in ("pkl", "json"):
+        common["base_class_for_values"] = str
+    count = iter(range(10**9))
+
+    def new_dict(**params: Any) -> BasicS3Dict[Any]:
+        return make(**{**common, "root_prefix": f"place/{next(count)}", **params})
+
+    return new_dict
