@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from persidict.codecs.codec import Buffer, Codec, MissingExtraError
-from persidict.codecs.registry import codec_for, register_codec
+from persidict.codecs.registry import codec_for, is_registered, register_codec
 
-__all__ = ["Buffer", "Codec", "MissingExtraError", "codec_for", "register_codec"]
+__all__ = ["Buffer", "Codec", "MissingExtraError", "codec_for", "is_registered", "register_codec"]

@@ -17,7 +17,9 @@ from jsonpickle.unpickler import Unpickler, loadclass  # type: ignore[import-unt
 _MEANINGFUL_KEYS: Final = ("py/", tags.JSON_KEY)
 """How strings begin that jsonpickle would take for its own when they are keys."""
 
-_CLASS_NAME: Final = re.compile(rf'"{tags.OBJECT}"\s*:\s*"([^"\\]+)"')
+_IMPORTED_NAME: Final = re.compile(
+    rf'"(?:{tags.OBJECT}|{tags.TYPE}|{tags.FUNCTION})"\s*:\s*"([^"\\]+)"'
+)
 
 _PANDAS_HANDLERS: Final = {
     "DataFrame": "PandasDfHandler",
@@ -40,8 +42,9 @@ def dumps(value: Any) -> str:
     _register_handlers()
     pickler = _StrictPickler(keys=True, backend=_StandardJson)
     text = json.dumps(pickler.flatten(value), indent=4)
-    if "<locals>" in text:
-        _check_that_classes_can_be_imported(text)
+    for name in set(_IMPORTED_NAME.findall(text)):
+        if loadclass(name) is None and handlers.get(name) is None:
+            raise TypeError(f"json cannot hold a {name}, which cannot be imported")
     return text
 
 
@@ -49,18 +52,11 @@ def loads(text: str) -> Any:
     """Read a value from JSON text."""
     if not sys.modules.keys() >= {"numpy", "pandas"}:
         # The handler must be there before the class is met: its module comes first
-        for name in set(_CLASS_NAME.findall(text)):
+        for name in set(_IMPORTED_NAME.findall(text)):
             loadclass(name)
     _register_handlers()
     unpickler = _StrictUnpickler(keys=True, backend=_StandardJson, on_missing=_refuse)
     return unpickler.restore(json.loads(text))
-
-
-def _check_that_classes_can_be_imported(text: str) -> None:
-    try:
-        loads(text)
-    except ImportError as error:
-        raise TypeError(f"json cannot hold what cannot be imported: {error}") from error
 
 
 class _StandardJson:
@@ -78,8 +74,13 @@ class _StandardJson:
 class _StrictPickler(Pickler):  # type: ignore[misc]
     """Raises for what jsonpickle would leave out or replace by None."""
 
-    def _pickle_warning(self, obj: Any) -> None:
+    def _pickle_warning(self, obj: Any) -> NoReturn:
         raise TypeError(f"json cannot hold {obj!r}")
+
+    def _flatten_obj_instance(self, obj: Any) -> Any:
+        if type(obj) is bytearray:  # whose content jsonpickle drops
+            return {tags.REDUCE: [self._flatten(bytearray), self._flatten((bytes(obj),))]}
+        return super()._flatten_obj_instance(obj)
 
     def _flatten_key_value_pair(self, k: str, v: Any, data: dict[str, Any]) -> dict[str, Any]:
         data[k] = self._flatten(v)

@@ -84,10 +84,12 @@ def _compressed_if_it_pays(data: bytes) -> bytes:
     view = memoryview(data)
     middle = len(view) // 2
     samples = (view[:_SAMPLE], view[middle : middle + _SAMPLE], view[-_SAMPLE:])
-    if sum(len(lz4.frame.compress(sample)) for sample in samples) * 2 > 3 * _SAMPLE:
+    sampled = sum(len(lz4.frame.compress(sample)) for sample in samples)
+    if sampled * 2 > _SAMPLE * len(samples):
         return data
     compressed: bytes = lz4.frame.compress(view)
-    return compressed if len(compressed) < len(data) else data
+    # Samples can mislead, and reading a frame costs more than it saves when little is saved
+    return compressed if len(compressed) * 8 <= len(data) * 7 else data
 
 
 def _expanded(data: bytes) -> bytes:
