@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from moto.server import ThreadedMotoServer
 
-from tests.s3_servers.clients import SlowPut, new_bucket, s3_client
+from tests.s3_servers.clients import SlowPut, s3_client
 from tests.s3_servers.fixtures import moto_aws_server, moto_like
 from tests.s3_servers.moto_server import MotoServer
 from tests.s3_servers.quirks import (
@@ -23,10 +24,17 @@ from tests.s3_servers.quirks import (
     NO_CONDITIONS,
     ServerQuirks,
 )
+from tests.s3_servers.wire import (
+    ABSENT,
+    MADE_UP,
+    UNMET,
+    Case,
+    Probe,
+    answer_to,
+    expected_answers,
+)
 
 __all__ = ["moto_aws_server", "moto_like"]
-
-MADE_UP = '"00000000000000000000000000000000"'
 PRESETS = {
     "aws": AWS,
     "moto": MOTO,
@@ -38,107 +46,47 @@ PRESETS = {
 ServerLike = Callable[[ServerQuirks], MotoServer]
 
 
-class Probe:
-    """Sends single requests to one bucket and tells their status."""
-
-    def __init__(self, server: MotoServer, **config: Any) -> None:
-        self.server = server
-        self.client = s3_client(server.endpoint_url, **config)
-        self.bucket = new_bucket(self.client)
-
-    def status(
-        self, operation: str, key: str = "present", **arguments: Any
-    ) -> int | tuple[int, str]:
-        """Return the status of a success, or status and code of an error."""
-        try:
-            reply = getattr(self.client, operation)(Bucket=self.bucket, Key=key, **arguments)
-        except ClientError as error:
-            response = error.response
-            return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"]
-        status: int = reply["ResponseMetadata"]["HTTPStatusCode"]
-        return status
-
-    def put(self, key: str = "present", body: bytes = b"content", **arguments: Any) -> Any:
-        return self.status("put_object", key, Body=body, **arguments)
-
-    def etag(self, key: str = "present") -> str:
-        return self.client.head_object(Bucket=self.bucket, Key=key)["ETag"]
-
-    def keys(self) -> list[str]:
-        listing = self.client.list_objects_v2(Bucket=self.bucket)
-        return [item["Key"] for item in listing.get("Contents", [])]
-
-
-UNMET = (412, "PreconditionFailed")
-ABSENT = (404, "NoSuchKey")
-REFUSED = (501, "NotImplemented")
-
-WRITES_UNDER_CONDITIONS: dict[tuple[str, str, str], list[Any]] = {
-    # condition, key -> what each server answers, as seen on the wire or documented
-    ("IfNoneMatch", "*", "present"): [UNMET, UNMET, UNMET, UNMET, 200],
-    ("IfNoneMatch", "*", "absent"): [200, 200, 200, 200, 200],
-    ("IfNoneMatch", "same", "present"): [REFUSED, 200, REFUSED, 200, 200],
-    ("IfNoneMatch", MADE_UP, "present"): [REFUSED, 200, REFUSED, 200, 200],
-    ("IfMatch", "same", "present"): [200, 200, 200, UNMET, 200],
-    ("IfMatch", "unquoted", "present"): [200, 200, 200, 200, 200],
-    ("IfMatch", MADE_UP, "present"): [UNMET, UNMET, UNMET, UNMET, 200],
-    ("IfMatch", MADE_UP, "absent"): [ABSENT, ABSENT, ABSENT, UNMET, 200],
-    ("IfMatch", "*", "present"): [REFUSED, UNMET, REFUSED, 200, 200],
-    ("IfMatch", "*", "absent"): [REFUSED, ABSENT, REFUSED, UNMET, 200],
-}
-DELETES_UNDER_CONDITIONS: dict[tuple[str, str], list[Any]] = {
-    ("same", "present"): [204, 204, REFUSED, 204, 204],
-    (MADE_UP, "present"): [UNMET, UNMET, REFUSED, 204, 204],
-    (MADE_UP, "absent"): [UNMET, ABSENT, REFUSED, 204, 204],
-    ("*", "present"): [204, UNMET, REFUSED, 204, 204],
-    ("*", "absent"): [UNMET, ABSENT, REFUSED, 204, 204],
-}
-
-
-def spread(table: Mapping[Any, list[Any]]) -> list[Any]:
-    """One parameter set for each cell of a table."""
+def cells() -> list[Any]:
+    """One parameter set for each server and case."""
     return [
-        pytest.param(PRESETS[name], *case, expected, id="-".join([name, *map(str, case)]))
-        for case, row in table.items()
-        for name, expected in zip(PRESETS, row, strict=True)
+        pytest.param(name, case, id="-".join([name, *case]))
+        for name in PRESETS
+        for case in expected_answers(name)
     ]
 
 
-def resolve(probe: Probe, value: str) -> str:
-    """Return the condition's value for the object that is present."""
-    known = {"same": probe.etag(), "unquoted": probe.etag().strip('"')}
-    return known.get(value, value)
-
-
-@pytest.mark.parametrize(
-    ("quirks", "condition", "value", "key", "expected"), spread(WRITES_UNDER_CONDITIONS)
-)
-def test_a_write_under_a_condition_is_answered_as_the_imitated_server_answers(
-    moto_like: ServerLike,
-    quirks: ServerQuirks,
-    condition: str,
-    value: str,
-    key: str,
-    expected: object,
+@pytest.mark.parametrize(("name", "case"), cells())
+def test_a_condition_is_answered_as_the_imitated_server_answers(
+    moto_like: ServerLike, name: str, case: Case
 ) -> None:
-    probe = Probe(moto_like(quirks))
-    probe.put()
-    assert probe.put(key, b"new", **{condition: resolve(probe, value)}) == expected
+    server = moto_like(PRESETS[name])
+    assert answer_to(server.endpoint_url, case) == expected_answers(name)[case]
 
 
-@pytest.mark.parametrize(("quirks", "value", "key", "expected"), spread(DELETES_UNDER_CONDITIONS))
-def test_a_delete_under_a_condition_is_answered_as_the_imitated_server_answers(
-    moto_like: ServerLike, quirks: ServerQuirks, value: str, key: str, expected: object
+def test_what_is_said_of_moto_is_true_of_moto_itself() -> None:
+    genuine = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    genuine.start()
+    try:
+        url = "http://{}:{}".format(*genuine.get_host_and_port())
+        expected = expected_answers("moto")
+        assert {case: answer_to(url, case) for case in expected} == expected
+    finally:
+        genuine.stop()
+
+
+@pytest.mark.parametrize("quirks", [AWS, NO_CONDITIONS], ids=["aws", "no-conditions"])
+@pytest.mark.parametrize("key", ["present", "absent"])
+def test_a_delete_whose_condition_is_met_or_ignored_deletes(
+    moto_like: ServerLike, quirks: ServerQuirks, key: str
 ) -> None:
-    probe = Probe(moto_like(quirks))
-    probe.put()
-    answer = probe.status("delete_object", key, IfMatch=resolve(probe, value))
-    deleted = expected == 204 and key == "present"
-    assert (answer, probe.keys()) == (expected, [] if deleted else ["present"])
+    probe = Probe(moto_like(quirks).endpoint_url)
+    probe.put(key)
+    probe.status("delete_object", key, IfMatch=probe.etag(key))
+    assert probe.keys() == []
 
 
 def test_a_refused_write_leaves_the_object_as_it_is(moto_aws_server: MotoServer) -> None:
-    probe = Probe(moto_aws_server)
+    probe = Probe(moto_aws_server.endpoint_url)
     probe.put(body=b"old")
     probe.put(body=b"new", IfMatch=MADE_UP)
     found = probe.client.get_object(Bucket=probe.bucket, Key="present")
@@ -149,7 +97,7 @@ def test_a_refused_write_leaves_the_object_as_it_is(moto_aws_server: MotoServer)
 def test_a_server_that_wants_quotes_answers_412_to_an_unquoted_etag(
     moto_like: ServerLike, quoted: bool
 ) -> None:
-    probe = Probe(moto_like(replace(AWS, etag_form="quoted")))
+    probe = Probe(moto_like(replace(AWS, etag_form="quoted")).endpoint_url)
     probe.put()
     etag = probe.etag() if quoted else probe.etag().strip('"')
     assert probe.put(IfMatch=etag) == (200 if quoted else UNMET)
@@ -159,7 +107,7 @@ def test_a_server_that_wants_quotes_answers_412_to_an_unquoted_etag(
 def test_a_conditional_delete_of_an_absent_object_is_answered_as_configured(
     moto_like: ServerLike, status: Any
 ) -> None:
-    probe = Probe(moto_like(replace(AWS, delete_if_match_absent_status=status)))
+    probe = Probe(moto_like(replace(AWS, delete_if_match_absent_status=status)).endpoint_url)
     expected = {204: 204, 404: ABSENT, 412: UNMET}[status]
     assert probe.status("delete_object", IfMatch=MADE_UP) == expected
 
@@ -167,7 +115,7 @@ def test_a_conditional_delete_of_an_absent_object_is_answered_as_configured(
 def test_a_conditional_write_to_a_missing_bucket_says_that_the_bucket_is_missing(
     moto_aws_server: MotoServer,
 ) -> None:
-    probe = Probe(moto_aws_server)
+    probe = Probe(moto_aws_server.endpoint_url)
     probe.bucket = "no-such-bucket"
     assert probe.put(IfMatch=MADE_UP) == (404, "NoSuchBucket")
 
@@ -185,9 +133,9 @@ def test_a_conditional_write_to_a_missing_bucket_says_that_the_bucket_is_missing
 def test_a_read_under_a_condition_is_answered_as_every_server_does(
     moto_aws_server: MotoServer, operation: str, condition: str, value: str, expected: int
 ) -> None:
-    probe = Probe(moto_aws_server)
+    probe = Probe(moto_aws_server.endpoint_url)
     probe.put()
-    answer = probe.status(operation, **{condition: resolve(probe, value)})
+    answer = probe.status(operation, **{condition: probe.resolve(value)})
     assert (answer if isinstance(answer, int) else answer[0]) == expected
 
 
@@ -197,7 +145,7 @@ def test_a_read_under_a_condition_is_answered_as_every_server_does(
 def test_deleting_many_objects_keeps_those_under_a_wrong_etag_where_that_is_enforced(
     moto_like: ServerLike, quirks: ServerQuirks, kept: list[str]
 ) -> None:
-    probe = Probe(moto_like(quirks))
+    probe = Probe(moto_like(quirks).endpoint_url)
     for key in ("free", "right", "wrong"):
         probe.put(key)
     reply = probe.client.delete_objects(
@@ -218,7 +166,7 @@ def test_deleting_many_objects_keeps_those_under_a_wrong_etag_where_that_is_enfo
 def test_more_than_1000_objects_are_deleted_at_once_only_where_that_is_allowed(
     moto_like: ServerLike, quirks: ServerQuirks, expected: int
 ) -> None:
-    probe = Probe(moto_like(quirks))
+    probe = Probe(moto_like(quirks).endpoint_url)
     delete = {"Objects": [{"Key": str(number)} for number in range(1001)]}
     try:
         reply: Any = probe.client.delete_objects(Bucket=probe.bucket, Delete=delete)  # type: ignore[arg-type]
@@ -242,7 +190,7 @@ def test_more_than_1000_objects_are_deleted_at_once_only_where_that_is_allowed(
 def test_completing_an_upload_under_a_condition_is_answered_as_the_imitated_server_answers(
     moto_like: ServerLike, quirks: ServerQuirks, condition: str, value: str, expected: object
 ) -> None:
-    probe = Probe(moto_like(quirks))
+    probe = Probe(moto_like(quirks).endpoint_url)
     probe.put()
     where: Any = {"Bucket": probe.bucket, "Key": "present"}
     upload = probe.client.create_multipart_upload(**where)["UploadId"]
@@ -251,7 +199,7 @@ def test_completing_an_upload_under_a_condition_is_answered_as_the_imitated_serv
         "complete_multipart_upload",
         UploadId=upload,
         MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]},
-        **{condition: resolve(probe, value)},
+        **{condition: probe.resolve(value)},
     )
     assert answer == expected
 
@@ -260,7 +208,7 @@ def test_completing_an_upload_under_a_condition_is_answered_as_the_imitated_serv
 def test_copying_over_an_object_under_a_condition_is_answered_as_the_imitated_server_answers(
     moto_like: ServerLike, quirks: ServerQuirks, expected: object
 ) -> None:
-    probe = Probe(moto_like(quirks))
+    probe = Probe(moto_like(quirks).endpoint_url)
     probe.put()
     probe.put("source", b"other")
     source = {"Bucket": probe.bucket, "Key": "source"}
@@ -280,7 +228,7 @@ def race(operation: Callable[[int], Any], clients: int = 8) -> list[Any]:
 
 
 def test_eight_clients_that_insert_one_key_have_one_winner(moto_aws_server: MotoServer) -> None:
-    probe = Probe(moto_aws_server)
+    probe = Probe(moto_aws_server.endpoint_url)
     answers = race(lambda number: probe.put(body=b"%d" % number, IfNoneMatch="*"))
     assert sorted(answers, key=str) == [*[UNMET] * 7, 200]
 
@@ -288,7 +236,7 @@ def test_eight_clients_that_insert_one_key_have_one_winner(moto_aws_server: Moto
 def test_eight_clients_that_replace_one_version_have_one_winner(
     moto_aws_server: MotoServer,
 ) -> None:
-    probe = Probe(moto_aws_server)
+    probe = Probe(moto_aws_server.endpoint_url)
     probe.put()
     etag = probe.etag()
     answers = race(lambda number: probe.put(body=b"%d" % number, IfMatch=etag))
@@ -298,7 +246,7 @@ def test_eight_clients_that_replace_one_version_have_one_winner(
 def test_several_clients_may_insert_one_key_on_a_server_that_is_not_atomic(
     moto_like: ServerLike,
 ) -> None:
-    probe = Probe(moto_like(MOTO))
+    probe = Probe(moto_like(MOTO).endpoint_url)
 
     def winners(key: str) -> int:
         return race(lambda number: probe.put(key, IfNoneMatch="*")).count(200)
@@ -310,8 +258,8 @@ def test_several_clients_may_insert_one_key_on_a_server_that_is_not_atomic(
 def test_a_write_that_another_one_overtakes_is_told_409_where_the_server_may_do_that(
     moto_like: ServerLike, quirks: ServerQuirks, expected: int
 ) -> None:
-    probe = Probe(moto_like(quirks))
-    with SlowPut(probe.server.endpoint_url, probe.bucket, "key", **{"If-None-Match": "*"}) as slow:
+    probe = Probe(moto_like(quirks).endpoint_url)
+    with SlowPut(probe.endpoint_url, probe.bucket, "key", **{"If-None-Match": "*"}) as slow:
         assert slow.status() == 100
         probe.put("key")
         slow.send_body()
@@ -322,26 +270,26 @@ def test_a_write_that_another_one_overtakes_is_told_409_where_the_server_may_do_
 def test_a_doomed_upload_is_refused_before_its_body_only_where_the_server_does_that(
     moto_like: ServerLike, quirks: ServerQuirks, expected: int
 ) -> None:
-    probe = Probe(moto_like(quirks))
+    probe = Probe(moto_like(quirks).endpoint_url)
     probe.put("key")
-    with SlowPut(probe.server.endpoint_url, probe.bucket, "key", **{"If-None-Match": "*"}) as slow:
+    with SlowPut(probe.endpoint_url, probe.bucket, "key", **{"If-None-Match": "*"}) as slow:
         assert slow.status() == expected
 
 
 def test_every_kth_conditional_write_is_told_409_on_request(moto_like: ServerLike) -> None:
-    probe = Probe(moto_like(replace(AWS, conflict_every=3)))
+    probe = Probe(moto_like(replace(AWS, conflict_every=3)).endpoint_url)
     answers = [probe.put(str(number), IfNoneMatch="*") for number in range(6)]
     assert answers == [200, 200, (409, "ConditionalRequestConflict")] * 2
 
 
 def test_a_409_changes_nothing(moto_like: ServerLike) -> None:
-    probe = Probe(moto_like(replace(AWS, conflict_every=1)))
+    probe = Probe(moto_like(replace(AWS, conflict_every=1)).endpoint_url)
     probe.put(IfNoneMatch="*")
     assert probe.keys() == []
 
 
 def test_a_page_of_a_listing_is_no_larger_than_the_server_wants(moto_like: ServerLike) -> None:
-    probe = Probe(moto_like(replace(AWS, page_size=2)))
+    probe = Probe(moto_like(replace(AWS, page_size=2)).endpoint_url)
     for number in range(5):
         probe.put(f"{number}")
     pages = probe.client.get_paginator("list_objects_v2").paginate(Bucket=probe.bucket)
@@ -353,7 +301,7 @@ def test_a_page_of_a_listing_is_no_larger_than_the_server_wants(moto_like: Serve
 
 
 def test_pages_of_a_listing_by_delimiter_leave_no_group_out(moto_like: ServerLike) -> None:
-    probe = Probe(moto_like(replace(AWS, page_size=2)))
+    probe = Probe(moto_like(replace(AWS, page_size=2)).endpoint_url)
     for group in "abcde":
         probe.put(f"{group}/1")
         probe.put(f"{group}/2")
@@ -365,7 +313,7 @@ def test_pages_of_a_listing_by_delimiter_leave_no_group_out(moto_like: ServerLik
 
 
 def test_a_forbidden_operation_is_answered_403(moto_like: ServerLike) -> None:
-    probe = Probe(moto_like(replace(AWS, forbidden=frozenset({"DeleteObject"}))))
+    probe = Probe(moto_like(replace(AWS, forbidden=frozenset({"DeleteObject"}))).endpoint_url)
     assert probe.status("delete_object") == (403, "AccessDenied")
 
 
@@ -373,7 +321,7 @@ def test_a_forbidden_operation_is_answered_403(moto_like: ServerLike) -> None:
 def test_an_absent_object_is_403_for_those_who_may_not_list(
     moto_like: ServerLike, operation: str
 ) -> None:
-    probe = Probe(moto_like(replace(AWS, forbidden=frozenset({"ListObjectsV2"}))))
+    probe = Probe(moto_like(replace(AWS, forbidden=frozenset({"ListObjectsV2"}))).endpoint_url)
     answer = probe.status(operation, "absent")
     assert isinstance(answer, tuple)
     assert answer[0] == 403
@@ -390,17 +338,18 @@ def test_an_absent_object_is_403_for_those_who_may_not_list(
 def test_signatures_are_checked_on_request(
     moto_aws_server: MotoServer, credentials: tuple[str, str], expected: object
 ) -> None:
-    probe = Probe(moto_aws_server)
+    probe = Probe(moto_aws_server.endpoint_url)
     server = moto_aws_server.with_quirks(replace(AWS, credentials=("key", "secret")))
     probe.client = s3_client(server.endpoint_url, credentials=credentials)
     assert probe.put("some key = 50% ~é") == expected
 
 
-def test_the_log_tells_operation_key_conditions_and_status(moto_like: ServerLike) -> None:
-    probe = Probe(moto_like(replace(AWS, page_size=999)))
-    probe.server.reset_log()
+def test_the_log_tells_operation_key_conditions_and_status(moto_aws_server: MotoServer) -> None:
+    server = moto_aws_server.with_quirks(AWS)
+    probe = Probe(server.endpoint_url)
+    server.reset_log()
     probe.put("some/key", IfMatch=MADE_UP)
-    (request,) = probe.server.requests()
+    (request,) = server.requests()
     assert (request.operation, request.key, request.headers["if-match"], request.status) == (
         "PutObject",
         "some/key",
@@ -409,9 +358,10 @@ def test_the_log_tells_operation_key_conditions_and_status(moto_like: ServerLike
     )
 
 
-def test_a_client_keeps_its_connection(moto_like: ServerLike) -> None:
-    probe = Probe(moto_like(replace(AWS, page_size=998)))
+def test_a_client_keeps_its_connection(moto_aws_server: MotoServer) -> None:
+    server = moto_aws_server.with_quirks(AWS)
+    probe = Probe(server.endpoint_url)
     probe.put()
     probe.put(IfMatch=probe.etag())
     probe.keys()
-    assert len({request.connection for request in probe.server.requests()}) == 1
+    assert len({request.connection for request in server.requests()}) == 1

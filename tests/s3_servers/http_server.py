@@ -8,11 +8,13 @@ import sys
 import threading
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from .s3_messages import S3Error, S3Request, parse_s3_request
 
 _BODILESS = {204, 304}
+
+Content: TypeAlias = bytes | bytearray
 
 
 class Reply(NamedTuple):
@@ -20,7 +22,7 @@ class Reply(NamedTuple):
 
     status: int
     headers: list[tuple[str, str]]
-    body: bytes = b""
+    body: Content = b""
 
     @classmethod
     def of_error(cls, error: S3Error, **details: str) -> Reply:

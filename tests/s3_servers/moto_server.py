@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from .child_process import ChildProcess, announce, exit_with_parent
 from .conditions import CHANGES, evaluate, is_conditional, same_etag
-from .http_server import HttpRequest, HttpServer, Reply
+from .http_server import Content, HttpRequest, HttpServer, Reply
 from .moto_app import Headers, MotoApp
 from .quirks import AWS, IGNORED, ServerQuirks
 from .s3_messages import (
@@ -323,7 +323,7 @@ def _with_errors(reply: Reply, keys: list[str]) -> Reply:
     return Reply(reply.status, headers, ElementTree.tostring(tree))
 
 
-def _parse_xml(text: bytes) -> ElementTree.Element:
+def _parse_xml(text: Content) -> ElementTree.Element:
     """Parse a document and take its names out of their namespace, as moto expects them."""
     tree = ElementTree.fromstring(text)
     for element in tree.iter():
