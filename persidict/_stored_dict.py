@@ -31,11 +31,10 @@ _ANSWERS = (ObjectNotFound, PreconditionFailed)
 """What a store answers, as opposed to what goes wrong in it."""
 
 
-def _note(error: Exception, operation: str, key: NonEmptySafeStrTuple | None) -> Exception:
+def _note(error: Exception, operation: str, key: NonEmptySafeStrTuple | None) -> None:
     """Say in a storage's own error what was being done to which item."""
     about = "" if key is None else f" of item {key!r}"
     error.add_note(f"persidict: during {operation!r}{about}")
-    return error
 
 
 class StoredDict(PersiDict[ValueType]):
@@ -76,7 +75,8 @@ class StoredDict(PersiDict[ValueType]):
         except _ANSWERS:
             raise
         except Exception as error:
-            raise _note(error, "get", key)
+            _note(error, "get", key)
+            raise
         if isinstance(found, NotModified):
             assert if_none_match is not None
             return VALUE_NOT_RETRIEVED, if_none_match
@@ -87,7 +87,8 @@ class StoredDict(PersiDict[ValueType]):
         try:
             value = self._codec.decode(data)
         except MissingExtraError as error:
-            raise _note(error, "decode", key)
+            _note(error, "decode", key)
+            raise
         except Exception as error:
             raise BackendError(
                 f"item {key!r} cannot be decoded: {self._store.location(name)!r}"
@@ -100,7 +101,8 @@ class StoredDict(PersiDict[ValueType]):
             try:
                 self._check_is_instance(value)
             except TypeError as error:
-                raise _note(error, "get", key)
+                _note(error, "get", key)
+                raise
         return value
 
     def _head(self, key: NonEmptySafeStrTuple) -> ObjectInfo:
@@ -109,13 +111,15 @@ class StoredDict(PersiDict[ValueType]):
         except _ANSWERS:
             raise
         except Exception as error:
-            raise _note(error, "head", key)
+            _note(error, "head", key)
+            raise
 
     def _contains(self, key: NonEmptySafeStrTuple) -> bool:
         try:
             return self._store.contains(self._naming.name_of(key))
         except Exception as error:
-            raise _note(error, "contains", key)
+            _note(error, "contains", key)
+            raise
 
     def _write(
         self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
@@ -138,7 +142,8 @@ class StoredDict(PersiDict[ValueType]):
         except _ANSWERS:
             raise
         except Exception as error:
-            raise _note(error, "put", key)
+            _note(error, "put", key)
+            raise
 
     def _remove(self, key: NonEmptySafeStrTuple, expected: ETagValue | None) -> None:
         try:
@@ -148,7 +153,8 @@ class StoredDict(PersiDict[ValueType]):
         except _ANSWERS:
             raise
         except Exception as error:
-            raise _note(error, "delete", key)
+            _note(error, "delete", key)
+            raise
 
     # ------------------------------------------------------------------ many items
 
@@ -160,7 +166,8 @@ class StoredDict(PersiDict[ValueType]):
                 if key is not None:
                     yield key
         except Exception as error:
-            raise _note(error, "list", None)
+            _note(error, "list", None)
+            raise
 
     def _dated_keys(self) -> Iterator[tuple[NonEmptySafeStrTuple, float]]:
         for key, info in self._listing():
@@ -174,7 +181,8 @@ class StoredDict(PersiDict[ValueType]):
                 if key is not None:
                     yield key, info
         except Exception as error:
-            raise _note(error, "list", None)
+            _note(error, "list", None)
+            raise
 
     def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
         asked: dict[str, NonEmptySafeStrTuple] = {}
@@ -199,6 +207,7 @@ class StoredDict(PersiDict[ValueType]):
         names = (name for name in self._store.names() if self._naming.key_of(name) is not None)
         failures = []
         for name, error in self._store.delete_many(names):
-            failures.append(_note(error, "delete", self._naming.key_of(name)))
+            _note(error, "delete", self._naming.key_of(name))
+            failures.append(error)
         if failures:
             raise ExceptionGroup("some items could not be deleted", failures)

@@ -68,10 +68,12 @@ class Version(Protocol):
     """What is known of one version of an item."""
 
     @property
-    def etag(self) -> ETagValue: ...
+    def etag(self) -> ETagValue:
+        """The opaque name of the version."""
 
     @property
-    def last_modified(self) -> float: ...
+    def last_modified(self) -> float:
+        """When it was written, in POSIX seconds."""
 
 
 def is_satisfied(
@@ -112,6 +114,7 @@ def _check_retrieve(retrieve_value: Any) -> None:
 
 
 def check_count(name: str, count: Any) -> None:
+    """Raise TypeError unless an argument is an int or None."""
     if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
         raise TypeError(f"{name} must be an int or None, not {type(count).__name__}")
 

@@ -253,7 +253,7 @@ def unlink(path: str) -> None:
 
 
 def native_path(path: str) -> str:
-    """Return an absolute path in the form that allows for long paths (Windows: ``\\\\?\\``)."""
+    r"""Return an absolute path in the form that allows for long paths (Windows: ``\\?\``)."""
     path = os.path.abspath(path)
     if not IS_WINDOWS or path.startswith("\\\\?\\"):
         return path

@@ -8,7 +8,7 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
@@ -33,6 +33,7 @@ _MTIME_STEPS_NS: Final = (1, 100, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000
 
 _ABSENT_ERRORS: Final = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 _MAX_RACES: Final = 1000
+_DELETE_BATCH: Final = 500
 _UTIME_BY_FD: Final = os.utime in os.supports_fd
 
 
@@ -287,10 +288,11 @@ class FileStore(ObjectStore):
         try:
             os.mkdir(directory)
         except FileExistsError:
-            if not os.path.isdir(directory):
+            # a rival may have made it, and even removed it again: then the caller starts anew
+            if os.path.lexists(directory) and not os.path.isdir(directory):
                 raise
         except FileNotFoundError:
-            raise  # a rival removed the parent, which was empty; the caller starts again
+            raise  # a rival removed the parent, which was empty: the caller starts anew
         except OSError as error:
             if len(directory) > len(self._root):
                 raise
@@ -311,18 +313,8 @@ class FileStore(ObjectStore):
             self._refuse_links(path)
         directory = os.path.dirname(path)
         try:
-            while True:
-                lock = _platform.DirectoryLock(directory)
-                try:
-                    # while we waited, the directory may have been removed and made anew
-                    if lock.is_of(directory):
-                        self._delete_locked(path, if_match)
-                        lock.release()
-                        if self._fsync:
-                            lock.sync()
-                        break
-                finally:
-                    lock.close()
+            with self._changing(directory):
+                self._delete_locked(path, if_match)
         except OSError as error:
             if error.errno not in _ABSENT_ERRORS:
                 raise
@@ -330,6 +322,47 @@ class FileStore(ObjectStore):
                 raise ObjectNotFound(name) from error
             return
         self._prune(directory)
+
+    def delete_many(self, names: Iterable[str]) -> Iterator[tuple[str, Exception]]:
+        for above, group in itertools.groupby(names, key=lambda name: name.rpartition("/")[0]):
+            while batch := list(itertools.islice(group, _DELETE_BATCH)):
+                yield from self._delete_batch(above, batch)
+
+    def _delete_batch(self, above: str, names: Iterable[str]) -> list[tuple[str, Exception]]:
+        """Delete files of one directory under one lock, with one sync."""
+        failures: list[tuple[str, Exception]] = []
+        directory = os.path.dirname(self._path(f"{above}/" if above else ""))
+        try:
+            self._refuse_links(os.path.join(directory, ""))
+            with self._changing(directory):
+                for name in names:
+                    try:
+                        self._delete_locked(self._path(name), None)
+                    except (OSError, BackendError) as error:
+                        if getattr(error, "errno", None) not in _ABSENT_ERRORS:
+                            failures.append((name, error))
+        except (OSError, BackendError) as error:
+            if getattr(error, "errno", None) not in _ABSENT_ERRORS:
+                return [(name, error) for name in names]
+        self._prune(directory)
+        return failures
+
+    @contextlib.contextmanager
+    def _changing(self, directory: str) -> Iterator[None]:
+        """Hold the lock of a directory that exists, and sync it afterwards."""
+        while True:
+            lock = _platform.DirectoryLock(directory)
+            try:
+                # while we waited, the directory may have been removed and made anew
+                if not lock.is_of(directory):
+                    continue
+                yield
+                lock.release()
+                if self._fsync:
+                    lock.sync()
+                return
+            finally:
+                lock.close()
 
     def _delete_locked(self, path: str, if_match: ETagValue | AnyVersion | None) -> None:
         status = os.lstat(path)

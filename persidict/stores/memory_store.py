@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any, Literal, NoReturn, TypeAlias
 
@@ -33,6 +35,20 @@ class _Memory:
         self.directories: dict[str, dict[str, _Stored]] = {}
         self.lock = threading.Lock()
         self.write_counter = itertools.count(1)
+        _memories.add(self)
+
+
+_memories: weakref.WeakSet[_Memory] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """In a forked child: a thread that held a lock in the parent does not exist here."""
+    for memory in _memories:
+        memory.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 class MemoryStore(ObjectStore):
