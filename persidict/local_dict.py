@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from persidict._naming import PlainNaming
+from persidict._primitives import check_count
 from persidict._stored_dict import StoredDict
 from persidict.codecs import codec_for
 from persidict.jokers_and_status_flags import ValueType
-from persidict.persi_dict import check_count
 from persidict.stores.memory_store import MemoryStore
 
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-import time
-from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, ClassVar, NoReturn, Protocol, TypeVar, cast
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any, NoReturn, TypeVar, cast
 
 from mixinforge import ParameterizableMixin, sort_dict_by_keys
 
+from persidict._conditional import ConditionalOperations
+from persidict._primitives import Version, check_count
 from persidict._views import ItemsView, KeysView, ValuesView
 from persidict.exceptions import (
-    ConcurrencyConflictError,
-    MutationPolicyError,
     ObjectNotFound,
     PreconditionFailed,
 )
@@ -23,23 +21,10 @@ from persidict.jokers_and_status_flags import (
     ALWAYS_RETRIEVE,
     ANY_ETAG,
     DELETE_CURRENT,
-    ETAG_HAS_CHANGED,
-    ETAG_IS_THE_SAME,
-    IF_ETAG_CHANGED,
     ITEM_NOT_AVAILABLE,
     KEEP_CURRENT,
-    NEVER_RETRIEVE,
-    VALUE_NOT_RETRIEVED,
-    ConditionalOperationResult,
-    ETagConditionFlag,
-    ETagIfExists,
     ETagValue,
-    ItemNotAvailableFlag,
     Joker,
-    OperationResult,
-    RetrieveValueFlag,
-    TransformingFunction,
-    ValueNotRetrievedFlag,
     ValueType,
 )
 from persidict.safe_str_tuple import (
@@ -53,70 +38,10 @@ from persidict.safe_str_tuple import (
 OBJECT_FORMATS = frozenset({"pkl", "json"})
 """The formats that hold any value; all others hold text."""
 
-_ORDINARY_TYPES = frozenset({dict, list, tuple, set, str, bytes, int, float, bool, type(None)})
-"""Types whose instances need no closer look before they are stored."""
-
-_MAX_PAUSE_SECONDS = 2.0
 _POPITEM_PAGE = 16
 _NO_DEFAULT: Any = object()
 
 SelfType = TypeVar("SelfType", bound="PersiDict[Any]")
-Change = Callable[[ETagIfExists], tuple[ETagIfExists, Any]]
-
-
-class Version(Protocol):
-    """What is known of one version of an item."""
-
-    @property
-    def etag(self) -> ETagValue:
-        """The opaque name of the version."""
-
-    @property
-    def last_modified(self) -> float:
-        """When it was written, in POSIX seconds."""
-
-
-def is_satisfied(
-    condition: ETagConditionFlag, expected_etag: Any, actual_etag: ETagIfExists
-) -> bool:
-    """Evaluate a condition: the decision table of all conditional operations."""
-    if condition is ETAG_IS_THE_SAME:
-        return bool(expected_etag == actual_etag)
-    if condition is ETAG_HAS_CHANGED:
-        return bool(expected_etag != actual_etag)
-    return True
-
-
-def _is_value_wanted(retrieve: RetrieveValueFlag, expected: Any, actual: ETagIfExists) -> bool:
-    if actual is ITEM_NOT_AVAILABLE or retrieve is NEVER_RETRIEVE:
-        return False
-    return retrieve is ALWAYS_RETRIEVE or expected != actual
-
-
-def _check_condition(condition: Any, expected_etag: Any) -> None:
-    if condition not in (ANY_ETAG, ETAG_IS_THE_SAME, ETAG_HAS_CHANGED):
-        raise ValueError(
-            "condition must be ANY_ETAG, ETAG_IS_THE_SAME or ETAG_HAS_CHANGED,"
-            f" not {condition!r:.80}"
-        )
-    if condition is not ANY_ETAG and not isinstance(expected_etag, (str, ItemNotAvailableFlag)):
-        raise TypeError(
-            f"expected_etag must be an ETag or ITEM_NOT_AVAILABLE, not {expected_etag!r:.80}"
-        )
-
-
-def _check_retrieve(retrieve_value: Any) -> None:
-    if not isinstance(retrieve_value, RetrieveValueFlag):
-        raise TypeError(
-            "retrieve_value must be ALWAYS_RETRIEVE, NEVER_RETRIEVE or IF_ETAG_CHANGED,"
-            f" not {retrieve_value!r:.80}"
-        )
-
-
-def check_count(name: str, count: Any) -> None:
-    """Raise TypeError unless an argument is an int or None."""
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
-        raise TypeError(f"{name} must be an int or None, not {type(count).__name__}")
 
 
 def _raise_key_error(key: NonEmptySafeStrTuple, absent: ObjectNotFound) -> NoReturn:
@@ -128,11 +53,15 @@ def _rebuild(cls: type[PersiDict[Any]], params: dict[str, Any]) -> PersiDict[Any
     return cls(**params)
 
 
-class PersiDict(MutableMapping[NonEmptySafeStrTuple, ValueType], ParameterizableMixin):
+class PersiDict(
+    ConditionalOperations[ValueType],
+    MutableMapping[NonEmptySafeStrTuple, ValueType],
+    ParameterizableMixin,
+):
     """A persistent dictionary: the contract, independent of where the items live.
 
-    A subclass supplies the primitives at the end of this class; everything else is written
-    here once. All operations on one key are linearizable as far as the primitives are.
+    A subclass supplies the primitives of DictPrimitives; everything else is written once. All
+    operations on one key are linearizable as far as the primitives are.
 
     Args:
         append_only: Items can be added, but never changed or removed.
@@ -148,19 +77,6 @@ class PersiDict(MutableMapping[NonEmptySafeStrTuple, ValueType], Parameterizable
         ValueError: `serialization_format` is empty or has unsafe characters, or it is a text
             format and `base_class_for_values` is not a kind of `str`.
     """
-
-    append_only: bool
-    base_class_for_values: type | None
-    serialization_format: str
-
-    _policy: ClassVar[str] = "append-only"
-    """The policy that a refused change is reported under."""
-
-    _reads_are_cheap: ClassVar[bool] = True
-    """Whether to look before inserting, or to insert and see."""
-
-    _back_off_seconds: ClassVar[float] = 0.001
-    """What an attempt costs, about: the unit of the pause after a conflict."""
 
     def __init__(
         self,
@@ -240,39 +156,6 @@ class PersiDict(MutableMapping[NonEmptySafeStrTuple, ValueType], Parameterizable
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self._handle_params())
-
-    # ------------------------------------------------------------------ checks
-
-    def _check_is_instance(self, value: Any) -> None:
-        expected = self.base_class_for_values
-        if expected is not None and not isinstance(value, expected):
-            raise TypeError(
-                f"value must be an instance of {expected.__name__}"
-                f" (base_class_for_values), not {type(value).__name__}"
-            )
-
-    def _check_value(self, value: Any, name: str = "value") -> None:
-        """Refuse what can never be a value of this dictionary."""
-        if type(value) not in _ORDINARY_TYPES:
-            if isinstance(value, PersiDict):
-                raise TypeError(f"{name}: a persistent dictionary cannot be stored as a value")
-            if isinstance(value, (Joker, ItemNotAvailableFlag, ValueNotRetrievedFlag)):
-                raise TypeError(f"{name}: {value!r} cannot be stored as a value")
-        if self.base_class_for_values is not None:
-            self._check_is_instance(value)
-
-    def _refuse_deletion(self) -> None:
-        """Raise MutationPolicyError if this dictionary's policy forbids deleting."""
-        if self.append_only:
-            raise MutationPolicyError(self._policy, "items cannot be deleted")
-
-    def _refuse_change(self, key: NonEmptySafeStrTuple) -> NoReturn:
-        raise MutationPolicyError(self._policy, f"item {key!r} exists and cannot be changed")
-
-    def _pause(self, attempt: int) -> None:
-        """Wait for a random time that grows with the attempts, so that rivals get out of step."""
-        longest = min(self._back_off_seconds * 2 ** min(attempt, 16), _MAX_PAUSE_SECONDS)
-        time.sleep(random.uniform(0.0, longest))
 
     # ------------------------------------------------------------------ dict: one item
 
@@ -600,429 +483,3 @@ class PersiDict(MutableMapping[NonEmptySafeStrTuple, ValueType], Parameterizable
     def subdicts(self: SelfType) -> dict[str, SelfType]:
         """Map the first string of every key to its sub-dictionary; a one-string key counts."""
         return {part: self.get_subdict(part) for part in sorted(self._first_parts())}
-
-    # ------------------------------------------------------------------ conditional operations
-
-    def get_with_etag(self, key: NonEmptyPersiDictKey) -> ConditionalOperationResult:
-        """Read an item together with its version.
-
-        Returns:
-            As `get_item_if` under ANY_ETAG with ALWAYS_RETRIEVE.
-        """
-        return self.get_item_if(
-            key,
-            condition=ANY_ETAG,
-            expected_etag=ITEM_NOT_AVAILABLE,
-            retrieve_value=ALWAYS_RETRIEVE,
-        )
-
-    def get_item_if(
-        self,
-        key: NonEmptyPersiDictKey,
-        *,
-        condition: ETagConditionFlag,
-        expected_etag: ETagIfExists,
-        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
-    ) -> ConditionalOperationResult:
-        """Look at an item and evaluate a condition on its version, in one step.
-
-        Args:
-            key: The key.
-            condition: ANY_ETAG, ETAG_IS_THE_SAME or ETAG_HAS_CHANGED.
-            expected_etag: The version to compare with; ITEM_NOT_AVAILABLE for absence.
-            retrieve_value: Whether to fetch the value of an existing item.
-
-        Returns:
-            What was found; nothing changes. The value and the ETag are of one version.
-
-        Raises:
-            ValueError: The condition is none of the three.
-            TypeError: `retrieve_value` is no RetrieveValueFlag.
-        """
-        checked = as_key(key)
-        _check_condition(condition, expected_etag)
-        _check_retrieve(retrieve_value)
-        return self._report_unchanged(checked, condition, expected_etag, retrieve_value)
-
-    def set_item_if(
-        self,
-        key: NonEmptyPersiDictKey,
-        *,
-        value: ValueType | Joker,
-        condition: ETagConditionFlag,
-        expected_etag: ETagIfExists,
-        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
-    ) -> ConditionalOperationResult:
-        """Store a value if a condition on the item's version holds, in one atomic step.
-
-        Args:
-            key: The key.
-            value: The value; KEEP_CURRENT writes nothing, DELETE_CURRENT deletes.
-            condition: ANY_ETAG, ETAG_IS_THE_SAME or ETAG_HAS_CHANGED.
-            expected_etag: The version to compare with; ITEM_NOT_AVAILABLE for absence, so
-                that ETAG_IS_THE_SAME with it means: insert if absent.
-            retrieve_value: Whether to fetch the stored value where nothing is written.
-
-        Returns:
-            What was found and what was left behind. An unmet condition is a result.
-
-        Raises:
-            ValueError: The condition is none of the three.
-            TypeError: The value, or `retrieve_value`, is of a wrong type.
-            MutationPolicyError: The dictionary is append-only, and the condition holds for
-                an existing item, or the value is DELETE_CURRENT.
-        """
-        checked = as_key(key)
-        _check_condition(condition, expected_etag)
-        _check_retrieve(retrieve_value)
-        if value is KEEP_CURRENT:
-            return self._report_unchanged(checked, condition, expected_etag, retrieve_value)
-        if value is DELETE_CURRENT:
-            self._refuse_deletion()
-            return self._delete_if(checked, condition, expected_etag, retrieve_value)
-        self._check_value(value)
-
-        def write(actual: ETagIfExists) -> tuple[ETagIfExists, Any]:
-            if self.append_only and actual is not ITEM_NOT_AVAILABLE:
-                self._refuse_change(checked)
-            return self._write(checked, value, actual), value
-
-        is_insert = expected_etag is ITEM_NOT_AVAILABLE
-        return self._change_if(
-            checked,
-            condition,
-            expected_etag,
-            retrieve_value,
-            change=write,
-            presume=is_insert or not self.append_only,
-        )
-
-    def setdefault_if(
-        self,
-        key: NonEmptyPersiDictKey,
-        *,
-        default_value: ValueType,
-        condition: ETagConditionFlag,
-        expected_etag: ETagIfExists,
-        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
-    ) -> ConditionalOperationResult:
-        """Insert a value if the key is absent and a condition holds, in one atomic step.
-
-        An existing item is never touched, whatever the condition.
-
-        Args:
-            key: The key.
-            default_value: What to insert.
-            condition: ANY_ETAG, ETAG_IS_THE_SAME or ETAG_HAS_CHANGED.
-            expected_etag: The version to compare with; ITEM_NOT_AVAILABLE for absence.
-            retrieve_value: Whether to fetch the value of an existing item.
-
-        Returns:
-            What was found and what was left behind.
-
-        Raises:
-            ValueError: The condition is none of the three.
-            TypeError: The value is a joker or of a wrong type, or `retrieve_value` is.
-        """
-        checked = as_key(key)
-        _check_condition(condition, expected_etag)
-        _check_retrieve(retrieve_value)
-        self._check_value(default_value, "default_value")
-        may_insert = is_satisfied(condition, expected_etag, ITEM_NOT_AVAILABLE)
-        look = self._reads_are_cheap or not may_insert
-        while True:
-            if look:
-                found = self._report_unchanged(checked, condition, expected_etag, retrieve_value)
-                if found.actual_etag is not ITEM_NOT_AVAILABLE or not may_insert:
-                    return found
-            try:
-                etag = self._write(checked, default_value, ITEM_NOT_AVAILABLE)
-            except PreconditionFailed:
-                look = True
-            else:
-                return ConditionalOperationResult(True, ITEM_NOT_AVAILABLE, etag, default_value)
-
-    def discard_if(
-        self,
-        key: NonEmptyPersiDictKey,
-        *,
-        condition: ETagConditionFlag,
-        expected_etag: ETagIfExists,
-    ) -> ConditionalOperationResult:
-        """Delete an item if a condition on its version holds, in one atomic step.
-
-        Args:
-            key: The key.
-            condition: ANY_ETAG, ETAG_IS_THE_SAME or ETAG_HAS_CHANGED.
-            expected_etag: The version to compare with; ITEM_NOT_AVAILABLE for absence.
-
-        Returns:
-            What was found and what was left behind; the value is never fetched.
-
-        Raises:
-            ValueError: The condition is none of the three.
-            MutationPolicyError: The dictionary is append-only and the condition holds for
-                an existing item.
-        """
-        checked = as_key(key)
-        _check_condition(condition, expected_etag)
-        return self._delete_if(checked, condition, expected_etag, NEVER_RETRIEVE)
-
-    def transform_item(
-        self,
-        key: NonEmptyPersiDictKey,
-        *,
-        transformer: TransformingFunction,
-        n_retries: int | None = 6,
-    ) -> OperationResult:
-        """Read an item, compute a new value from it and write it back; nobody's update is lost.
-
-        Args:
-            key: The key.
-            transformer: Called with the current value, or ITEM_NOT_AVAILABLE. Returns the
-                new value, KEEP_CURRENT or DELETE_CURRENT. May be called more than once.
-            n_retries: How often to start again when the item was changed meanwhile; None:
-                never give up.
-
-        Returns:
-            The version and the value left behind.
-
-        Raises:
-            ConcurrencyConflictError: The item was changed by others in every attempt.
-            ValueError: `n_retries` is negative.
-            TypeError: `n_retries` is no int, or the new value is of a wrong type.
-            MutationPolicyError: The dictionary is append-only and the transformer wants to
-                change an existing item, or to delete.
-        """
-        checked = as_key(key)
-        self._check_n_retries(n_retries)
-        for attempt in itertools.count(1):
-            current, etag = self._look_up(checked, None)
-            try:
-                return self._apply_transformer(checked, transformer, current, etag)
-            except PreconditionFailed:
-                if n_retries is not None and attempt > n_retries:
-                    raise ConcurrencyConflictError(checked, attempt) from None
-                self._pause(attempt)
-        raise AssertionError("unreachable")
-
-    @staticmethod
-    def _check_n_retries(n_retries: int | None) -> None:
-        check_count("n_retries", n_retries)
-        if n_retries is not None and n_retries < 0:
-            raise ValueError(f"n_retries must not be negative, it is {n_retries}")
-
-    def _apply_transformer(
-        self,
-        key: NonEmptySafeStrTuple,
-        transformer: TransformingFunction,
-        current: Any,
-        etag: ETagIfExists,
-    ) -> OperationResult:
-        new_value = transformer(current)
-        if new_value is KEEP_CURRENT:
-            return OperationResult(etag, current)
-        if new_value is DELETE_CURRENT:
-            self._refuse_deletion()
-            self._remove_version(key, etag)
-            return OperationResult(ITEM_NOT_AVAILABLE, ITEM_NOT_AVAILABLE)
-        self._check_value(new_value, "the transformer's result")
-        if self.append_only and etag is not ITEM_NOT_AVAILABLE:
-            self._refuse_change(key)
-        return OperationResult(self._write(key, new_value, etag), new_value)
-
-    # ------------------------------------------------------------------ how conditions work
-
-    def _look_up(
-        self, key: NonEmptySafeStrTuple, if_none_match: ETagValue | None
-    ) -> tuple[Any, ETagIfExists]:
-        """Load, with absence as ITEM_NOT_AVAILABLE."""
-        try:
-            return self._load(key, if_none_match=if_none_match)
-        except ObjectNotFound:
-            return ITEM_NOT_AVAILABLE, ITEM_NOT_AVAILABLE
-
-    def _current_etag(self, key: NonEmptySafeStrTuple) -> ETagIfExists:
-        try:
-            return self._head(key).etag
-        except ObjectNotFound:
-            return ITEM_NOT_AVAILABLE
-
-    def _observe(
-        self, key: NonEmptySafeStrTuple, expected: Any, retrieve: RetrieveValueFlag
-    ) -> tuple[Any, ETagIfExists]:
-        """Return value and version in one look, the value only as far as it is wanted."""
-        if retrieve is NEVER_RETRIEVE:
-            actual = self._current_etag(key)
-            return _stand_in(actual), actual
-        if retrieve is ALWAYS_RETRIEVE or not isinstance(expected, str):
-            return self._look_up(key, None)
-        return self._look_up(key, cast("ETagValue", expected))
-
-    def _report_unchanged(
-        self,
-        key: NonEmptySafeStrTuple,
-        condition: ETagConditionFlag,
-        expected: ETagIfExists,
-        retrieve: RetrieveValueFlag,
-    ) -> ConditionalOperationResult:
-        value, actual = self._observe(key, expected, retrieve)
-        satisfied = is_satisfied(condition, expected, actual)
-        return ConditionalOperationResult(satisfied, actual, actual, value)
-
-    def _report_unmet(
-        self,
-        key: NonEmptySafeStrTuple,
-        condition: ETagConditionFlag,
-        expected: ETagIfExists,
-        retrieve: RetrieveValueFlag,
-        actual: ETagIfExists | None,
-    ) -> ConditionalOperationResult | None:
-        """Report an unmet condition; None if a fresh look shows that it holds after all."""
-        if actual is None or _is_value_wanted(retrieve, expected, actual):
-            found = self._report_unchanged(key, condition, expected, retrieve)
-            return None if found.condition_was_satisfied else found
-        return ConditionalOperationResult(False, actual, actual, _stand_in(actual))
-
-    def _change_if(
-        self,
-        key: NonEmptySafeStrTuple,
-        condition: ETagConditionFlag,
-        expected: ETagIfExists,
-        retrieve: RetrieveValueFlag,
-        *,
-        change: Change,
-        presume: bool,
-    ) -> ConditionalOperationResult:
-        """Make a change to the version that satisfies a condition; start again if it moves.
-
-        `change` gets that version and raises PreconditionFailed if it is not the current one
-        any more. `presume`: under ETAG_IS_THE_SAME, try at once instead of looking first.
-        """
-        presume = presume and condition is ETAG_IS_THE_SAME
-        known: ETagIfExists | None = None
-        for attempt in itertools.count(1):
-            if presume:
-                known = expected
-            elif known is None:
-                known = self._current_etag(key)
-            if is_satisfied(condition, expected, known):
-                try:
-                    return ConditionalOperationResult(True, known, *change(known))
-                except PreconditionFailed as failed:
-                    known = failed.actual_etag
-            seems_unmet = presume if known is None else not is_satisfied(condition, expected, known)
-            if seems_unmet:
-                unmet = self._report_unmet(key, condition, expected, retrieve, known)
-                if unmet is not None:
-                    return unmet
-                known = None
-            self._pause(attempt)
-        raise AssertionError("unreachable")
-
-    def _delete_if(
-        self,
-        key: NonEmptySafeStrTuple,
-        condition: ETagConditionFlag,
-        expected: ETagIfExists,
-        retrieve: RetrieveValueFlag,
-    ) -> ConditionalOperationResult:
-        def delete(actual: ETagIfExists) -> tuple[ETagIfExists, Any]:
-            if actual is not ITEM_NOT_AVAILABLE:
-                self._refuse_deletion()
-            self._remove_version(key, actual)
-            return ITEM_NOT_AVAILABLE, ITEM_NOT_AVAILABLE
-
-        return self._change_if(
-            key,
-            condition,
-            expected,
-            retrieve,
-            change=delete,
-            presume=expected is not ITEM_NOT_AVAILABLE and not self.append_only,
-        )
-
-    def _remove_version(self, key: NonEmptySafeStrTuple, etag: ETagIfExists) -> None:
-        """Delete one version; raise PreconditionFailed if it is not the current one."""
-        if isinstance(etag, ItemNotAvailableFlag):
-            return
-        try:
-            self._remove(key, etag)
-        except ObjectNotFound:
-            raise PreconditionFailed(actual_etag=ITEM_NOT_AVAILABLE) from None
-
-    # ------------------------------------------------------------------ primitives
-
-    @abstractmethod
-    def _load(
-        self, key: NonEmptySafeStrTuple, *, if_none_match: ETagValue | None = None
-    ) -> tuple[Any, ETagValue]:
-        """Return a value and its version, both of one moment.
-
-        Where the item still is the version `if_none_match`, the value is
-        VALUE_NOT_RETRIEVED. Raises ObjectNotFound for absence.
-        """
-
-    @abstractmethod
-    def _head(self, key: NonEmptySafeStrTuple) -> Version:
-        """Return the version of an item without its value, or raise ObjectNotFound."""
-
-    @abstractmethod
-    def _write(
-        self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
-    ) -> ETagValue:
-        """Store a value in one atomic step if the item is the version `expected`.
-
-        None: whatever it is; ITEM_NOT_AVAILABLE: only if there is none. Returns the new
-        version. Raises PreconditionFailed, having changed nothing.
-        """
-
-    @abstractmethod
-    def _remove(self, key: NonEmptySafeStrTuple, expected: ETagValue | None) -> None:
-        """Delete an item in one atomic step if it is the version `expected` (None: any).
-
-        Raises ObjectNotFound if there is none and PreconditionFailed if it is another one.
-        """
-
-    @abstractmethod
-    def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
-        """Iterate over all keys; `page_size` hints how many the caller will look at."""
-
-    @abstractmethod
-    def _subdict(self: SelfType, prefix: SafeStrTuple) -> SelfType:
-        """Return the dictionary below a prefix that is not empty."""
-
-    # ------------------------------------------------------------------ primitives with defaults
-
-    def _contains(self, key: NonEmptySafeStrTuple) -> bool:
-        try:
-            self._head(key)
-        except ObjectNotFound:
-            return False
-        return True
-
-    def _dated_keys(self) -> Iterator[tuple[NonEmptySafeStrTuple, float]]:
-        """Iterate over keys and times of last writing."""
-        for key in self._keys():
-            try:
-                yield key, self._head(key).last_modified
-            except ObjectNotFound:
-                continue
-
-    @abstractmethod
-    def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
-        """Iterate over keys, values and times of last writing, each of one version."""
-
-    def _first_parts(self) -> set[str]:
-        """Return the first string of every key."""
-        return {key.strings[0] for key in self._keys()}
-
-    def _clear(self) -> None:
-        """Delete all items."""
-        for key in list(self._keys()):
-            self.discard(key)
-
-
-def _stand_in(actual: ETagIfExists) -> Any:
-    """Return what stands for a value that was not fetched."""
-    return ITEM_NOT_AVAILABLE if actual is ITEM_NOT_AVAILABLE else VALUE_NOT_RETRIEVED

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from typing import Any, NoReturn, TypeVar
 
+from persidict._primitives import Version
 from persidict.exceptions import MutationPolicyError, ObjectNotFound, PreconditionFailed
 from persidict.file_dir_dict import FileDirDict
 from persidict.jokers_and_status_flags import (
@@ -22,7 +23,7 @@ from persidict.jokers_and_status_flags import (
     RetrieveValueFlag,
     ValueType,
 )
-from persidict.persi_dict import PersiDict, Version
+from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import (
     NonEmptyPersiDictKey,
     NonEmptySafeStrTuple,

@@ -1,0 +1,167 @@
+"""The primitives that every persistent dictionary is built on, and the checks of its values."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
+
+from persidict.exceptions import MutationPolicyError, ObjectNotFound
+from persidict.jokers_and_status_flags import (
+    ETagIfExists,
+    ETagValue,
+    ItemNotAvailableFlag,
+    Joker,
+    ValueNotRetrievedFlag,
+)
+from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
+
+_ORDINARY_TYPES = frozenset({dict, list, tuple, set, str, bytes, int, float, bool, type(None)})
+"""Types whose instances need no closer look before they are stored."""
+
+_MAX_PAUSE_SECONDS = 2.0
+
+SelfType = TypeVar("SelfType", bound="DictPrimitives")
+
+
+class Version(Protocol):
+    """What is known of one version of an item."""
+
+    @property
+    def etag(self) -> ETagValue:
+        """The opaque name of the version."""
+
+    @property
+    def last_modified(self) -> float:
+        """When it was written, in POSIX seconds."""
+
+
+def check_count(name: str, count: Any) -> None:
+    """Raise TypeError unless an argument is an int or None."""
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
+        raise TypeError(f"{name} must be an int or None, not {type(count).__name__}")
+
+
+class DictPrimitives(ABC):
+    """What a kind of storage supplies, and what all operations check with."""
+
+    append_only: bool
+    base_class_for_values: type | None
+    serialization_format: str
+
+    _policy: ClassVar[str] = "append-only"
+    """The policy that a refused change is reported under."""
+
+    _reads_are_cheap: ClassVar[bool] = True
+    """Whether to look before inserting, or to insert and see."""
+
+    _back_off_seconds: ClassVar[float] = 0.001
+    """What an attempt costs, about: the unit of the pause after a conflict."""
+
+    # ------------------------------------------------------------------ checks
+
+    def _check_is_instance(self, value: Any) -> None:
+        expected = self.base_class_for_values
+        if expected is not None and not isinstance(value, expected):
+            raise TypeError(
+                f"value must be an instance of {expected.__name__}"
+                f" (base_class_for_values), not {type(value).__name__}"
+            )
+
+    def _check_value(self, value: Any, name: str = "value") -> None:
+        """Refuse what can never be a value of this dictionary."""
+        if type(value) not in _ORDINARY_TYPES:
+            if isinstance(value, DictPrimitives):
+                raise TypeError(f"{name}: a persistent dictionary cannot be stored as a value")
+            if isinstance(value, (Joker, ItemNotAvailableFlag, ValueNotRetrievedFlag)):
+                raise TypeError(f"{name}: {value!r} cannot be stored as a value")
+        if self.base_class_for_values is not None:
+            self._check_is_instance(value)
+
+    def _refuse_deletion(self) -> None:
+        """Raise MutationPolicyError if this dictionary's policy forbids deleting."""
+        if self.append_only:
+            raise MutationPolicyError(self._policy, "items cannot be deleted")
+
+    def _refuse_change(self, key: NonEmptySafeStrTuple) -> NoReturn:
+        raise MutationPolicyError(self._policy, f"item {key!r} exists and cannot be changed")
+
+    def _pause(self, attempt: int) -> None:
+        """Wait for a random time that grows with the attempts, so that rivals get out of step."""
+        longest = min(self._back_off_seconds * 2 ** min(attempt, 16), _MAX_PAUSE_SECONDS)
+        time.sleep(random.uniform(0.0, longest))
+
+    # ------------------------------------------------------------------ primitives
+
+    @abstractmethod
+    def _load(
+        self, key: NonEmptySafeStrTuple, *, if_none_match: ETagValue | None = None
+    ) -> tuple[Any, ETagValue]:
+        """Return a value and its version, both of one moment.
+
+        Where the item still is the version `if_none_match`, the value is
+        VALUE_NOT_RETRIEVED. Raises ObjectNotFound for absence.
+        """
+
+    @abstractmethod
+    def _head(self, key: NonEmptySafeStrTuple) -> Version:
+        """Return the version of an item without its value, or raise ObjectNotFound."""
+
+    @abstractmethod
+    def _write(
+        self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
+    ) -> ETagValue:
+        """Store a value in one atomic step if the item is the version `expected`.
+
+        None: whatever it is; ITEM_NOT_AVAILABLE: only if there is none. Returns the new
+        version. Raises PreconditionFailed, having changed nothing.
+        """
+
+    @abstractmethod
+    def _remove(self, key: NonEmptySafeStrTuple, expected: ETagValue | None) -> None:
+        """Delete an item in one atomic step if it is the version `expected` (None: any).
+
+        Raises ObjectNotFound if there is none and PreconditionFailed if it is another one.
+        """
+
+    @abstractmethod
+    def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
+        """Iterate over all keys; `page_size` hints how many the caller will look at."""
+
+    @abstractmethod
+    def _subdict(self: SelfType, prefix: SafeStrTuple) -> SelfType:
+        """Return the dictionary below a prefix that is not empty."""
+
+    # ------------------------------------------------------------------ primitives with defaults
+
+    def _contains(self, key: NonEmptySafeStrTuple) -> bool:
+        try:
+            self._head(key)
+        except ObjectNotFound:
+            return False
+        return True
+
+    def _dated_keys(self) -> Iterator[tuple[NonEmptySafeStrTuple, float]]:
+        """Iterate over keys and times of last writing."""
+        for key in self._keys():
+            try:
+                yield key, self._head(key).last_modified
+            except ObjectNotFound:
+                continue
+
+    @abstractmethod
+    def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
+        """Iterate over keys, values and times of last writing, each of one version."""
+
+    def _first_parts(self) -> set[str]:
+        """Return the first string of every key."""
+        return {key.strings[0] for key in self._keys()}
+
+    def _clear(self) -> None:
+        """Delete all items."""
+        for key in list(self._keys()):
+            with contextlib.suppress(ObjectNotFound):
+                self._remove(key, None)
