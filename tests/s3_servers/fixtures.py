@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from .child_process import ServerUnavailable
 from .clients import new_bucket_name
+from .localstack import REQUIRE, LocalStackServer, start_localstack
 from .moto_server import MotoServer, start_moto
 from .quirks import AWS, ServerQuirks
 
@@ -29,6 +32,24 @@ def moto_like(moto_aws_server: MotoServer) -> Callable[[ServerQuirks], MotoServe
         return endpoints[quirks]
 
     return endpoint
+
+
+def localstack_or_skip() -> LocalStackServer:
+    """Start LocalStack, or skip the test that needs it; fail it where it is required."""
+    is_required = os.environ.get(REQUIRE) == "1"
+    try:
+        return start_localstack(install=is_required)
+    except ServerUnavailable as reason:
+        if is_required:
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def localstack_server() -> Iterator[LocalStackServer]:
+    """LocalStack's S3, one for the whole run; skips where it is not installed."""
+    with localstack_or_skip() as server:
+        yield server
 
 
 @pytest.fixture

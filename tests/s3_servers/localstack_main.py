@@ -1,0 +1,33 @@
+"""Run LocalStack's S3 on loopback only; for the Python that LocalStack is installed in.
+
+Its gateway listens on all interfaces, whatever host it is told.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+
+
+def _exit_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+def main() -> None:
+    """Serve until the parent is gone."""
+    from twisted.internet import endpoints  # type: ignore[import-not-found]
+
+    on_loopback = functools.partial(endpoints.TCP4ServerEndpoint, interface="127.0.0.1")
+    endpoints.TCP4ServerEndpoint = on_loopback
+
+    from localstack.runtime.main import main as serve  # type: ignore[import-not-found]
+
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    serve()
+
+
+if __name__ == "__main__":
+    main()
