@@ -1,6 +1,7 @@
-"""Run LocalStack's S3 on loopback only; for the Python that LocalStack is installed in.
+"""Run LocalStack's S3 apart from all others; for the Python that LocalStack is installed in.
 
-Its gateway listens on all interfaces, whatever host it is told.
+Its gateway listens on all interfaces, whatever host it is told, and all servers on a machine
+keep their objects in one directory, whatever TMPDIR says: both are put right here.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import tempfile
 import threading
 
 
@@ -22,6 +24,10 @@ def main() -> None:
 
     on_loopback = functools.partial(endpoints.TCP4ServerEndpoint, interface="127.0.0.1")
     endpoints.TCP4ServerEndpoint = on_loopback
+
+    from localstack.services.s3 import provider  # type: ignore[import-not-found]
+
+    provider.DEFAULT_S3_TMP_DIR = os.path.join(tempfile.gettempdir(), "s3")
 
     from localstack.runtime.main import main as serve  # type: ignore[import-not-found]
 
