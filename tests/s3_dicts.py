@@ -26,7 +26,7 @@ def connect(endpoint_url: str, **params: Any) -> BasicS3Dict[Any]:
 def maker(
     make: Callable[..., BasicS3Dict[Any]], serialization_format: str
 ) -> Callable[..., BasicS3Dict[Any]]:
-    """Return a callable that makes dictionaries of a format in one bucket, each in a place of its own."""
+    """Return a callable that makes empty dictionaries of a format, all in one bucket."""
     common: dict[str, Any] = {
         "bucket_name": new_bucket_name(),
         "serialization_format": serialization_format,

@@ -62,6 +62,29 @@ class S3Capabilities:
 ABILITIES: Final = tuple(f.name for f in fields(S3Capabilities) if f.name != "unquoted_etags")
 
 
+class ETagForm:
+    """How a server wants the ETag in `If-Match` to be written; the same for all its buckets."""
+
+    def __init__(self, *, is_proven: bool) -> None:
+        self.is_unquoted = False
+        self.is_proven = is_proven
+        """Whether a request has succeeded in this form."""
+
+    def write(self, etag: str) -> str:
+        """Return the ETag in this form."""
+        return etag.strip('"') if self.is_unquoted else etag
+
+    def learn(self, written: str) -> None:
+        """Note that a condition was met by an ETag in this form."""
+        self.is_unquoted = not written.endswith('"')
+        self.is_proven = True
+
+    @staticmethod
+    def other(written: str) -> str:
+        """Return the ETag in the other form."""
+        return written.strip('"') if written.endswith('"') else f'"{written}"'
+
+
 class CapabilityProbe:
     """The abilities of one bucket on one endpoint, each found out when first asked for.
 
@@ -69,15 +92,12 @@ class CapabilityProbe:
     that does not exist. Where conditions are enforced there is nothing to clean up.
     """
 
-    def __init__(self, *, is_aws: bool) -> None:
+    def __init__(self, etag_form: ETagForm, *, is_aws: bool) -> None:
         known = Support.ENFORCED if is_aws else Support.UNKNOWN
         self._found: dict[str, Support] = dict.fromkeys(ABILITIES, known)
         self._statuses: dict[str, int] = {}
         self.lock = threading.Lock()
-        self.unquoted_etags = False
-        """Whether `If-Match` names versions without quotes."""
-        self.etag_form_is_proven = is_aws
-        """Whether a write has succeeded under that form of an ETag."""
+        self.etag_form = etag_form
         self.any_means_absent = False
         """Whether a 412 to ``If-Match: *`` has been seen to mean that there is nothing."""
 
@@ -95,7 +115,7 @@ class CapabilityProbe:
             found = self._found[ability]
             if found is Support.UNKNOWN:
                 name = f"{prefix}{PROBE_NAME}{uuid.uuid4().hex}"
-                found, self._statuses[ability] = _PROBES[ability](send, name)
+                found, self._statuses[ability] = _PROBES[ability](send, name, self.etag_form)
                 self._found[ability] = found
         return found
 
@@ -103,13 +123,14 @@ class CapabilityProbe:
         """Return the HTTP status from which an ability was concluded, 0 if there was none."""
         return self._statuses.get(ability, 0)
 
-    def note(self, ability: str, found: Support) -> None:
-        """Correct what is known by what an operation met."""
-        self._found[ability] = found
+    def note_misread(self, ability: str) -> None:
+        """Correct what is known: the server refuses a condition that holds."""
+        self._found[ability] = Support.REFUSED
+        self._statuses[ability] = 412
 
     def snapshot(self) -> S3Capabilities:
         """Return what is known now."""
-        return S3Capabilities(**self._found, unquoted_etags=self.unquoted_etags)
+        return S3Capabilities(**self._found, unquoted_etags=self.etag_form.is_unquoted)
 
 
 def is_aws_endpoint(url: str) -> bool:
@@ -137,7 +158,7 @@ def _clean_up(send: Send, name: str) -> None:
             raise
 
 
-def _probe_put_if_match(send: Send, name: str) -> tuple[Support, int]:
+def _probe_put_if_match(send: Send, name: str, form: ETagForm) -> tuple[Support, int]:
     try:
         send("put_object", Key=name, Body=b"", IfMatch=_MADE_UP_ETAG)
     except ClientError as error:
@@ -146,17 +167,32 @@ def _probe_put_if_match(send: Send, name: str) -> tuple[Support, int]:
     return Support.IGNORED, 200
 
 
-def _probe_put_if_none_match(send: Send, name: str) -> tuple[Support, int]:
-    request: dict[str, Any] = {"Key": name, "Body": b""}
+def _probe_put_if_none_match(send: Send, name: str, form: ETagForm) -> tuple[Support, int]:
     concluded = Support.IGNORED, 200
     try:
-        send("put_object", **request, IfNoneMatch="*")
-        send("put_object", **request, IfNoneMatch="*")
+        made = send("put_object", Key=name, Body=b"", IfNoneMatch="*")
+        try:
+            send("put_object", Key=name, Body=b"", IfNoneMatch="*")
+        except ClientError as error:
+            concluded = _concluded(error)
+            _learn_form(send, name, made["ETag"], form)
     except ClientError as error:
         concluded = _concluded(error)
     if concluded[0] is not Support.REFUSED:
         _clean_up(send, name)
     return concluded
+
+
+def _learn_form(send: Send, name: str, etag: str, form: ETagForm) -> None:
+    """Use the object at hand to find out in which form the server wants ETags."""
+    for written in () if form.is_proven else (etag, form.other(etag)):
+        try:
+            send("put_object", Key=name, Body=b"", IfMatch=written)
+        except ClientError as error:
+            if status_of(error) not in (*_UNMET, *_REFUSALS):
+                raise
+        else:
+            return form.learn(written)
 
 
 def _probe_delete(send: Send, name: str, if_match: str) -> tuple[Support, int]:
@@ -167,11 +203,11 @@ def _probe_delete(send: Send, name: str, if_match: str) -> tuple[Support, int]:
     return Support.IGNORED, 204
 
 
-def _probe_delete_if_match(send: Send, name: str) -> tuple[Support, int]:
+def _probe_delete_if_match(send: Send, name: str, form: ETagForm) -> tuple[Support, int]:
     return _probe_delete(send, name, _MADE_UP_ETAG)
 
 
-def _probe_delete_if_match_any(send: Send, name: str) -> tuple[Support, int]:
+def _probe_delete_if_match_any(send: Send, name: str, form: ETagForm) -> tuple[Support, int]:
     return _probe_delete(send, name, "*")
 
 

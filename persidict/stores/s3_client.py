@@ -16,7 +16,7 @@ from botocore.handlers import add_expect_header
 from botocore.parsers import DEFAULT_TIMESTAMP_PARSER
 
 from persidict.stores._parallel import WorkerPool
-from persidict.stores.s3_capabilities import CapabilityProbe, is_aws_endpoint
+from persidict.stores.s3_capabilities import CapabilityProbe, ETagForm, is_aws_endpoint
 from persidict.stores.s3_connection import S3Connection, Secret
 from persidict.stores.s3_doubts import Doubts
 from persidict.stores.s3_errors import annotated, code_of, status_of
@@ -35,10 +35,11 @@ _IS_MINE: Final = ("BucketAlreadyOwnedByYou", "OperationAborted")
 class Bucket:
     """What this process has learnt of one bucket on one endpoint."""
 
-    def __init__(self, *, is_aws: bool) -> None:
-        self.probe = CapabilityProbe(is_aws=is_aws)
+    def __init__(self, etag_form: ETagForm, *, is_aws: bool) -> None:
+        self.etag_form = etag_form
+        self.probe = CapabilityProbe(etag_form, is_aws=is_aws)
         self.lineages = LineageMemory()
-        self.doubts = Doubts(self.probe)
+        self.doubts = Doubts()
         self.is_known_to_exist = False
         self.lock = threading.Lock()
 
@@ -105,13 +106,16 @@ class SharedClient:
 
     def bucket(self, name: str) -> Bucket:
         """Return what this process knows of a bucket."""
-        key = (self.endpoint, name)
-        bucket = _BUCKETS.get(key)
+        endpoint = self.endpoint
+        bucket = _BUCKETS.get((endpoint, name))
         if bucket is None:
-            bucket = _BUCKETS.setdefault(key, Bucket(is_aws=is_aws_endpoint(self.endpoint)))
+            is_aws = is_aws_endpoint(endpoint)
+            form = _ETAG_FORMS.setdefault(endpoint, ETagForm(is_proven=is_aws))
+            bucket = _BUCKETS.setdefault((endpoint, name), Bucket(form, is_aws=is_aws))
         return bucket
 
 
+_ETAG_FORMS: Final[dict[str, ETagForm]] = {}
 _BUCKETS: Final[dict[tuple[str, str], Bucket]] = {}
 _SHARED: Final[dict[tuple[Any, ...], SharedClient]] = {}
 _READY: Final[weakref.WeakValueDictionary[tuple[int, int], SharedClient]] = (

@@ -22,7 +22,7 @@ from persidict.stores.s3_errors import (
     was_retried,
 )
 from persidict.stores.s3_lineage import descends_from
-from persidict.stores.s3_put import etag_in_condition, is_conflict
+from persidict.stores.s3_put import is_conflict
 from persidict.stores.s3_requests import S3Requests, pause
 
 _BATCH: Final = 1000
@@ -78,9 +78,7 @@ class Deletion:
         """Delete one version; without the server's help: look, compare, delete."""
         if self._can("delete_if_match"):
             return self._by_etag(etag)
-        current = self._requests.head(self._key).etag
-        if current != etag:
-            raise PreconditionFailed(self._key, actual_etag=current)
+        self._require_current(etag)
         return self.unconditionally()
 
     def _can(self, ability: str) -> bool:
@@ -103,17 +101,29 @@ class Deletion:
             except ObjectNotFound:
                 probe.any_means_absent = True
                 raise
-        probe.note("delete_if_match_any", Support.REFUSED)
+        probe.note_misread("delete_if_match_any")
         return False
 
     def _by_etag(self, etag: ETagValue) -> None:
-        refusal = self._refusal_of(etag_in_condition(self._requests, etag))
+        form = self._requests.bucket.etag_form
+        written = form.write(etag)
+        refusal = self._refusal_of(written)
+        if refusal is not None and not form.is_proven and not is_absence(refusal):
+            self._require_current(etag)  # then the refusal must be for the form
+            refusal = self._refusal_of(form.other(written))
+            if refusal is not None:
+                self._requests.bucket.probe.note_misread("delete_if_match")
+                return self.of_version(etag)
         if refusal is None:
             return
         if is_absence(refusal):
             raise ObjectNotFound(self._key) from refusal
-        self._requests.bucket.doubts.remember(self._key, None, etag)
         raise PreconditionFailed(self._key) from refusal
+
+    def _require_current(self, etag: ETagValue) -> None:
+        current = self._requests.head(self._key).etag
+        if current != etag:
+            raise PreconditionFailed(self._key, actual_etag=current)
 
     def _refusal_of(self, if_match: str) -> ClientError | None:
         """Delete under a condition; return the answer that says that it does not hold."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue
-from persidict.stores.s3_lineage import Outcome, find_write
-
-if TYPE_CHECKING:
-    from persidict.stores.s3_capabilities import CapabilityProbe
+from persidict.stores.s3_lineage import find_write
 
 
 class WriteTookPlace(Exception):
@@ -31,44 +28,39 @@ class WriteTookPlace(Exception):
 
 class _Doubt(NamedTuple):
     key: str
-    token: str | None
+    token: str
     expected: ETagIfExists
 
 
 class Doubts(threading.local):
-    """The last refusal that this thread was given, until it looks at the object again.
+    """The last refusal of a write in this thread, until it looks at the object again.
 
-    After a refusal the caller looks at what is there anyway; examining that reply costs no
-    request. It may show that the write did take place, or that the version required is the
-    current one, so that the server must want ETags in another form.
+    After a refusal the caller looks at what is there anyway; examining that reply for the
+    write costs no request.
     """
 
-    def __init__(self, probe: CapabilityProbe) -> None:
-        self._probe = probe
+    def __init__(self) -> None:
         self._last: _Doubt | None = None
 
-    def remember(self, key: str, token: str | None, expected: ETagIfExists) -> None:
-        """Note that a write or a delete (token None) was refused for its condition."""
+    def remember(self, key: str, token: str, expected: ETagIfExists) -> None:
+        """Note that a write was refused for its condition."""
         self._last = _Doubt(key, token, expected)
 
     @property
     def pending_key(self) -> str | None:
-        """The key of the refusal that has not been compared yet, None if there is none."""
+        """The key of the refusal that has not been examined yet, None if there is none."""
         return None if self._last is None else self._last.key
 
     def examine(self, key: str, current: ETagValue, lineage: str | None) -> None:
-        """Compare what is there with the refusal of this thread's last change, if any.
+        """Look for the write that was refused last in what is there now.
 
         Raises:
-            WriteTookPlace: The write that was refused is there.
+            WriteTookPlace: It is there.
         """
         doubt = self._last
         if doubt is None or doubt.key != key:
             return
         self._last = None
-        if doubt.token is not None:
-            finding = find_write(doubt.token, doubt.expected, lineage, current)
-            if finding.outcome is Outcome.WRITTEN and finding.etag is not None:
-                raise WriteTookPlace(doubt.expected, finding.etag)
-        if current == doubt.expected and not self._probe.etag_form_is_proven:
-            self._probe.unquoted_etags = not self._probe.unquoted_etags
+        made = find_write(doubt.token, doubt.expected, lineage, current).etag
+        if made is not None:
+            raise WriteTookPlace(doubt.expected, made)

@@ -14,7 +14,7 @@ from persidict.jokers_and_status_flags import (
     ItemNotAvailableFlag,
 )
 from persidict.stores.object_store import Buffer
-from persidict.stores.s3_capabilities import Support
+from persidict.stores.s3_capabilities import ETagForm, Support
 from persidict.stores.s3_errors import (
     S3Error,
     code_of,
@@ -48,11 +48,6 @@ def is_conflict(error: BaseException) -> bool:
     return status_of(error) == 409 and code_of(error) == _CONFLICT
 
 
-def etag_in_condition(requests: S3Requests, etag: str) -> str:
-    """Return an ETag in the form that this server compares with."""
-    return etag.strip('"') if requests.bucket.probe.unquoted_etags else etag
-
-
 class Put:
     """One write of one object, however many requests it takes.
 
@@ -73,10 +68,12 @@ class Put:
             known = requests.bucket.lineages.recall(key, expected)
             self._lineage = extend(self._token, expected, known)
         self._may_have_acted = False
+        self._tried_both_forms = False
+        self._request: dict[str, Any] = {}
 
     def send(self, data: Buffer, content_type: str, prefix: str) -> ETagValue:
         """Write the object; the port's `put`."""
-        request = self._request(data, content_type, prefix)
+        self._request = request = self._describe(data, content_type, prefix)
         etag = None
         attempt = 0
         while etag is None:
@@ -88,11 +85,11 @@ class Put:
             else:
                 etag = canonical_etag(reply["ETag"])
                 if "IfMatch" in request:
-                    self._requests.bucket.probe.etag_form_is_proven = True
+                    self._requests.bucket.etag_form.learn(request["IfMatch"])
         self._requests.bucket.lineages.remember(self._key, etag, self._lineage)
         return etag
 
-    def _request(self, data: Buffer, content_type: str, prefix: str) -> dict[str, Any]:
+    def _describe(self, data: Buffer, content_type: str, prefix: str) -> dict[str, Any]:
         request: dict[str, Any] = {
             "Key": self._key,
             "Body": data if isinstance(data, bytes) else bytes(data),
@@ -104,7 +101,7 @@ class Put:
             request["IfNoneMatch"] = "*"
         elif self._expected is not None:
             self._require("put_if_match", prefix)
-            request["IfMatch"] = etag_in_condition(self._requests, self._expected)
+            request["IfMatch"] = self._requests.bucket.etag_form.write(self._expected)
         return request
 
     def _require(self, ability: str, prefix: str) -> None:
@@ -151,6 +148,9 @@ class Put:
     def _settle_refusal(self, error: Exception) -> ETagValue | None:
         if not self._may_have_acted:
             assert self._expected is not None
+            if "IfMatch" in self._request and not self._requests.bucket.etag_form.is_proven:
+                self._examine_the_form(error)
+                return None
             self._requests.bucket.doubts.remember(self._key, self._token, self._expected)
             actual = ITEM_NOT_AVAILABLE if is_absence(error) else None
             raise PreconditionFailed(self._key, actual_etag=actual) from error
@@ -160,6 +160,25 @@ class Put:
         if finding.outcome is Outcome.NOT_WRITTEN:
             raise PreconditionFailed(self._key) from error
         return finding.etag
+
+    def _examine_the_form(self, error: Exception) -> None:
+        """Switch to the other form of the ETag if the version required is the current one.
+
+        Raises:
+            PreconditionFailed: It is not: the refusal is right.
+            BackendError: The server has refused it in both forms.
+        """
+        try:
+            current = self._requests.head(self._key).etag
+        except ObjectNotFound:
+            raise PreconditionFailed(self._key, actual_etag=ITEM_NOT_AVAILABLE) from error
+        if current != self._expected:
+            raise PreconditionFailed(self._key, actual_etag=current) from error
+        if self._tried_both_forms:
+            self._requests.bucket.probe.note_misread("put_if_match")
+            self._require("put_if_match", "")
+        self._tried_both_forms = True
+        self._request["IfMatch"] = ETagForm.other(self._request["IfMatch"])
 
     def _find(self) -> Finding:
         """Look for this write in what is there now."""

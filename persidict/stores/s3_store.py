@@ -89,7 +89,7 @@ class S3Store(ObjectStore):
     def capabilities(self) -> S3Capabilities:
         """What the server enforces; asks it what has not been asked yet.
 
-        At most 6 requests, once in a process for each endpoint and bucket; none on AWS.
+        At most 8 requests, once in a process for each endpoint and bucket; none on AWS.
         """
         for ability in ABILITIES:
             try:
