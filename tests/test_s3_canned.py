@@ -89,24 +89,6 @@ def test_an_absent_bucket_is_not_found(probe: Probe) -> None:
     assert probe.put() == (404, "NoSuchBucket")
 
 
-@pytest.mark.parametrize("operation", ["get_object", "head_object"])
-@pytest.mark.parametrize(
-    ("condition", "value", "expected"),
-    [
-        ("IfNoneMatch", "same", 304),
-        ("IfNoneMatch", MADE_UP, 200),
-        ("IfMatch", "same", 200),
-        ("IfMatch", MADE_UP, 412),
-    ],
-)
-def test_a_read_under_a_condition_is_answered_as_every_server_does(
-    probe: Probe, operation: str, condition: str, value: str, expected: int
-) -> None:
-    probe.put()
-    answer = probe.status(operation, **{condition: probe.resolve(value)})
-    assert (answer if isinstance(answer, int) else answer[0]) == expected
-
-
 @pytest.mark.parametrize(
     ("span", "expected"), [("bytes=2-4", b"234"), ("bytes=7-", b"789"), ("bytes=-2", b"89")]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -321,6 +322,28 @@ def test_many_clients_survive_random_faults_by_trying_again(bench: Bench) -> Non
 
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(write_and_read, range(100)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.parametrize("fault", [Fault.RESET_BEFORE, Fault.DROP_REPLY])
+def test_a_forked_child_does_not_hold_connections_that_the_proxy_closes(
+    bench: Bench, fault: Fault
+) -> None:
+    bench.put()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writer)
+        os.read(reader, 1)
+        os._exit(0)
+    bench.proxy.script(fault)
+    try:
+        with pytest.raises(ConnectionClosedError):
+            bench.put()
+    finally:
+        os.close(writer)
+        os.close(reader)
+        os.waitpid(child, 0)
 
 
 def test_a_stopped_proxy_closes_the_connections_of_its_clients(bench: Bench) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,7 +12,7 @@ import pytest
 from tests.s3_servers.child_process import ServerUnavailable
 from tests.s3_servers.fixtures import localstack_or_skip, localstack_server
 from tests.s3_servers.localstack import REQUIRE, LocalStackServer, start_localstack
-from tests.s3_servers.wire import Case, Probe, answer_to, expected_answers
+from tests.s3_servers.wire import Case, Probe, answer_to, expected_answers, race
 
 __all__ = ["localstack_server"]
 
@@ -31,14 +28,8 @@ def test_eight_clients_that_insert_one_key_have_one_winner(
     localstack_server: LocalStackServer,
 ) -> None:
     probe = Probe(localstack_server.endpoint_url)
-    barrier = threading.Barrier(8)
-
-    def insert(number: int) -> Any:
-        barrier.wait()
-        return probe.put("key", b"%d" % number, IfNoneMatch="*")
-
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(insert, range(8))).count(200) == 1
+    answers = race(lambda number: probe.put("key", b"%d" % number, IfNoneMatch="*"))
+    assert answers.count(200) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")

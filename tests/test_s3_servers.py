@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +30,7 @@ from tests.s3_servers.wire import (
     Probe,
     answer_to,
     expected_answers,
+    race,
 )
 
 __all__ = ["moto_aws_server", "moto_like"]
@@ -120,25 +119,6 @@ def test_a_conditional_write_to_a_missing_bucket_says_that_the_bucket_is_missing
     assert probe.put(IfMatch=MADE_UP) == (404, "NoSuchBucket")
 
 
-@pytest.mark.parametrize("operation", ["get_object", "head_object"])
-@pytest.mark.parametrize(
-    ("condition", "value", "expected"),
-    [
-        ("IfNoneMatch", "same", 304),
-        ("IfNoneMatch", MADE_UP, 200),
-        ("IfMatch", "same", 200),
-        ("IfMatch", MADE_UP, 412),
-    ],
-)
-def test_a_read_under_a_condition_is_answered_as_every_server_does(
-    moto_aws_server: MotoServer, operation: str, condition: str, value: str, expected: int
-) -> None:
-    probe = Probe(moto_aws_server.endpoint_url)
-    probe.put()
-    answer = probe.status(operation, **{condition: probe.resolve(value)})
-    assert (answer if isinstance(answer, int) else answer[0]) == expected
-
-
 @pytest.mark.parametrize(
     ("quirks", "kept"), [(AWS, ["wrong"]), (MOTO, []), (CEPH, [])], ids=["aws", "moto", "ceph"]
 )
@@ -213,18 +193,6 @@ def test_copying_over_an_object_under_a_condition_is_answered_as_the_imitated_se
     probe.put("source", b"other")
     source = {"Bucket": probe.bucket, "Key": "source"}
     assert probe.status("copy_object", CopySource=source, IfNoneMatch="*") == expected
-
-
-def race(operation: Callable[[int], Any], clients: int = 8) -> list[Any]:
-    """Run an operation in threads that start together; return the answers."""
-    barrier = threading.Barrier(clients)
-
-    def run(number: int) -> Any:
-        barrier.wait()
-        return operation(number)
-
-    with ThreadPoolExecutor(clients) as pool:
-        return list(pool.map(run, range(clients)))
 
 
 def test_eight_clients_that_insert_one_key_have_one_winner(moto_aws_server: MotoServer) -> None:

@@ -5,5 +5,7 @@
 - `latency_proxy`: a TCP proxy that adds a round trip time.
 - `canned`: a fast, small S3 server for benchmarks.
 - `localstack`: LocalStack's S3, a real and atomic implementation.
-- `fixtures`: all of them as pytest fixtures, and a boto3 client for any of them.
+- `quirks` and `wire`: how servers differ, as data; what each answers to conditions.
+- `clients`: boto3 clients for any of them.
+- `fixtures`: those that many tests share, as pytest fixtures.
 """

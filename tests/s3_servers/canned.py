@@ -8,15 +8,13 @@ from base64 import b64decode, b64encode
 from collections import Counter
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.client import HTTPConnection
 from typing import Any
 
 from .canned_storage import CannedRequest, CannedStorage
-from .child_process import ChildProcess, announce, watch_parent
+from .child_process import CONTROL, ChildProcess, Server, announce, control, watch_parent
 from .http_server import Content, Reply
 from .s3_messages import parse_s3_request
 
-_CONTROL = "_control"
 _LARGE = 65536
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 _BODILESS = {204, 304}
@@ -51,7 +49,7 @@ class Synthetic:
         ]
 
 
-class CannedServer:
+class CannedServer(Server):
     """A running server; `start_canned` makes one.
 
     Attributes:
@@ -67,29 +65,15 @@ class CannedServer:
 
     def counts(self) -> Counter[str]:
         """Return how often each operation was asked for since the start or `reset_counts`."""
-        return Counter(self._control("counts"))
+        return Counter(control(self._port, "counts"))
 
     def reset_counts(self) -> None:
         """Start to count again."""
-        self._control("reset")
+        control(self._port, "reset")
 
     def stop(self) -> None:
         """End the process, and forget all objects."""
         self._process.stop()
-
-    def __enter__(self) -> CannedServer:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.stop()
-
-    def _control(self, command: str) -> Any:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
-        try:
-            connection.request("GET", f"/{_CONTROL}/{command}")
-            return json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
 
 
 def start_canned(*synthetic: Synthetic) -> CannedServer:
@@ -189,7 +173,7 @@ class _Protocol(asyncio.BufferedProtocol):
         return False
 
     def _answer(self, request: CannedRequest) -> Reply:
-        if request.s3.bucket != _CONTROL:
+        if request.s3.bucket != CONTROL:
             return self._storage.answer(request)
         counts = dict(self._storage.counts)
         if request.s3.key == "reset":

@@ -7,14 +7,37 @@ import os
 import subprocess
 import sys
 import threading
+from abc import ABC, abstractmethod
+from http.client import HTTPConnection
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, Self
 
+CONTROL = "_control"
 _IMPORT_ROOT = Path(__file__).resolve().parents[len(__name__.split(".")) - 1]
 
 
 class ServerUnavailable(RuntimeError):
     """A server could not be started; the message says why."""
+
+
+class Server(ABC):
+    """Something that listens on loopback until it is stopped.
+
+    Attributes:
+        endpoint_url: Where clients connect to.
+    """
+
+    endpoint_url: str
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop serving, at once."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
 
 
 class ChildProcess:
@@ -64,6 +87,16 @@ class ChildProcess:
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     assert stream is not None
     return stream
+
+
+def control(port: int, command: str, argument: Any = None) -> Any:
+    """Send a command to a server that answers requests for the bucket `CONTROL` itself."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("POST", f"/{CONTROL}/{command}", json.dumps(argument))
+        return json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
 
 
 def announce(**facts: Any) -> None:

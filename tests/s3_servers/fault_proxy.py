@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import struct
@@ -12,7 +13,9 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import NamedTuple
+from weakref import WeakSet
 
+from .child_process import Server
 from .http_messages import Exchange, Message, read_head, read_message
 from .s3_messages import INTERNAL_ERROR, SLOW_DOWN, S3Error, S3Request, parse_s3_request
 
@@ -85,7 +88,7 @@ class _Plan(NamedTuple):
     meanwhile: Callable[[], object] | None = None
 
 
-class FaultProxy:
+class FaultProxy(Server):
     """A proxy on a free port of the loopback interface; its threads live in this process.
 
     Without a script and without probabilities, every request passes.
@@ -178,12 +181,6 @@ class FaultProxy:
         self._stopped.set()
         self._server.stop()
 
-    def __enter__(self) -> FaultProxy:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.stop()
-
     def _plan(self, request: S3Request) -> _Plan:
         with self._lock:
             for rule in self._rules:
@@ -202,6 +199,21 @@ class FaultProxy:
             self._handled.append(Handled(request, fault))
 
 
+_open_servers: WeakSet[_Server] = WeakSet()
+
+
+def _close_in_child() -> None:
+    """Let go of connections that would stay open as long as a forked child has them, too."""
+    for server in list(_open_servers):
+        for open_socket in server.sockets:
+            os.close(open_socket.detach())
+        server.sockets.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
+
+
 class _Server(ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
@@ -211,6 +223,7 @@ class _Server(ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Connection)
         self.proxy = proxy
         self.sockets: set[socket.socket] = set()
+        _open_servers.add(self)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from .child_process import ChildProcess, announce, watch_parent
+from .child_process import ChildProcess, Server, announce, watch_parent
 
 _MOST_BYTES_UNDER_WAY = 64_000_000
 
 
-class LatencyProxy:
+class LatencyProxy(Server):
     """A running proxy; `start_latency_proxy` makes one.
 
     Attributes:
@@ -28,12 +28,6 @@ class LatencyProxy:
     def stop(self) -> None:
         """End the process, with all connections."""
         self._process.stop()
-
-    def __enter__(self) -> LatencyProxy:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.stop()
 
 
 def start_latency_proxy(upstream_url: str, *, round_trip: float) -> LatencyProxy:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
-from .child_process import ServerUnavailable
+from .child_process import Server, ServerUnavailable
 
 REQUIRE = "PERSIDICT_REQUIRE_LOCALSTACK"
 """The environment variable that, set to 1, installs LocalStack and insists on it."""
@@ -43,7 +43,7 @@ _SETTINGS = {
 }
 
 
-class LocalStackServer:
+class LocalStackServer(Server):
     """A running server; `start_localstack` makes one.
 
     Attributes:
@@ -62,12 +62,6 @@ class LocalStackServer:
         assert self._process.stdin is not None
         self._process.stdin.close()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-    def __enter__(self) -> LocalStackServer:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.stop()
 
 
 def start_localstack(*, install: bool) -> LocalStackServer:

@@ -6,12 +6,11 @@ import json
 import threading
 import time
 from collections import Counter
-from http.client import HTTPConnection
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 from xml.etree import ElementTree
 
-from .child_process import ChildProcess, announce, exit_with_parent
+from .child_process import CONTROL, ChildProcess, Server, announce, control, exit_with_parent
 from .conditions import CHANGES, evaluate, is_conditional, same_etag
 from .http_server import Content, HttpRequest, HttpServer, Reply
 from .moto_app import Headers, MotoApp
@@ -27,7 +26,6 @@ from .s3_messages import (
 )
 from .signatures import check_signature
 
-_CONTROL = "_control"
 _CONDITION_HEADERS = {"if-match", "if-none-match"}
 _LOGGED_HEADERS = (
     "content-length",
@@ -70,7 +68,7 @@ class LoggedRequest(NamedTuple):
     connection: int
 
 
-class MotoServer:
+class MotoServer(Server):
     """A running server; `start_moto` makes one.
 
     Attributes:
@@ -89,12 +87,12 @@ class MotoServer:
 
         It costs milliseconds, and ends with this server.
         """
-        port = self._control("listen", quirks.to_json())
+        port = control(self._port, "listen", quirks.to_json())
         return MotoServer(self._process, port, quirks)
 
     def requests(self) -> list[LoggedRequest]:
         """Return what this endpoint was asked since it started, or since `reset_log`."""
-        return [LoggedRequest(*entry) for entry in self._control("requests")]
+        return [LoggedRequest(*entry) for entry in control(self._port, "requests")]
 
     def counts(self) -> Counter[str]:
         """Return how often each operation was asked for."""
@@ -102,25 +100,11 @@ class MotoServer:
 
     def reset_log(self) -> None:
         """Forget the requests so far."""
-        self._control("reset")
+        control(self._port, "reset")
 
     def stop(self) -> None:
         """End the process, with all of its endpoints."""
         self._process.stop()
-
-    def __enter__(self) -> MotoServer:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.stop()
-
-    def _control(self, command: str, argument: Any = None) -> Any:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
-        try:
-            connection.request("POST", f"/{_CONTROL}/{command}", json.dumps(argument))
-            return json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
 
 
 def start_moto(quirks: ServerQuirks = AWS) -> MotoServer:
@@ -180,7 +164,7 @@ class _Endpoint:
         return None if refusal is None else self._logged(request, refusal)
 
     def answer(self, request: HttpRequest, body: bytes) -> Reply:
-        if request.s3.bucket == _CONTROL:
+        if request.s3.bucket == CONTROL:
             return self._answer_control(request.s3.key, json.loads(body))
         return self._logged(request, self._answer(request, body))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias
 
 from botocore.exceptions import ClientError
@@ -76,6 +79,18 @@ _DELETES: dict[tuple[str, str, str], list[Answer]] = {
     ("IfMatch", "*", "absent"): [UNMET, ABSENT, REFUSED, 204, 204],
 }
 
+_READS: dict[tuple[str, str, str, str], Answer] = {
+    ("get_object", "IfNoneMatch", "same", "present"): (304, "304"),
+    ("get_object", "IfNoneMatch", MADE_UP, "present"): 200,
+    ("get_object", "IfMatch", "same", "present"): 200,
+    ("get_object", "IfMatch", MADE_UP, "present"): UNMET,
+    ("head_object", "IfNoneMatch", "same", "present"): (304, "304"),
+    ("head_object", "IfNoneMatch", MADE_UP, "present"): 200,
+    ("head_object", "IfMatch", "same", "present"): 200,
+    ("head_object", "IfMatch", MADE_UP, "present"): (412, "412"),
+}
+"""On reads, all servers agree."""
+
 
 class Case(NamedTuple):
     """A request under a condition.
@@ -98,7 +113,7 @@ def expected_answers(server: str) -> dict[Case, Answer]:
     column = SERVERS.index(server)
     writes = {Case("put_object", *case): row[column] for case, row in _WRITES.items()}
     deletes = {Case("delete_object", *case): row[column] for case, row in _DELETES.items()}
-    return writes | deletes
+    return writes | deletes | {Case(*case): answer for case, answer in _READS.items()}
 
 
 def answer_to(endpoint_url: str, case: Case) -> Answer:
@@ -108,3 +123,15 @@ def answer_to(endpoint_url: str, case: Case) -> Answer:
     body = {"Body": b"new"} if case.operation == "put_object" else {}
     condition = {case.condition: probe.resolve(case.value)}
     return probe.status(case.operation, case.key, **body, **condition)
+
+
+def race(operation: Callable[[int], Any], clients: int = 8) -> list[Any]:
+    """Run an operation in threads that start together; return what each of them got."""
+    barrier = threading.Barrier(clients)
+
+    def run(number: int) -> Any:
+        barrier.wait()
+        return operation(number)
+
+    with ThreadPoolExecutor(clients) as pool:
+        return list(pool.map(run, range(clients)))
