@@ -32,6 +32,7 @@ from persidict.codecs import (
     Buffer,
     Codec,
     MissingExtraError,
+    _jsonpickle,
     codec_for,
     is_registered,
     register_codec,
@@ -205,24 +206,36 @@ def test_without_compression_the_result_is_a_plain_pickle_of_protocol_5(value: A
     np.testing.assert_equal(pickle.loads(data), value)
 
 
-def test_what_compresses_well_becomes_one_lz4_frame_that_tells_its_size() -> None:
-    value = [0] * 50_000
-    data = PKL_OF_FILES.encode(value)
-    assert lz4.frame.get_frame_info(data)["content_size"] == len(PKL.encode(value))
+def noise(n_bytes: int) -> bytes:
+    """Return bytes that no compressor makes smaller."""
+    return random.Random(n_bytes).randbytes(n_bytes)
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        b"\x00" * 15_000,
-        random.Random(1).randbytes(100_000),
-        bytes(8_000) + random.Random(1).randbytes(100_000),
-        # Samples at the beginning, in the middle and at the end find nothing but zeros
-        b"".join(
-            bytes(5_000) + random.Random(i).randbytes(100_000) + bytes(5_000) for i in range(2)
-        ),
+        bytes(100_000),
+        noise(5_000) + bytes(100_000),
+        bytes(50_000) + noise(5_000) + bytes(50_000),
+        bytes(100_000) + noise(5_000),
     ],
-    ids=["small", "random", "compressible head", "misleading samples"],
+    ids=["all of it", "all but the head", "all but the middle", "all but the tail"],
+)
+def test_what_compresses_well_becomes_one_lz4_frame_that_tells_its_size(value: bytes) -> None:
+    frame = lz4.frame.get_frame_info(PKL_OF_FILES.encode(value))
+    assert frame["content_size"] == len(PKL.encode(value))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        bytes(15_000),
+        noise(100_000),
+        b"".join(bytes(400) + noise(600 + i) for i in range(100)),
+        # Samples at the beginning, in the middle and at the end find nothing but zeros
+        bytes(5_000) + noise(100_000) + bytes(10_000) + noise(100_001) + bytes(5_000),
+    ],
+    ids=["small", "noise", "noise in great part", "misleading samples"],
 )
 def test_what_compression_would_not_help_stays_a_plain_pickle(value: bytes) -> None:
     assert PKL_OF_FILES.encode(value) == PKL.encode(value)
@@ -308,7 +321,13 @@ def _decodes(codec: Codec, data: bytes) -> bool:
 
 
 @pytest.mark.parametrize(
-    "trailing", [b".", b"\x00", b"junk.", pickle.dumps("tail of a longer one")]
+    "trailing",
+    [
+        pytest.param(b".", id="stop"),
+        pytest.param(b"\x00", id="zero"),
+        pytest.param(bytes(53), id="zeros that look like a frame's length"),
+        pytest.param(pickle.dumps("tail of a longer one"), id="another pickle"),
+    ],
 )
 @pytest.mark.parametrize("kind", [k for k in SMALL_PICKLES if not k.startswith("joblib ")])
 def test_bytes_behind_a_pickle_are_an_error(kind: str, trailing: bytes) -> None:
@@ -374,9 +393,18 @@ def test_json_of_what_cannot_be_imported_is_an_error_that_names_it(text: str) ->
 
 
 @pytest.mark.parametrize("around", ['{"py/tuple": [%s]}', '{"py/set": [%s]}', "[%s]"])
-def test_json_of_an_object_that_cannot_be_built_is_an_error_wherever_it_is(around: str) -> None:
-    broken = '{"py/reduce": [{"py/type": "builtins.range"}, {"py/tuple": ["x"]}]}'
-    with pytest.raises(ValueError, match="cannot rebuild"):
+@pytest.mark.parametrize(
+    "broken",
+    [
+        '{"py/reduce": [{"py/type": "builtins.range"}, {"py/tuple": ["x"]}]}',
+        '{"py/object": "datetime.date", "__reduce__": [{"py/type": "datetime.date"}, ["AAAA"]]}',
+    ],
+    ids=["reduce", "object"],
+)
+def test_json_of_an_object_that_cannot_be_built_is_an_error_wherever_it_is(
+    broken: str, around: str
+) -> None:
+    with pytest.raises(ValueError, match="cannot be rebuilt"):
         JSON.decode((around % broken).encode())
 
 
@@ -463,7 +491,8 @@ def test_arrays_in_json_come_back_equal(array: Any) -> None:
 
 
 def test_data_frames_in_json_come_back_equal() -> None:
-    pd = pytest.importorskip("pandas")
+    import pandas as pd
+
     frame = pd.DataFrame(
         {"n": [1, 2, 3], "f": [1.5, None, 2.5], "when": pd.date_range("2024", periods=3)}
     )
@@ -471,45 +500,73 @@ def test_data_frames_in_json_come_back_equal() -> None:
 
 
 @pytest.fixture
-def handlers_as_jsonpickle_registers_them() -> Iterator[None]:
-    """Share one handler between all threads, as a program that uses jsonpickle itself might."""
+def handlers() -> Iterator[jsonpickle.handlers.Registry]:
+    """Let a test register handlers of its own, as a program that uses jsonpickle might."""
+    registry = jsonpickle.handlers.registry
+    before = registry._handlers.copy(), registry._base_handlers.copy()
+    yield registry
+    registry._handlers, registry._base_handlers = before
+
+
+class LocalHandler(jsonpickle.handlers.BaseHandler):
+    """Holds a class that cannot be imported."""
+
+    def flatten(self, obj: Local, data: dict[str, Any]) -> dict[str, Any]:
+        return data
+
+    def restore(self, data: dict[str, Any]) -> Local:
+        return Local()
+
+
+def test_json_holds_what_the_program_registered_a_handler_for(
+    handlers: jsonpickle.handlers.Registry,
+) -> None:
+    handlers.register(Local, LocalHandler)
+    assert isinstance(JSON.decode(JSON.encode(Local())), Local)
+
+
+def test_settings_that_the_program_made_for_arrays_in_json_are_kept(
+    handlers: jsonpickle.handlers.Registry,
+) -> None:
     jsonpickle_numpy.register_handlers(ndarray_size_threshold=3)
-    yield
-    jsonpickle_numpy.unregister_handlers()
-
-
-@pytest.mark.usefixtures("handlers_as_jsonpickle_registers_them")
-def test_settings_that_the_program_made_for_arrays_in_json_are_kept() -> None:
     values = json.loads(JSON.encode(np.arange(4)))["values"]
     assert isinstance(values, str)
 
 
-@pytest.mark.usefixtures("handlers_as_jsonpickle_registers_them")
-def test_threads_that_use_json_at_once_do_not_disturb_each_other() -> None:
-    n_threads = 8
-    barrier = threading.Barrier(n_threads)
+def test_handlers_that_the_program_registered_for_pandas_are_kept(
+    handlers: jsonpickle.handlers.Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pandas as pd
 
-    def make(seed: int) -> list[Any]:
-        base = np.arange(seed, seed + 40)
-        return [[seed], *(base[i:] for i in range(20)), {"seed": [seed]}]
+    monkeypatch.setattr(_jsonpickle, "_registered", set())
+    handlers.register(pd.Interval, LocalHandler)
+    JSON.encode(pd.Interval(1, 2))
+    assert handlers.get(pd.Interval) is LocalHandler
 
-    def work(seed: int) -> bool:
-        value = make(seed)
-        expected = JSON.encode(value)
-        barrier.wait()
-        return all(
-            JSON.encode(value) == expected
-            and all(map(np.array_equal, JSON.decode(expected)[1:-1], value[1:-1]))
-            for _ in range(15)
-        )
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(n_threads) as pool:
-            assert all(pool.map(work, range(n_threads)))
-    finally:
-        sys.setswitchinterval(interval)
+class MeetingHandler(jsonpickle_numpy.NumpyNDArrayHandlerView):
+    """Lets two threads meet while each has an array in its hands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.barrier = threading.Barrier(2)
+
+    def flatten(self, obj: Any, data: dict[str, Any]) -> Any:
+        context = self.context
+        self.barrier.wait(timeout=60)
+        assert self.context is context
+        self.barrier.wait(timeout=60)
+        return super().flatten(obj, data)
+
+
+def test_threads_that_write_arrays_as_json_at_once_do_not_share_a_handler(
+    handlers: jsonpickle.handlers.Registry,
+) -> None:
+    handlers.register(np.ndarray, MeetingHandler(), base=True)
+    arrays = [np.arange(3), np.arange(4)]
+    with ThreadPoolExecutor(2) as pool:
+        encoded = list(pool.map(JSON.encode, arrays))
+    assert [JSON.decode(data).tolist() for data in encoded] == [a.tolist() for a in arrays]
 
 
 # ---------------------------------------------------------------------- text

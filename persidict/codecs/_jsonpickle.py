@@ -120,13 +120,13 @@ class _StrictUnpickler(Unpickler):  # type: ignore[misc]
         try:
             return super()._restore_object(obj)
         except TypeError as error:  # which jsonpickle takes for an empty tuple, set or list
-            raise ValueError(f"cannot build a {obj[tags.OBJECT]}: {error}") from error
+            raise ValueError(f"an object cannot be rebuilt: {error}") from error
 
     def _restore_reduce(self, obj: Any) -> Any:
         try:
             return super()._restore_reduce(obj)
         except TypeError as error:
-            raise ValueError(f"cannot rebuild an object: {error}") from error
+            raise ValueError(f"an object cannot be rebuilt: {error}") from error
 
 
 def _found(found: Any, name: str) -> Any:
@@ -135,7 +135,7 @@ def _found(found: Any, name: str) -> Any:
 
 def _refuse(name: str) -> NoReturn:
     # jsonpickle's own error is no Exception, and would slip through everybody's hands
-    raise ImportError(f"cannot import {name}", name=name)
+    raise ImportError(f"{name} cannot be imported", name=name)
 
 
 def _register_handlers() -> None:

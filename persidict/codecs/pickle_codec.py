@@ -24,9 +24,8 @@ _JOBLIB_COMPRESSORS: Final = (
 """How a compressed stream of joblib's begins, and the module that expands it; no pickle
 begins so."""
 
-_FRAMED: Final = struct.Struct("<BxBQ")
+_FRAMED: Final = struct.Struct("<xxBQ")
 """How a pickle begins that is one frame: PROTO, its argument, FRAME, the frame's length."""
-_PROTO: Final = pickle.PROTO[0]
 _FRAME: Final = pickle.FRAME[0]
 
 _COMPRESS_FROM: Final = 16 * 1024
@@ -71,8 +70,8 @@ class PickleCodec(Codec):
         """
         data = bytes(data)
         if len(data) > _FRAMED.size:
-            first, third, frame_length = _FRAMED.unpack_from(data)
-            if first == _PROTO and third == _FRAME and frame_length == len(data) - _FRAMED.size:
+            opcode, frame_length = _FRAMED.unpack_from(data)
+            if opcode == _FRAME and frame_length == len(data) - _FRAMED.size:
                 # joblib writes arrays outside of frames: this cannot be one of its streams
                 return pickle.loads(data)
         return _unpickle(_expanded(data))
