@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from persidict._naming import PlainNaming
@@ -20,7 +22,12 @@ from persidict.jokers_and_status_flags import (
     TransformingFunction,
     ValueType,
 )
-from persidict.safe_str_tuple import NonEmptyPersiDictKey, SafeStrTuple, as_key
+from persidict.safe_str_tuple import (
+    NonEmptyPersiDictKey,
+    NonEmptySafeStrTuple,
+    SafeStrTuple,
+    as_key,
+)
 from persidict.stores.object_store import CommonPrefix
 from persidict.stores.s3_doubts import WriteTookPlace
 
@@ -137,6 +144,7 @@ class BasicS3Dict(StoredDict[ValueType]):
             create_bucket=self._create_bucket,
         )
         codec = codec_for(serialization_format, text_type=base_class_for_values, compress=True)
+        self._coming = threading.local()
         self._attach(store, codec, PlainNaming(serialization_format))
 
     def _own_params(self) -> dict[str, Any]:
@@ -167,6 +175,7 @@ class BasicS3Dict(StoredDict[ValueType]):
 
     def _enter(self, prefix: SafeStrTuple) -> None:
         self.root_prefix += self._naming.prefix_of(prefix)
+        self._coming = threading.local()
 
     # ------------------------------------------------------------------ what it is connected to
 
@@ -195,6 +204,22 @@ class BasicS3Dict(StoredDict[ValueType]):
         return self._s3_store.capabilities
 
     # ------------------------------------------------------------------ fewer requests
+
+    def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
+        keys = super()._keys(page_size=page_size)
+        if page_size is not None:
+            return keys
+        coming = _ComingKeys(keys)
+        self._coming.keys = weakref.ref(coming)
+        return coming
+
+    def __len__(self) -> int:
+        """Count the keys; where ``list(d)`` asks before it reads them, list them only once."""
+        recent = getattr(self._coming, "keys", None)
+        coming: _ComingKeys | None = None if recent is None else recent()
+        if coming is not None and coming.are_all_to_come:
+            return coming.count()
+        return sum(1 for _ in super()._keys())
 
     def _first_parts(self) -> set[str]:
         """List by delimiter: groups cost as much as items, whatever is in them."""
@@ -281,6 +306,29 @@ class BasicS3Dict(StoredDict[ValueType]):
             return super().transform_item(key, transformer=remembered, n_retries=n_retries)
         except WriteTookPlace as write:
             return OperationResult(write.etag, results[0])
+
+
+class _ComingKeys(Iterator[NonEmptySafeStrTuple]):
+    """Keys that are listed when the first one is read, or counted before that.
+
+    ``list(d)`` takes an iterator, then the length of `d`, and only then reads: it gets the
+    keys that were listed for counting, instead of a second listing.
+    """
+
+    def __init__(self, keys: Iterator[NonEmptySafeStrTuple]) -> None:
+        self._keys = keys
+        self.are_all_to_come = True
+
+    def __next__(self) -> NonEmptySafeStrTuple:
+        self.are_all_to_come = False
+        return next(self._keys)
+
+    def count(self) -> int:
+        """List all keys, keep them for reading, and return how many they are."""
+        listed = list(self._keys)
+        self._keys = iter(listed)
+        self.are_all_to_come = False
+        return len(listed)
 
 
 def _check_text(name: str, text: Any, *, may_be_empty: bool = False) -> None:

@@ -25,6 +25,7 @@ from persidict.stores.object_store import (
 from persidict.stores.s3_capabilities import ABILITIES, S3Capabilities
 from persidict.stores.s3_client import SharedClient
 from persidict.stores.s3_delete import Deletion, delete_many
+from persidict.stores.s3_doubts import WriteTookPlace
 from persidict.stores.s3_errors import ConnectionTrouble, S3Error, status_of
 from persidict.stores.s3_put import Put
 from persidict.stores.s3_requests import S3Requests, canonical_etag, is_etag, pause
@@ -234,7 +235,7 @@ class S3Store(ObjectStore):
         page_size: int | None,
     ) -> Iterator[dict[str, Any]]:
         request: dict[str, Any] = {"Prefix": self._prefix + prefix}
-        if start_after is not None:
+        if start_after:
             request["StartAfter"] = self._prefix + start_after
         if delimiter is not None:
             request["Delimiter"] = delimiter
@@ -280,7 +281,13 @@ class S3Store(ObjectStore):
     ) -> tuple[str, ETagValue | Exception]:
         name, data = item
         try:
-            return name, self.put(name, data, if_none_match=if_none_match)
+            try:
+                return name, self.put(name, data, if_none_match=if_none_match)
+            except PreconditionFailed:
+                self.settle_refusal(name)
+                raise
+        except WriteTookPlace as write:
+            return name, write.etag
         except Exception as error:  # reported to the caller, item by item
             return name, error
 
