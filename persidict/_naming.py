@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
+from persidict._primitives import KeyRange
 from persidict.safe_str_tuple import (
     NonEmptySafeStrTuple,
     SafeStrTuple,
@@ -17,7 +18,25 @@ from persidict.safe_str_tuple_signing import digest_of, without_digest
 _CACHED_PARTS: Final = 1 << 15
 _DIRECTORY_ESCAPE: Final = "%"
 
+_BEHIND_SLASH: Final = "0"
+"""The character behind the slash: names below ``a/`` are less than ``a0``."""
+
 _digest_of = lru_cache(maxsize=_CACHED_PARTS)(digest_of)
+
+
+class Stretch(NamedTuple):
+    """Names in their order, behind one and before another; None: no bound, in any order."""
+
+    start_after: str | None
+    end: str | None
+
+
+def _part_at(bound: tuple[str, ...] | None, prefix: tuple[str, ...]) -> str | None:
+    """Return the part of a bound that stands behind a prefix, None if there is none."""
+    level = len(prefix)
+    if bound is None or len(bound) <= level or bound[:level] != prefix:
+        return None
+    return bound[level]
 
 
 class KeyNaming(ABC):
@@ -41,7 +60,14 @@ class KeyNaming(ABC):
 
     @abstractmethod
     def prefix_of(self, prefix: SafeStrTuple) -> str:
-        """Return how the names of all keys begin that begin with a (non-empty) prefix."""
+        """Return how the names of all keys begin that are longer than a prefix they have."""
+
+    def stretches(self, key_range: KeyRange) -> list[Stretch]:
+        """Return where to look for the keys in a range, below the name of its prefix.
+
+        What lies there may include other keys, but misses none.
+        """
+        return [Stretch(None, None)]
 
 
 class PlainNaming(KeyNaming):
@@ -65,7 +91,29 @@ class PlainNaming(KeyNaming):
         return checked_key(parts)
 
     def prefix_of(self, prefix: SafeStrTuple) -> str:
-        return "/".join(prefix.strings) + "/"
+        return "/".join((*prefix.strings, ""))
+
+    def stretches(self, key_range: KeyRange) -> list[Stretch]:
+        """Return stretches of names; see KeyNaming.
+
+        Names are not in the order of keys: ``a-b.pkl`` comes before ``a.pkl`` and that
+        before ``a/b.pkl``. So a part that begins like the bound, but is shorter, may have
+        its names behind those of the bound: each such part gets a stretch of its own.
+        """
+        level = len(key_range.prefix)
+        below = "/".join((*key_range.prefix, ""))
+        first = _part_at(key_range.start, key_range.prefix)
+        last = _part_at(key_range.stop, key_range.prefix)
+        start_after = below + (first or "")
+        if last is None:
+            return [Stretch(start_after, None)]
+        has_more_parts = key_range.stop is not None and len(key_range.stop) > level + 1
+        found = [Stretch(start_after, below + last + (_BEHIND_SLASH if has_more_parts else ""))]
+        for length in range(1, len(last)):
+            shorter = last[:length]
+            if last[length] < _BEHIND_SLASH and (first is None or shorter >= first):
+                found.append(Stretch(f"{below}{shorter}.", f"{below}{shorter}{_BEHIND_SLASH}"))
+        return found
 
 
 class FileNaming(KeyNaming):

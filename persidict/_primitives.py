@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, TypeVar
 
 from persidict.exceptions import MutationPolicyError, ObjectNotFound
 from persidict.jokers_and_status_flags import (
+    ITEM_NOT_AVAILABLE,
     ETagIfExists,
     ETagValue,
     ItemNotAvailableFlag,
@@ -37,6 +37,29 @@ class Version(Protocol):
     @property
     def last_modified(self) -> float:
         """When it was written, in POSIX seconds."""
+
+
+class KeyRange(NamedTuple):
+    """Some of the keys: those with a prefix, from one key up to but not including another.
+
+    Attributes:
+        prefix: What the keys begin with.
+        start: The first key that belongs to the range, None: no bound.
+        stop: The first key behind it, None: no bound.
+    """
+
+    prefix: tuple[str, ...]
+    start: tuple[str, ...] | None
+    stop: tuple[str, ...] | None
+
+    def contains(self, key: NonEmptySafeStrTuple) -> bool:
+        """Tell whether a key is in the range, by the order of tuples of strings."""
+        strings = key.strings
+        return (
+            strings[: len(self.prefix)] == self.prefix
+            and (self.start is None or strings >= self.start)
+            and (self.stop is None or strings < self.stop)
+        )
 
 
 def check_count(name: str, count: Any) -> None:
@@ -156,12 +179,47 @@ class DictPrimitives(ABC):
     def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
         """Iterate over keys, values and times of last writing, each of one version."""
 
+    def _keys_in(self, key_range: KeyRange) -> list[NonEmptySafeStrTuple]:
+        """Return the keys in a range, in the order of tuples of strings."""
+        return sorted(key for key in self._keys() if key_range.contains(key))
+
+    def _load_many(
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+        """Read many items, in the order given; those that do not exist are left out."""
+        for key in keys:
+            try:
+                yield key, self._load(key)[0]
+            except ObjectNotFound:
+                continue
+
+    def _write_many(
+        self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception | None]]:
+        """Store many items, each atomically; no key occurs twice among those under way.
+
+        Yields each key with what went wrong, None if nothing did.
+        """
+        for key, value in items:
+            try:
+                self._write(key, value, ITEM_NOT_AVAILABLE if only_new else None)
+            except Exception as error:  # reported to the caller, item by item
+                yield key, error
+            else:
+                yield key, None
+
+    def _remove_many(
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception]]:
+        """Delete many items; yield those that could not be deleted, and why."""
+        for key in keys:
+            try:
+                self._remove(key, None)
+            except ObjectNotFound:
+                continue
+            except Exception as error:  # reported to the caller, item by item
+                yield key, error
+
     def _first_parts(self) -> set[str]:
         """Return the first string of every key."""
         return {key.strings[0] for key in self._keys()}
-
-    def _clear(self) -> None:
-        """Delete all items."""
-        for key in list(self._keys()):
-            with contextlib.suppress(ObjectNotFound):
-                self._remove(key, None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from persidict._naming import KeyNaming
+from persidict._primitives import KeyRange
 from persidict.codecs import Codec, MissingExtraError
 from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import (
@@ -16,7 +17,7 @@ from persidict.jokers_and_status_flags import (
     ValueType,
 )
 from persidict.persi_dict import PersiDict
-from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
+from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple, checked_key
 from persidict.stores.object_store import (
     ANY_VERSION,
     Buffer,
@@ -121,18 +122,21 @@ class StoredDict(PersiDict[ValueType]):
             _note(error, "contains", key)
             raise
 
-    def _write(
-        self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
-    ) -> ETagValue:
-        name = self._naming.name_of(key)
+    def _encode(self, key: NonEmptySafeStrTuple, value: Any) -> Buffer:
         try:
-            data = self._codec.encode(value)
+            return self._codec.encode(value)
         except Exception as error:
             error.add_note(
                 f"persidict: the value of item {key!r} cannot be stored"
                 f" in the format {self.serialization_format!r}; nothing was changed"
             )
             raise
+
+    def _write(
+        self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
+    ) -> ETagValue:
+        name = self._naming.name_of(key)
+        data = self._encode(key, value)
         try:
             if expected is None:
                 return self._store.put(name, data)
@@ -190,24 +194,76 @@ class StoredDict(PersiDict[ValueType]):
             key = asked.pop(name)
             yield key, self._decode(key, name, data), info.last_modified
 
+    def _load_many(
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+        asked: dict[str, NonEmptySafeStrTuple] = {}
+        for name, data, _ in self._store.get_many(self._named(keys, asked)):
+            # a key may have been asked for twice: its name is still needed then
+            key = asked[name]
+            yield key, self._decode(key, name, data)
+
+    def _named(
+        self, keys: Iterable[NonEmptySafeStrTuple], asked: dict[str, NonEmptySafeStrTuple]
+    ) -> Iterator[str]:
+        """Iterate over the names of keys, noting each name's key on the way."""
+        for key in keys:
+            name = self._naming.name_of(key)
+            asked[name] = key
+            yield name
+
     def _entries(self, asked: dict[str, NonEmptySafeStrTuple]) -> Iterator[str | ObjectInfo]:
-        """Iterate over what `get_many` is to fetch, noting each name's key on the way."""
+        """Iterate over all that `get_many` is to fetch, noting each name's key on the way."""
         if self._store.listing_brings_versions:
             for key, info in self._listing():
                 asked[info.name] = key
                 yield info
         else:
-            for name in self._store.names():
-                key_or_none = self._naming.key_of(name)
-                if key_or_none is not None:
-                    asked[name] = key_or_none
-                    yield name
+            yield from self._named(self._keys(), asked)
 
-    def _clear(self) -> None:
-        names = (name for name in self._store.names() if self._naming.key_of(name) is not None)
-        failures = []
-        for name, error in self._store.delete_many(names):
-            _note(error, "delete", self._naming.key_of(name))
-            failures.append(error)
-        if failures:
-            raise ExceptionGroup("some items could not be deleted", failures)
+    def _write_many(
+        self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception | None]]:
+        asked: dict[str, NonEmptySafeStrTuple] = {}
+        unencodable: list[tuple[NonEmptySafeStrTuple, Exception]] = []
+
+        def encoded() -> Iterator[tuple[str, Buffer]]:
+            for key, value in items:
+                try:
+                    data = self._encode(key, value)
+                except Exception as error:  # reported to the caller, item by item
+                    unencodable.append((key, error))
+                    continue
+                name = self._naming.name_of(key)
+                asked[name] = key
+                yield name, data
+
+        condition = ANY_VERSION if only_new else None
+        for name, outcome in self._store.put_many(encoded(), if_none_match=condition):
+            yield asked.pop(name), outcome if isinstance(outcome, Exception) else None
+        yield from unencodable
+
+    def _remove_many(
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception]]:
+        for name, error in self._store.delete_many(map(self._naming.name_of, keys)):
+            key = self._naming.key_of(name)
+            assert key is not None
+            yield key, error
+
+    def _keys_in(self, key_range: KeyRange) -> list[NonEmptySafeStrTuple]:
+        found = set()
+        prefix = ""
+        if key_range.prefix:
+            itself = checked_key(key_range.prefix)
+            prefix = self._naming.prefix_of(itself)
+            if key_range.contains(itself) and self._contains(itself):
+                found.add(itself)
+        for start_after, end in self._naming.stretches(key_range):
+            for name in self._store.names(prefix, start_after=start_after):
+                if end is not None and name >= end:
+                    break
+                key = self._naming.key_of(name)
+                if key is not None and key_range.contains(key):
+                    found.add(key)
+        return sorted(found)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, as_key
 
 if TYPE_CHECKING:
+    from persidict._primitives import KeyRange
     from persidict.persi_dict import PersiDict
 
 ValueType = TypeVar("ValueType")
@@ -27,17 +28,50 @@ def _as_keys(elements: Iterable[Any]) -> set[Any]:
     return keys
 
 
-class KeysView(_KeysView[NonEmptySafeStrTuple]):
-    """The keys of a dictionary, as a set: strings and tuples stand for the keys they make."""
+class _Ranged:
+    """What a view of some of the keys adds to one of all."""
 
     _mapping: PersiDict[Any]
+    _key_range: KeyRange | None
+
+    def __init__(self, mapping: PersiDict[Any], key_range: KeyRange | None = None) -> None:
+        super().__init__(mapping)  # type: ignore[call-arg]
+        self._key_range = key_range
+
+    def __len__(self) -> int:
+        if self._key_range is None:
+            return len(self._mapping)
+        return len(self._mapping._keys_in(self._key_range))
+
+    def _has_room_for(self, key: NonEmptySafeStrTuple) -> bool:
+        return self._key_range is None or self._key_range.contains(key)
+
+    def _pairs(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+        if self._key_range is None:
+            for key, value, _ in self._mapping._items():
+                yield key, value
+        else:
+            yield from self._mapping._load_many(self._mapping._keys_in(self._key_range))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self)})"  # type: ignore[call-overload]
+
+
+class KeysView(_Ranged, _KeysView[NonEmptySafeStrTuple]):
+    """The keys of a dictionary, as a set: strings and tuples stand for the keys they make."""
 
     @classmethod
     def _from_iterable(cls, it: Iterable[Any]) -> set[Any]:
         return set(it)
 
     def __iter__(self) -> Iterator[NonEmptySafeStrTuple]:
-        return self._mapping._keys()
+        if self._key_range is None:
+            return self._mapping._keys()
+        return iter(self._mapping._keys_in(self._key_range))
+
+    def __contains__(self, key: object) -> bool:
+        checked = as_key(key)
+        return self._has_room_for(checked) and checked in self._mapping
 
     def __and__(self, other: Iterable[Any]) -> set[NonEmptySafeStrTuple]:
         return set(self) & _as_keys(other)
@@ -79,46 +113,34 @@ class KeysView(_KeysView[NonEmptySafeStrTuple]):
     def __gt__(self, other: object) -> bool:
         return set(self) > _as_keys(other) if isinstance(other, Set) else NotImplemented
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({list(self)})"
-
     __hash__ = None  # type: ignore[assignment]
 
 
-class ItemsView(_ItemsView[NonEmptySafeStrTuple, ValueType]):
+class ItemsView(_Ranged, _ItemsView[NonEmptySafeStrTuple, ValueType]):
     """The items of a dictionary; one that vanishes while being read is skipped."""
 
-    _mapping: PersiDict[ValueType]
-
     def __iter__(self) -> Iterator[tuple[NonEmptySafeStrTuple, ValueType]]:
-        for key, value, _ in self._mapping._items():
-            yield key, value
+        return self._pairs()
 
     def __contains__(self, item: object) -> bool:
         if not isinstance(item, tuple) or len(item) != 2:
             return False
-        key, value = item
+        key, value = as_key(item[0]), item[1]
         try:
             found = self._mapping[key]
         except KeyError:
             return False
+        if not self._has_room_for(key):
+            return False
         return found is value or bool(found == value)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({list(self)})"
 
-
-class ValuesView(_ValuesView[ValueType]):
+class ValuesView(_Ranged, _ValuesView[ValueType]):
     """The values of a dictionary; one that vanishes while being read is skipped."""
 
-    _mapping: PersiDict[ValueType]
-
     def __iter__(self) -> Iterator[ValueType]:
-        for _, value, _ in self._mapping._items():
+        for _, value in self._pairs():
             yield value
 
     def __contains__(self, value: object) -> bool:
         return any(found is value or found == value for found in self)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({list(self)})"

@@ -6,6 +6,7 @@ answers of a storage; `PersiDict` turns them into ``KeyError`` and into results.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -28,6 +29,29 @@ class MutationPolicyError(TypeError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.policy, self._message)
+
+
+class MutationPolicyErrorGroup(ExceptionGroup[MutationPolicyError], MutationPolicyError):
+    """Several items of one operation were refused by the dictionary's policy.
+
+    Can be caught as the MutationPolicyError that a single refused item raises.
+
+    Attributes:
+        policy: ``"append-only"`` or ``"write-once"``.
+        exceptions: One MutationPolicyError for each refused item.
+    """
+
+    def __new__(
+        cls, policy: str, message: str, errors: Sequence[MutationPolicyError]
+    ) -> MutationPolicyErrorGroup:
+        """Make the group as its first base class does, which takes no policy."""
+        return super().__new__(cls, message, errors)
+
+    def __init__(self, policy: str, message: str, errors: Sequence[MutationPolicyError]) -> None:
+        self.policy = policy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.policy, self.message, self.exceptions)
 
 
 class ConcurrencyConflictError(RuntimeError):

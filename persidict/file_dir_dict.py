@@ -11,6 +11,7 @@ from persidict.codecs import codec_for
 from persidict.jokers_and_status_flags import ValueType
 from persidict.safe_str_tuple import SafeStrTuple
 from persidict.safe_str_tuple_signing import check_digest_len
+from persidict.stores._parallel import check_max_concurrency
 from persidict.stores.file_store import FileStore
 
 
@@ -36,10 +37,12 @@ class FileDirDict(StoredDict[ValueType]):
         base_class_for_values: The class that every value must be an instance of.
         fsync: Whether what was written survives a power failure. Switch it off for data
             that can be made again: it is much faster.
+        max_concurrency: How many threads write at once when many durable items are stored.
 
     Raises:
-        ValueError: `base_dir` is a file, or `digest_len` is negative.
-        TypeError: `digest_len` is not an int.
+        ValueError: `base_dir` is a file, `digest_len` is negative, or `max_concurrency`
+            less than 1.
+        TypeError: `digest_len` or `max_concurrency` is not an int.
 
     Example:
         >>> import tempfile
@@ -53,6 +56,7 @@ class FileDirDict(StoredDict[ValueType]):
     base_dir: str
     digest_len: int
     fsync: bool
+    max_concurrency: int
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class FileDirDict(StoredDict[ValueType]):
         digest_len: int = 4,
         base_class_for_values: type | None = None,
         fsync: bool = True,
+        max_concurrency: int = 4,
     ) -> None:
         super().__init__(
             append_only=append_only,
@@ -73,8 +78,9 @@ class FileDirDict(StoredDict[ValueType]):
         self.base_dir = os.path.abspath(os.fspath(base_dir))
         self.digest_len = digest_len
         self.fsync = bool(fsync)
+        self.max_concurrency = check_max_concurrency(max_concurrency)
         self._attach(
-            FileStore(self.base_dir, fsync=self.fsync),
+            FileStore(self.base_dir, fsync=self.fsync, max_concurrency=max_concurrency),
             codec_for(serialization_format, text_type=base_class_for_values, compress=True),
             FileNaming(serialization_format, effective_digest_len),
         )
@@ -84,6 +90,7 @@ class FileDirDict(StoredDict[ValueType]):
             "base_dir": self.base_dir,
             "digest_len": self.digest_len,
             "fsync": self.fsync,
+            "max_concurrency": self.max_concurrency,
         }
 
     def _enter(self, prefix: SafeStrTuple) -> None:

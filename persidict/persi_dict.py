@@ -10,8 +10,9 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from mixinforge import ParameterizableMixin, sort_dict_by_keys
 
+from persidict._bulk import BulkOperations
 from persidict._conditional import ConditionalOperations
-from persidict._primitives import Version, check_count
+from persidict._primitives import KeyRange, Version, check_count
 from persidict._views import ItemsView, KeysView, ValuesView
 from persidict.exceptions import (
     ObjectNotFound,
@@ -53,7 +54,22 @@ def _rebuild(cls: type[PersiDict[Any]], params: dict[str, Any]) -> PersiDict[Any
     return cls(**params)
 
 
+def _range_of(
+    prefix: PersiDictKey, start: PersiDictKey | None, stop: PersiDictKey | None
+) -> KeyRange | None:
+    """Check the bounds of a view; None: all keys."""
+    checked = SafeStrTuple(prefix).strings
+    if not checked and start is None and stop is None:
+        return None
+    return KeyRange(
+        checked,
+        None if start is None else SafeStrTuple(start).strings,
+        None if stop is None else SafeStrTuple(stop).strings,
+    )
+
+
 class PersiDict(
+    BulkOperations[ValueType],
     ConditionalOperations[ValueType],
     MutableMapping[NonEmptySafeStrTuple, ValueType],
     ParameterizableMixin,
@@ -335,17 +351,57 @@ class PersiDict(
     def __bool__(self) -> bool:
         return any(True for _ in self._keys(page_size=1))
 
-    def keys(self) -> KeysView:
-        """Return a set-like view of the keys, read lazily."""
-        return KeysView(self)
+    def keys(
+        self,
+        prefix: PersiDictKey = (),
+        start: PersiDictKey | None = None,
+        stop: PersiDictKey | None = None,
+    ) -> KeysView:
+        """Return a set-like view of the keys, read lazily.
 
-    def values(self) -> ValuesView[ValueType]:
-        """Return a view of the values, read lazily."""
-        return ValuesView(self)
+        Without arguments, of all keys, in the order of the storage. With any of them, of
+        the keys in a range, in the order of tuples of strings: iterating over it holds the
+        keys of the range in memory. S3 lists the range only, as far as names tell.
 
-    def items(self) -> ItemsView[ValueType]:
-        """Return a view of the items, read lazily."""
-        return ItemsView(self)
+        Args:
+            prefix: Only keys that begin with it.
+            start: Only keys that are not less.
+            stop: Only keys that are less.
+
+        Raises:
+            TypeError, ValueError: An argument is no sequence of safe strings.
+        """
+        return KeysView(self, _range_of(prefix, start, stop))
+
+    def values(
+        self,
+        prefix: PersiDictKey = (),
+        start: PersiDictKey | None = None,
+        stop: PersiDictKey | None = None,
+    ) -> ValuesView[ValueType]:
+        """Return a view of the values, read lazily, of all keys or those in a range.
+
+        Args:
+            prefix: See `keys`.
+            start: See `keys`.
+            stop: See `keys`.
+        """
+        return ValuesView(self, _range_of(prefix, start, stop))
+
+    def items(
+        self,
+        prefix: PersiDictKey = (),
+        start: PersiDictKey | None = None,
+        stop: PersiDictKey | None = None,
+    ) -> ItemsView[ValueType]:
+        """Return a view of the items, read lazily, of all keys or those in a range.
+
+        Args:
+            prefix: See `keys`.
+            start: See `keys`.
+            stop: See `keys`.
+        """
+        return ItemsView(self, _range_of(prefix, start, stop))
 
     def __eq__(self, other: object) -> bool:
         """Compare: equal parameters and type, or equal content with any Mapping."""
@@ -369,31 +425,14 @@ class PersiDict(
     __hash__ = None  # type: ignore[assignment]
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
-        """Store many items, each atomically; jokers do what their names say.
-
-        Args:
-            other: A Mapping, something with `keys()`, or pairs of key and value.
-            **kwargs: More items, under keys of one string.
-
-        Raises:
-            As `__setitem__`; what came before the refused item has been stored.
-        """
-        super().update(other, **kwargs)
+        """Store many items: what `set_many` does, under the dict's own name."""
+        self.set_many(other, **kwargs)
 
     def __ior__(self: SelfType, other: object) -> SelfType:
         if not isinstance(other, Mapping):
             return NotImplemented
         self.update(other)
         return self
-
-    def clear(self) -> None:
-        """Delete all items; each deletion is atomic, the whole is not.
-
-        Raises:
-            MutationPolicyError: The dictionary is append-only.
-        """
-        self._refuse_deletion()
-        self._clear()
 
     def random_key(self) -> NonEmptySafeStrTuple | None:
         """Return a key drawn uniformly from all, or None if there is none. Lists all keys."""
@@ -456,13 +495,7 @@ class PersiDict(
         return [key for key, _ in dated_keys]
 
     def _values_of(self, keys: list[NonEmptySafeStrTuple]) -> list[ValueType]:
-        values = []
-        for key in keys:
-            try:
-                values.append(self._load(key)[0])
-            except ObjectNotFound:
-                continue
-        return values
+        return [value for _, value in self._load_many(keys)]
 
     # ------------------------------------------------------------------ sub-dictionaries
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pickle
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn, TypeVar
 
-from persidict._primitives import Version
+from persidict._primitives import KeyRange, Version
 from persidict.exceptions import MutationPolicyError, ObjectNotFound, PreconditionFailed
 from persidict.file_dir_dict import FileDirDict
 from persidict.jokers_and_status_flags import (
@@ -218,6 +218,37 @@ class WriteOnceDict(PersiDict[ValueType]):
         self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
     ) -> ETagValue:
         return self._wrapped._write(key, value, expected)
+
+    def _write_many(
+        self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception | None]]:
+        to_compare: dict[NonEmptySafeStrTuple, Any] = {}
+
+        def noted() -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+            for key, value in items:
+                if random.random() < (self.p_consistency_checks or 0):
+                    to_compare[key] = value
+                yield key, value
+
+        for key, error in self._wrapped._write_many(noted(), only_new=True):
+            is_compared = key in to_compare
+            value = to_compare.pop(key, None)
+            if isinstance(error, PreconditionFailed):
+                error = None
+                if is_compared:
+                    try:
+                        self._check_consistency(key, value)
+                    except MutationPolicyError as difference:
+                        error = difference
+            yield key, error
+
+    def _load_many(
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+        return self._wrapped._load_many(keys)
+
+    def _keys_in(self, key_range: KeyRange) -> list[NonEmptySafeStrTuple]:
+        return self._wrapped._keys_in(key_range)
 
     def _remove(self, key: NonEmptySafeStrTuple, expected: ETagValue | None) -> NoReturn:
         raise ObjectNotFound(key)  # never reached: every deletion is refused before

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagValue
 from persidict.stores import _platform
+from persidict.stores._parallel import WorkerPool, map_in_order
 from persidict.stores.object_store import (
     ANY_VERSION,
     NOT_MODIFIED,
@@ -34,6 +35,7 @@ _MTIME_STEPS_NS: Final = (1, 100, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000
 _ABSENT_ERRORS: Final = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 _MAX_RACES: Final = 1000
 _DELETE_BATCH: Final = 500
+_PUT_BATCH: Final = 128
 _UTIME_BY_FD: Final = os.utime in os.supports_fd
 
 
@@ -60,6 +62,7 @@ class FileStore(ObjectStore):
         base_dir: The directory. It need not exist yet.
         fsync: Whether a write is on stable storage when it returns (fsync(2) of the file
             and its directory).
+        max_concurrency: How many threads `put_many` writes durable files with.
 
     Raises:
         ValueError: `base_dir` is a file.
@@ -68,11 +71,12 @@ class FileStore(ObjectStore):
     reads_are_cheap = True
     back_off_seconds = 0.001
 
-    def __init__(self, base_dir: str, *, fsync: bool = True) -> None:
+    def __init__(self, base_dir: str, *, fsync: bool = True, max_concurrency: int = 4) -> None:
         self._root = _platform.native_path(base_dir)
         if os.path.lexists(self._root) and not os.path.isdir(self._root):
             raise ValueError(f"base_dir {base_dir!r} is not a directory")
         self._fsync = fsync
+        self._pool = WorkerPool(max_concurrency)
         self._base = os.path.join(self._root, "")
         self._first_below_root = len(self._base)
 
@@ -83,6 +87,7 @@ class FileStore(ObjectStore):
         scope = FileStore.__new__(FileStore)
         scope._root = self._root
         scope._fsync = self._fsync
+        scope._pool = self._pool
         scope._base = self._path(prefix)
         scope._first_below_root = self._first_below_root
         return scope
@@ -196,6 +201,17 @@ class FileStore(ObjectStore):
         if_none_match: AnyVersion | None = None,
     ) -> ETagValue:
         path = self._path(name)
+        return self._put(path, data, if_match, if_none_match, sync_directory=self._fsync)
+
+    def _put(
+        self,
+        path: str,
+        data: Buffer,
+        if_match: ETagValue | None,
+        if_none_match: AnyVersion | None,
+        *,
+        sync_directory: bool,
+    ) -> ETagValue:
         if path.find(os.sep, self._first_below_root) >= 0:
             self._refuse_links(path)
         try:
@@ -204,7 +220,9 @@ class FileStore(ObjectStore):
                 _check(self._status(path), if_match, if_none_match)
             for _ in range(_MAX_RACES):
                 try:
-                    return self._write_aside(path, data, if_match, if_none_match)
+                    return self._write_aside(
+                        path, data, if_match, if_none_match, sync_directory=sync_directory
+                    )
                 except FileNotFoundError:
                     # the directory went, or a cleaner came before the new file was claimed
                     continue
@@ -222,6 +240,8 @@ class FileStore(ObjectStore):
         data: Buffer,
         if_match: ETagValue | None,
         if_none_match: AnyVersion | None,
+        *,
+        sync_directory: bool,
     ) -> ETagValue:
         """Write a temporary file and rename it over the old one, or leave no trace of it."""
         directory = os.path.dirname(path)
@@ -241,7 +261,7 @@ class FileStore(ObjectStore):
                         status = _make_newer(temp_path, old)
                     _platform.replace(temp_path, path)
                     lock.release()
-                    if self._fsync:
+                    if sync_directory:
                         lock.sync()
                 finally:
                     lock.close()
@@ -304,6 +324,46 @@ class FileStore(ObjectStore):
         else:
             if self._fsync:
                 _platform.sync_directory(parent)
+
+    def put_many(
+        self, items: Iterable[tuple[str, Buffer]], *, if_none_match: AnyVersion | None = None
+    ) -> Iterator[tuple[str, ETagValue | Exception]]:
+        """Write many objects, each atomically; see the port.
+
+        Durable files are written by several threads at once, and a batch of them shares the
+        syncs of its directories. What is yielded is durable.
+        """
+        if not self._fsync:
+            yield from super().put_many(items, if_none_match=if_none_match)
+            return
+
+        def put(item: tuple[str, Buffer]) -> tuple[str, ETagValue | Exception]:
+            name, data = item
+            try:
+                path = self._path(name)
+                return name, self._put(path, data, None, if_none_match, sync_directory=False)
+            except Exception as error:  # reported to the caller, item by item
+                return name, error
+
+        remaining = iter(items)
+        while batch := list(itertools.islice(remaining, _PUT_BATCH)):
+            outcomes = list(map_in_order(put, batch, self._pool))
+            written = [name for name, outcome in outcomes if not isinstance(outcome, Exception)]
+            failed = self._sync_directories_of(written)
+            for name, outcome in outcomes:
+                yield name, failed.get(os.path.dirname(self._path(name)), outcome)
+
+    def _sync_directories_of(self, names: Iterable[str]) -> dict[str, Exception]:
+        """Sync the directories of files; return those where that failed, and why."""
+        failed: dict[str, Exception] = {}
+        for directory in {os.path.dirname(self._path(name)) for name in names}:
+            try:
+                _platform.sync_directory(directory)
+            except FileNotFoundError:
+                continue  # a rival has deleted the files again: nothing is left to keep
+            except OSError as error:
+                failed[directory] = error
+        return failed
 
     # ------------------------------------------------------------------ deleting
 

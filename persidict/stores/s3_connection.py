@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore import UNSIGNED
 from botocore.config import Config
 
+from persidict.stores._parallel import check_max_concurrency
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
@@ -170,10 +172,7 @@ class S3Connection:
             ValueError: There are parameters that mean nothing beside a ready client,
                 incomplete credentials, or no concurrency at all.
         """
-        if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int):
-            raise TypeError(f"max_concurrency must be an int, not {type(max_concurrency).__name__}")
-        if max_concurrency < 1:
-            raise ValueError(f"max_concurrency must be at least 1, it is {max_concurrency}")
+        check_max_concurrency(max_concurrency)
         connection = cls(
             region=_text("region", region),
             endpoint_url=_text("endpoint_url", endpoint_url),
