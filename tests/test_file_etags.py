@@ -1,0 +1,133 @@
+"""ETags of files: two versions of one item never share one, whatever the clock does."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persidict import ANY_ETAG, ITEM_NOT_AVAILABLE, ETagIfExists, FileDirDict
+
+NANOSECONDS = 1_000_000_000
+
+
+@pytest.fixture
+def dictionary(tmp_path: Path) -> FileDirDict[Any]:
+    return FileDirDict(base_dir=tmp_path / "items", fsync=False)
+
+
+def overwrite(dictionary: FileDirDict[Any], times: int) -> Iterator[ETagIfExists]:
+    """Write values of equal size, and tell the ETag of each version."""
+    for number in range(times):
+        yield dictionary.set_item_if(
+            "k",
+            value=f"{number:08}",
+            condition=ANY_ETAG,
+            expected_etag=ITEM_NOT_AVAILABLE,
+        ).resulting_etag
+
+
+def delete_and_insert(dictionary: FileDirDict[Any], times: int) -> Iterator[ETagIfExists]:
+    for etag in overwrite(dictionary, times):
+        yield etag
+        del dictionary["k"]
+
+
+def assert_all_differ(etags: Iterator[ETagIfExists], times: int) -> None:
+    assert len(set(etags)) == times
+
+
+def test_20000_overwrites_with_values_of_equal_size_have_20000_etags(
+    dictionary: FileDirDict[Any],
+) -> None:
+    assert_all_differ(overwrite(dictionary, 20_000), 20_000)
+
+
+def test_5000_deletions_and_insertions_of_one_item_have_5000_etags(
+    dictionary: FileDirDict[Any],
+) -> None:
+    assert_all_differ(delete_and_insert(dictionary, 5_000), 5_000)
+
+
+def test_the_etag_that_a_write_returns_is_the_one_that_readers_see(
+    dictionary: FileDirDict[Any],
+) -> None:
+    for etag in overwrite(dictionary, 100):
+        assert dictionary.etag("k") == etag
+        assert dictionary.get_with_etag("k").actual_etag == etag
+
+
+def test_a_refused_write_leaves_the_etag_as_it_was(dictionary: FileDirDict[Any]) -> None:
+    dictionary["k"] = 1
+    etag = dictionary.etag("k")
+    with pytest.raises((TypeError, AttributeError)):
+        dictionary["k"] = lambda: None
+    dictionary.setdefault("k", 2)
+    assert dictionary.etag("k") == etag
+
+
+CLOCKS: dict[str, Callable[[], Callable[[], int]]] = {
+    "runs backwards": lambda: itertools.count(1_700_000_000 * NANOSECONDS, -1).__next__,
+    "stands still": lambda: lambda: 1_700_000_000 * NANOSECONDS,
+    "jumps to and fro": lambda: (
+        itertools.cycle([1_700_000_000 * NANOSECONDS, 1_600_000_000 * NANOSECONDS]).__next__
+    ),
+}
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_overwrites_differ_in_their_etags_while_the_clock_misbehaves(
+    clock: str, dictionary: FileDirDict[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time_ns", CLOCKS[clock]())
+    assert_all_differ(overwrite(dictionary, 500), 500)
+
+
+def test_insertions_after_deletions_differ_in_their_etags_while_the_clock_runs_backwards(
+    dictionary: FileDirDict[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time_ns", CLOCKS["runs backwards"]())
+    assert_all_differ(delete_and_insert(dictionary, 500), 500)
+
+
+@pytest.fixture(params=[1_000, 1_000_000, NANOSECONDS, 2 * NANOSECONDS])
+def coarse_times(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that keeps modification times in steps of so many nanoseconds."""
+    exact = os.utime
+    step: int = request.param
+
+    def utime(path: Any, *, ns: tuple[int, int]) -> None:
+        accessed, modified = ns
+        exact(path, ns=(accessed // step * step, modified // step * step))
+
+    monkeypatch.setattr(os, "utime", utime)
+
+
+@pytest.mark.usefixtures("coarse_times")
+def test_overwrites_differ_in_their_etags_where_the_file_system_keeps_coarse_times(
+    dictionary: FileDirDict[Any],
+) -> None:
+    assert_all_differ(overwrite(dictionary, 500), 500)
+
+
+def test_a_file_copied_over_an_item_by_other_means_is_another_version(
+    dictionary: FileDirDict[Any], tmp_path: Path
+) -> None:
+    dictionary["k"] = 1
+    dictionary["l"] = 2
+    before = dictionary.etag("k")
+    files = sorted((tmp_path / "items").iterdir())
+    files[0].write_bytes(files[1].read_bytes())
+    assert dictionary.etag("k") != before
+    assert dictionary["k"] == 2
+
+
+def test_a_timestamp_is_the_time_of_the_write(dictionary: FileDirDict[Any]) -> None:
+    before = time.time()
+    dictionary["k"] = 1
+    assert before - 0.001 <= dictionary.timestamp("k") <= time.time() + 0.001
