@@ -10,9 +10,11 @@ from persidict.codecs.codec import Buffer, Codec
 class JsonCodec(Codec):
     """What jsonpickle makes of a value: JSON text in UTF-8, indented by 4.
 
-    Where jsonpickle would quietly leave a part of a value out, on writing or on reading, an
-    exception is raised instead. numpy and pandas are not imported unless the text names a
-    class of theirs. As with a pickle, read only data that you trust.
+    Lambdas, bound methods, open files, and objects whose class cannot be imported
+    are refused, and so is JSON that names what cannot be imported: jsonpickle would quietly
+    put None or a dict in their place. How much of an object of other libraries comes back is
+    up to jsonpickle's handler of its class. numpy and pandas are imported only to read
+    objects of theirs. As with a pickle, read only data that you trust.
     """
 
     content_type = "application/json"
