@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from persidict.cached_appendonly_dict import AppendOnlyDictCached
+from persidict.cached_mutable_dict import MutableDictCached
 from persidict.empty_dict import EmptyDict
 from persidict.exceptions import BackendError, ConcurrencyConflictError, MutationPolicyError
 from persidict.file_dir_dict import FileDirDict
@@ -79,6 +81,7 @@ __all__ = [
     "VALUE_NOT_RETRIEVED",
     "AlwaysRetrieveFlag",
     "AnyETagFlag",
+    "AppendOnlyDictCached",
     "BackendError",
     "ConcurrencyConflictError",
     "ConditionalOperationResult",
@@ -95,6 +98,7 @@ __all__ = [
     "Joker",
     "KeepCurrentFlag",
     "LocalDict",
+    "MutableDictCached",
     "MutationPolicyError",
     "NeverRetrieveFlag",
     "NonEmptyPersiDictKey",

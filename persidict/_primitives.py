@@ -160,6 +160,10 @@ class DictPrimitives(ABC):
 
     # ------------------------------------------------------------------ primitives with defaults
 
+    def _value(self, key: NonEmptySafeStrTuple) -> Any:
+        """Return a value for a reader who needs no version, or raise ObjectNotFound."""
+        return self._load(key)[0]
+
     def _contains(self, key: NonEmptySafeStrTuple) -> bool:
         try:
             self._head(key)

@@ -184,7 +184,7 @@ class PersiDict(
         """
         checked = as_key(key)
         try:
-            return cast("ValueType", self._load(checked)[0])
+            return cast("ValueType", self._value(checked))
         except ObjectNotFound as absent:
             _raise_key_error(checked, absent)
 
@@ -231,7 +231,7 @@ class PersiDict(
         """Return the value under a key, or `default` if there is none."""
         checked = as_key(key)
         try:
-            return self._load(checked)[0]
+            return self._value(checked)
         except ObjectNotFound:
             return default
 

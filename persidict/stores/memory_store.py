@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import threading
 import time
 import weakref
@@ -34,21 +35,26 @@ class _Memory:
     def __init__(self) -> None:
         self.directories: dict[str, dict[str, _Stored]] = {}
         self.lock = threading.Lock()
-        self.write_counter = itertools.count(1)
+        self.start_counting()
         _memories.add(self)
+
+    def start_counting(self) -> None:
+        """Begin anywhere, so that a cache that outlives this memory mistakes no other for it."""
+        self.write_counter = itertools.count(random.SystemRandom().getrandbits(62))
 
 
 _memories: weakref.WeakSet[_Memory] = weakref.WeakSet()
 
 
-def _renew_locks() -> None:
-    """In a forked child: a thread that held a lock in the parent does not exist here."""
+def _part_from_parent() -> None:
+    """In a forked child: lock holders do not exist here, and writes are no longer shared."""
     for memory in _memories:
         memory.lock = threading.Lock()
+        memory.start_counting()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+    os.register_at_fork(after_in_child=_part_from_parent)
 
 
 class MemoryStore(ObjectStore):

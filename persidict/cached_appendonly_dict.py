@@ -1,0 +1,191 @@
+"""An append-only dictionary with a cache in front of it that never asks twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Final, NoReturn
+
+from persidict._cached_dict import MISS, CachedDict, check_apart
+from persidict.exceptions import MutationPolicyError, ObjectNotFound
+from persidict.jokers_and_status_flags import (
+    VALUE_NOT_RETRIEVED,
+    ETagConditionFlag,
+    ETagIfExists,
+    ETagValue,
+    TransformingFunction,
+    ValueType,
+)
+from persidict.persi_dict import PersiDict
+from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple, as_key
+
+_WINDOW: Final = 1000
+"""How many keys are looked up in the cache before the missing ones are asked for."""
+
+
+class AppendOnlyDictCached(CachedDict[ValueType]):
+    """An append-only dictionary with its values cached in a second one.
+
+    An item that exists never changes, so what is cached is never asked for again; only its
+    version and time are. The cache may be shared by threads and processes, be emptied,
+    damaged or full.
+
+    Why no read is wrong: a value is cached only after `main_dict` has said that it is the
+    one under its key, and that stays so for ever. That holds for this main dictionary, so a
+    cache must not be shared by several.
+
+    Args:
+        main_dict: The append-only dictionary that holds the items.
+        data_cache: An append-only dictionary that holds copies of values.
+
+    Raises:
+        TypeError: One of the two is no PersiDict.
+        ValueError: One of the two is not append-only, their `base_class_for_values` differ,
+            or they are the same dictionary.
+
+    Example:
+        >>> from persidict import LocalDict
+        >>> main = LocalDict(append_only=True)
+        >>> d = AppendOnlyDictCached(main_dict=main, data_cache=LocalDict(append_only=True))
+        >>> d["a"] = 1
+        >>> d.data_cache["a"]
+        1
+    """
+
+    def __init__(
+        self, *, main_dict: PersiDict[ValueType], data_cache: PersiDict[ValueType]
+    ) -> None:
+        for name, part in (("main_dict", main_dict), ("data_cache", data_cache)):
+            if not isinstance(part, PersiDict):
+                raise TypeError(f"{name} must be a PersiDict, not {type(part).__name__}")
+            if not part.append_only:
+                raise ValueError(f"{name} must be append-only")
+        check_apart("data_cache", data_cache, main_dict)
+        if main_dict.base_class_for_values is not data_cache.base_class_for_values:
+            raise ValueError("main_dict and data_cache must have the same base_class_for_values")
+        super().__init__(main_dict, data_cache)
+
+    # ------------------------------------------------------------------ the cache
+
+    def _recall(self, key: NonEmptySafeStrTuple) -> Any:
+        """Return the cached value, or MISS."""
+        found = self._ask_cache(lambda: self._data._load(key))
+        return found[0] if found is not MISS and self._is_instance(found[0]) else MISS
+
+    def _remember(self, key: NonEmptySafeStrTuple, value: Any, etag: ETagValue) -> None:
+        # written over what may lie there: if that could be read, nobody would have asked
+        self._write_to_cache(self._data, key, value)
+
+    def _forget(self, key: NonEmptySafeStrTuple) -> None:
+        self._remove_from_cache(self._data, key)
+
+    def _forget_other_versions(self, key: NonEmptySafeStrTuple, etag: ETagValue) -> None:
+        """Do nothing: there are no other versions."""
+
+    # ------------------------------------------------------------------ the policy
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise MutationPolicyError(self._policy, f"{what} is not supported")
+
+    def discard_if(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        condition: ETagConditionFlag,
+        expected_etag: ETagIfExists,
+    ) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            MutationPolicyError: Always.
+        """
+        self._refuse("discard_if")
+
+    def transform_item(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        transformer: TransformingFunction,
+        n_retries: int | None = 6,
+    ) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            MutationPolicyError: Always.
+        """
+        self._refuse("transform_item")
+
+    # ------------------------------------------------------------------ primitives
+
+    def setdefault(self, key: NonEmptyPersiDictKey, default: Any = None) -> Any:
+        """Return the value under a key, after inserting `default` if there was none."""
+        self._check_value(default, "default_value")
+        cached = self._recall(as_key(key))
+        return super().setdefault(key, default) if cached is MISS else cached
+
+    def _value(self, key: NonEmptySafeStrTuple) -> Any:
+        cached = self._recall(key)
+        return self._fetch(key, None)[0] if cached is MISS else cached
+
+    def _load(
+        self, key: NonEmptySafeStrTuple, *, if_none_match: ETagValue | None = None
+    ) -> tuple[Any, ETagValue]:
+        cached = self._recall(key)
+        if cached is MISS:
+            return self._fetch(key, if_none_match)
+        etag = self._head(key).etag
+        return (VALUE_NOT_RETRIEVED if etag == if_none_match else cached), etag
+
+    def _contains(self, key: NonEmptySafeStrTuple) -> bool:
+        return bool(self._holds(key)) or self._main._contains(key)
+
+    def _holds(self, key: NonEmptySafeStrTuple) -> bool:
+        """Tell whether something is cached under a key, readable or not."""
+        return self._ask_cache(lambda: self._data._contains(key)) is True
+
+    def _remove(self, key: NonEmptySafeStrTuple, expected: ETagValue | None) -> NoReturn:
+        self._refuse("deleting")
+
+    # ------------------------------------------------------------------ many items
+
+    def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
+        times: dict[NonEmptySafeStrTuple, float] = {}
+        for key, value in self._load_many(self._noting_times(times)):
+            yield key, value, times.pop(key)
+
+    def _noting_times(
+        self, times: dict[NonEmptySafeStrTuple, float]
+    ) -> Iterator[NonEmptySafeStrTuple]:
+        for key, last_modified in self._main._dated_keys():
+            times[key] = last_modified
+            yield key
+
+    def _load_many(
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+        remaining = iter(keys)
+        while window := list(islice(remaining, _WINDOW)):
+            missing = {key for key in window if not self._holds(key)}
+            fetched = self._main._load_many([key for key in window if key in missing])
+            pending = next(fetched, None)
+            for key in window:
+                if key not in missing:
+                    try:
+                        yield key, self._value(key)
+                    except ObjectNotFound:
+                        continue
+                elif pending is not None and pending[0] == key:
+                    self._write_to_cache(self._data, *pending)
+                    yield pending
+                    pending = next(fetched, None)
+
+    def _write_many(
+        self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception | None]]:
+        under_way: dict[NonEmptySafeStrTuple, Any] = {}
+        passed_on = self._noting_keys(items, under_way)
+        for key, error in self._main._write_many(passed_on, only_new=only_new):
+            value = under_way.pop(key)
+            if error is None:
+                self._write_to_cache(self._data, key, value)
+            yield key, error

@@ -1,0 +1,247 @@
+"""A dictionary with a cache in front of it that is asked for nothing but current values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from persidict._cached_dict import MISS, CachedDict, check_apart
+from persidict.exceptions import ObjectNotFound
+from persidict.jokers_and_status_flags import (
+    KEEP_CURRENT,
+    VALUE_NOT_RETRIEVED,
+    ConditionalOperationResult,
+    ETagConditionFlag,
+    ETagIfExists,
+    ETagValue,
+    OperationResult,
+    TransformingFunction,
+    ValueType,
+)
+from persidict.persi_dict import PersiDict
+from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple, as_key
+
+
+class _Record(NamedTuple):
+    """Which version of the main dictionary a cached value is, and which version of the cache.
+
+    Kept as a text, which every format can hold.
+    """
+
+    main_etag: ETagValue
+    data_etag: ETagValue
+
+    @staticmethod
+    def parse(text: Any) -> _Record:
+        """Read a record.
+
+        Raises:
+            ValueError: It is none; 0.309 kept bare ETags there.
+        """
+        fields = json.loads(text) if isinstance(text, str) else None
+        match fields:
+            case [str(main_etag), str(data_etag)]:
+                return _Record(ETagValue(main_etag), ETagValue(data_etag))
+        raise ValueError(f"no record of versions: {text!r:.80}")
+
+    def text(self) -> str:
+        """Return the record in the form in which it is kept."""
+        return json.dumps(self)
+
+
+class MutableDictCached(CachedDict[ValueType]):
+    """A dictionary with its values cached in a second one and their versions in a third one.
+
+    A read asks `main_dict` for the value unless it still is the version that is cached: one
+    conditional read, which moves no value if it is. All else is asked of `main_dict`. The
+    caches may be shared by threads and processes, be emptied, damaged or full: reading gives
+    the current value or the main dictionary's error.
+
+    Why no read is wrong: ``etag_cache[key]`` says which version of `data_cache` holds the
+    value of which version of `main_dict`, and is written by whoever wrote that very version
+    of `data_cache`, last of all. So it is true for ever, whatever others do in between and
+    wherever a writer dies; at worst it speaks of versions that are no longer there, and
+    counts for nothing. This needs ETags of `data_cache` that never name two values.
+
+    Costs, beside those of `main_dict`: a hit reads each cache once, a miss and a write
+    write each cache once, a deletion deletes in both. Iterating and reading many items asks
+    `main_dict` alone.
+
+    Args:
+        main_dict: The dictionary that holds the items.
+        data_cache: Holds copies of values; for this main dictionary only.
+        etag_cache: Holds what is known of them, as texts; for this main dictionary only.
+
+    Raises:
+        TypeError: One of the three is no PersiDict, or `etag_cache` cannot hold texts.
+        ValueError: One of the three is append-only, or a cache is the main dictionary.
+
+    Example:
+        >>> from persidict import LocalDict
+        >>> main = LocalDict()
+        >>> d = MutableDictCached(main_dict=main, data_cache=LocalDict(), etag_cache=LocalDict())
+        >>> d["a"] = 1
+        >>> main["a"] = 2
+        >>> d["a"]
+        2
+    """
+
+    _cache_parameters = ("data_cache", "etag_cache")
+
+    def __init__(
+        self,
+        *,
+        main_dict: PersiDict[ValueType],
+        data_cache: PersiDict[ValueType],
+        etag_cache: PersiDict[Any],
+    ) -> None:
+        for name, part in (
+            ("main_dict", main_dict),
+            ("data_cache", data_cache),
+            ("etag_cache", etag_cache),
+        ):
+            if not isinstance(part, PersiDict):
+                raise TypeError(f"{name} must be a PersiDict, not {type(part).__name__}")
+            if part.append_only:
+                raise ValueError(f"{name} must not be append-only")
+        for name, cache in (("data_cache", data_cache), ("etag_cache", etag_cache)):
+            check_apart(name, cache, main_dict)
+        super().__init__(main_dict, data_cache)
+        self._records = etag_cache
+        record_class = etag_cache.base_class_for_values or str
+        if issubclass(str, record_class):
+            record_class = str
+        elif not issubclass(record_class, str):
+            raise TypeError(
+                "etag_cache must be able to hold texts; its base_class_for_values is"
+                f" {record_class.__name__}"
+            )
+        self._record_class: type[str] = record_class
+
+    @property
+    def etag_cache(self) -> PersiDict[Any]:
+        """The dictionary that holds which versions the copies are of."""
+        return self._records
+
+    # ------------------------------------------------------------------ the caches
+
+    def _recall(self, key: NonEmptySafeStrTuple) -> tuple[Any, ETagValue | None]:
+        """Return the cached value and the version of the main dictionary that it is."""
+        record = self._recall_record(key)
+        if record is None:
+            return MISS, None
+        found = self._ask_cache(lambda: self._data._load(key))
+        if found is MISS or found[1] != record.data_etag or not self._is_instance(found[0]):
+            return MISS, None
+        return found[0], record.main_etag
+
+    def _recall_record(self, key: NonEmptySafeStrTuple) -> _Record | None:
+        found = self._ask_cache(lambda: self._records._load(key)[0])
+        if found is MISS:
+            return None
+        try:
+            return _Record.parse(found)
+        except ValueError:
+            return None
+
+    def _remember(self, key: NonEmptySafeStrTuple, value: Any, etag: ETagValue) -> None:
+        data_etag = self._write_to_cache(self._data, key, value)
+        if data_etag is not MISS:
+            record = self._record_class(_Record(etag, data_etag).text())
+            if self._write_to_cache(self._records, key, record) is not MISS:
+                return
+        self._forget(key)
+
+    def _forget(self, key: NonEmptySafeStrTuple) -> None:
+        self._remove_from_cache(self._records, key)
+        self._remove_from_cache(self._data, key)
+
+    def _forget_other_versions(self, key: NonEmptySafeStrTuple, etag: ETagValue) -> None:
+        record = self._recall_record(key)
+        if record is not None and record.main_etag != etag:
+            self._forget(key)
+
+    # ------------------------------------------------------------------ delegated operations
+
+    def discard_if(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        condition: ETagConditionFlag,
+        expected_etag: ETagIfExists,
+    ) -> ConditionalOperationResult:
+        """Delete an item if a condition on its version holds; see PersiDict."""
+        checked = as_key(key)
+        result = self._main.discard_if(checked, condition=condition, expected_etag=expected_etag)
+        self._keep_in_step(checked, result.resulting_etag, result.new_value)
+        return result
+
+    def transform_item(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        transformer: TransformingFunction,
+        n_retries: int | None = 6,
+    ) -> OperationResult:
+        """Read an item, compute a new value from it and write it back; see PersiDict."""
+        checked = as_key(key)
+        answers: list[Any] = []
+
+        def remembered(current: Any) -> Any:
+            answers[:] = [transformer(current)]
+            return answers[0]
+
+        result = self._main.transform_item(checked, transformer=remembered, n_retries=n_retries)
+        # an item that was kept may have been changed in place by the transformer, outside only
+        was_kept = answers and answers[0] is KEEP_CURRENT
+        value = VALUE_NOT_RETRIEVED if was_kept else result.new_value
+        self._keep_in_step(checked, result.resulting_etag, value)
+        return result
+
+    # ------------------------------------------------------------------ primitives
+
+    def _load(
+        self, key: NonEmptySafeStrTuple, *, if_none_match: ETagValue | None = None
+    ) -> tuple[Any, ETagValue]:
+        cached, cached_etag = self._recall(key)
+        value, etag = self._fetch(key, if_none_match if cached is MISS else cached_etag)
+        if etag == if_none_match:
+            return VALUE_NOT_RETRIEVED, etag
+        return (cached if value is VALUE_NOT_RETRIEVED else value), etag
+
+    def _contains(self, key: NonEmptySafeStrTuple) -> bool:
+        return self._main._contains(key)
+
+    def _remove(self, key: NonEmptySafeStrTuple, expected: ETagValue | None) -> None:
+        try:
+            self._main._remove(key, expected)
+        except ObjectNotFound:
+            self._forget(key)
+            raise
+        self._forget(key)
+
+    def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
+        return self._main._items()
+
+    def _load_many(
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+        return self._main._load_many(keys)
+
+    def _write_many(
+        self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception | None]]:
+        for key, error in self._main._write_many(items, only_new=only_new):
+            self._forget(key)  # what is written in bulk comes back without its version
+            yield key, error
+
+    def _remove_many(
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception]]:
+        return self._main._remove_many(self._forgetting(keys))
+
+    def _forgetting(self, keys: Iterable[NonEmptySafeStrTuple]) -> Iterator[NonEmptySafeStrTuple]:
+        for key in keys:
+            self._forget(key)
+            yield key
