@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from persidict._naming import KeyNaming
 from persidict._primitives import KeyRange
-from persidict.codecs import Codec, MissingExtraError
+from persidict.codecs import Codec, MissingExtraError, is_registered
 from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import (
     VALUE_NOT_RETRIEVED,
@@ -36,6 +36,9 @@ def _note(error: Exception, operation: str, key: NonEmptySafeStrTuple | None) ->
     """Say in a storage's own error what was being done to which item."""
     about = "" if key is None else f" of item {key!r}"
     error.add_note(f"persidict: during {operation!r}{about}")
+    if isinstance(error, BackendError):
+        error.operation = error.operation or operation
+        error.key = error.key or key
 
 
 class StoredDict(PersiDict[ValueType]):
@@ -48,6 +51,10 @@ class StoredDict(PersiDict[ValueType]):
     _store: ObjectStore
     _codec: Codec
     _naming: KeyNaming
+
+    @classmethod
+    def _holds_objects(cls, serialization_format: str) -> bool:
+        return super()._holds_objects(serialization_format) or is_registered(serialization_format)
 
     def _attach(self, store: ObjectStore, codec: Codec, naming: KeyNaming) -> None:
         """Tell where the items live, what they are made of, and how they are named."""

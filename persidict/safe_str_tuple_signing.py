@@ -30,7 +30,9 @@ def digest_of(part: str, digest_len: int) -> str:
     Returns:
         The digest, `digest_len` characters long.
     """
-    md5 = hashlib.md5(part.encode(), usedforsecurity=False).digest()
+    # names of foreign files may hold what is no text: they get a digest, which fits no key
+    data = part.encode(errors="surrogatepass")
+    md5 = hashlib.md5(data, usedforsecurity=False).digest()
     if digest_len <= _SHORT_DIGEST_LEN:
         # listing a directory checks a digest for each file: 20 bits need no general encoder
         bits = int.from_bytes(md5[:3])

@@ -9,7 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagValue
@@ -99,23 +99,29 @@ class FileStore(ObjectStore):
 
     def _refuse_links(self, path: str) -> None:
         """Raise BackendError if a directory on the way to a file is a symbolic link."""
+        link = self._link_on_the_way(path)
+        if link is not None:
+            self._refuse_link(link)
+
+    def _link_on_the_way(self, path: str) -> str | None:
+        """Return the first symbolic link among the directories from the root to a path."""
         cut = path.find(os.sep, self._first_below_root)
         while cut >= 0:
             try:
                 status = os.lstat(path[:cut])
             except OSError as error:
                 if error.errno in _ABSENT_ERRORS:
-                    return
+                    return None
                 raise
             if stat.S_ISLNK(status.st_mode):
-                self._refuse_link(path[:cut])
+                return path[:cut]
             cut = path.find(os.sep, cut + 1)
+        return None
 
     def _refuse_link(self, path: str) -> None:
         raise BackendError(
             f"{path!r} is a symbolic link; links below base_dir are not followed",
             backend="files",
-            key=path,
         )
 
     def _require_file(self, path: str, status: os.stat_result) -> None:
@@ -126,7 +132,7 @@ class FileStore(ObjectStore):
             self._refuse_link(path)
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, "a directory where a file should be", path)
-        raise BackendError(f"{path!r} is not a regular file", backend="files", key=path)
+        raise BackendError(f"{path!r} is not a regular file", backend="files")
 
     def _status(self, path: str) -> os.stat_result | None:
         """Look at the file at a path, None if there is none."""
@@ -280,7 +286,7 @@ class FileStore(ObjectStore):
         temp_path = f"{directory}{os.sep}{TEMP_PREFIX}{os.urandom(8).hex()}"
         try:
             fd = os.open(temp_path, _platform.CREATE_FLAGS, 0o666)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self._make_directory(directory)
             fd = os.open(temp_path, _platform.CREATE_FLAGS, 0o666)
         _platform.claim_file(fd)
@@ -310,20 +316,26 @@ class FileStore(ObjectStore):
         except FileExistsError:
             # a rival may have made it, and even removed it again: then the caller starts anew
             if os.path.lexists(directory) and not os.path.isdir(directory):
-                raise
+                self._fail_to_make(
+                    directory,
+                    NotADirectoryError(
+                        errno.ENOTDIR, "a file where a directory should be", directory
+                    ),
+                )
         except FileNotFoundError:
             raise  # a rival removed the parent, which was empty: the caller starts anew
         except OSError as error:
-            if len(directory) > len(self._root):
-                raise
-            raise BackendError(
-                f"base_dir {self._root!r} cannot be made: {error}",
-                backend="files",
-                operation="put",
-            ) from error
+            self._fail_to_make(directory, error)
         else:
             if self._fsync:
                 _platform.sync_directory(parent)
+
+    def _fail_to_make(self, directory: str, error: OSError) -> NoReturn:
+        if len(directory) > len(self._root):
+            raise error
+        raise BackendError(
+            f"base_dir {self._root!r} cannot be made: {error}", backend="files"
+        ) from error
 
     def put_many(
         self, items: Iterable[tuple[str, Buffer]], *, if_none_match: AnyVersion | None = None
@@ -467,6 +479,8 @@ class FileStore(ObjectStore):
         files: list[str] = []
         directories: list[str] = []
         path = self._path(above)
+        if self._link_on_the_way(path) is not None:
+            return files, directories
         try:
             entries = os.scandir(path)
         except (FileNotFoundError, NotADirectoryError):
