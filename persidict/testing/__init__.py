@@ -1,0 +1,48 @@
+"""Tests for storages of your own (extra ``testing``: pytest, hypothesis).
+
+`DictConformance` holds a dictionary to the contract, operation by operation;
+`StoreConformance` holds an object store to its port; `state_machine_for` drives a dictionary
+through random histories beside a model of the contract.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite(
+    *(
+        f"persidict.testing.{module}"
+        for module in (
+            "_append_only",
+            "_base",
+            "_changing",
+            "_conditions",
+            "_keys",
+            "_parameters",
+            "_reading",
+            "_stores",
+            "_subdicts",
+            "_time",
+            "_transforming",
+            "state_machines",
+        )
+    )
+)
+
+from persidict.testing.dict_conformance import (  # noqa: E402
+    AppendOnlyDictConformance,
+    DictConformance,
+    InsertingDictConformance,
+    MutableDictConformance,
+)
+from persidict.testing.model import DictModel  # noqa: E402
+from persidict.testing.state_machines import state_machine_for  # noqa: E402
+from persidict.testing.store_conformance import StoreConformance  # noqa: E402
+
+__all__ = [
+    "AppendOnlyDictConformance",
+    "DictConformance",
+    "DictModel",
+    "InsertingDictConformance",
+    "MutableDictConformance",
+    "StoreConformance",
+    "state_machine_for",
+]

@@ -1,0 +1,70 @@
+"""Every dictionary in every format: a new storage passes the suites by one more line in CASES."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from persidict.file_dir_dict import FileDirDict
+from persidict.local_dict import LocalDict
+from persidict.persi_dict import PersiDict
+
+
+@dataclass(frozen=True)
+class DictCase:
+    """A kind of dictionary under test.
+
+    Attributes:
+        name: What its tests are called.
+        make: Makes a dictionary at a path of its own from constructor parameters.
+        serialization_format: The format under test.
+        etags_never_repeat: Whether writing an equal value again gives a new ETag.
+        handles_travel: Whether handles can be pickled.
+    """
+
+    name: str
+    make: Callable[..., PersiDict[Any]]
+    serialization_format: str = "pkl"
+    etags_never_repeat: bool = True
+    handles_travel: bool = True
+
+    def maker(self, directory: Path) -> Callable[..., PersiDict[Any]]:
+        """Return a callable that makes a fresh, empty dictionary at each call."""
+        numbers = itertools.count()
+        common: dict[str, Any] = {"serialization_format": self.serialization_format}
+        if self.serialization_format not in ("pkl", "json"):
+            common["base_class_for_values"] = str
+
+        def new_dict(**params: Any) -> PersiDict[Any]:
+            return self.make(directory / str(next(numbers)), **{**common, **params})
+
+        return new_dict
+
+
+def in_ram(place: Path, **params: Any) -> PersiDict[Any]:
+    return LocalDict(**params)
+
+
+def in_files(place: Path, **params: Any) -> PersiDict[Any]:
+    return FileDirDict(base_dir=place, **{"fsync": False, **params})
+
+
+CASES = [
+    DictCase("LocalDict-pkl", in_ram, "pkl", handles_travel=False),
+    DictCase("LocalDict-json", in_ram, "json", handles_travel=False),
+    DictCase("LocalDict-txt", in_ram, "txt", handles_travel=False),
+    DictCase("FileDirDict-pkl-0", partial(in_files, digest_len=0), "pkl"),
+    DictCase("FileDirDict-pkl-4", partial(in_files, digest_len=4), "pkl"),
+    DictCase("FileDirDict-pkl-11", partial(in_files, digest_len=11), "pkl"),
+    DictCase("FileDirDict-pkl-durable", partial(in_files, fsync=True), "pkl"),
+    DictCase("FileDirDict-json-0", partial(in_files, digest_len=0), "json"),
+    DictCase("FileDirDict-json-4", partial(in_files, digest_len=4), "json"),
+    DictCase("FileDirDict-json-11", partial(in_files, digest_len=11), "json"),
+    DictCase("FileDirDict-txt-0", partial(in_files, digest_len=0), "txt"),
+    DictCase("FileDirDict-txt-4", partial(in_files, digest_len=4), "txt"),
+    DictCase("FileDirDict-txt-11", partial(in_files, digest_len=11), "txt"),
+]
