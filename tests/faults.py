@@ -10,7 +10,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -42,39 +42,68 @@ CHANGING = frozenset({"fsync", "link", "mkdir", "open", "rename", "replace", "ut
 """The calls that can fail for want of space or permission."""
 
 
-@contextmanager
-def intercepted_system_calls(before: Hook) -> Iterator[None]:
-    """Call ``before(name, arguments)`` ahead of each system call that this thread makes.
+class _Interception:
+    """Wrappers around system calls, in place while any thread has a hook."""
 
-    What `before` itself calls is not intercepted.
-    """
-    thread = threading.get_ident()
-    inside = threading.local()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._patches: list[Any] = []
+        self._mine = threading.local()
 
-    def wrap(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    @contextmanager
+    def by(self, hook: Hook) -> Iterator[None]:
+        """Let the calls of this thread go through a hook."""
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._install()
+        self._mine.hook = hook
+        try:
+            yield
+        finally:
+            self._mine.hook = None
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._remove()
+
+    def _install(self) -> None:
+        self._patches = [
+            mock.patch.object(module, name, self._wrap(name, getattr(module, name)))
+            for module, names in _INTERCEPTED.items()
+            for name in names
+        ]
+        for patch in self._patches:
+            patch.start()
+
+    def _remove(self) -> None:
+        for patch in self._patches:
+            patch.stop()
+
+    def _wrap(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            if threading.get_ident() == thread and not getattr(inside, "hook", False):
-                inside.hook = True
+            hook = getattr(self._mine, "hook", None)
+            if hook is not None:
+                self._mine.hook = None  # what a hook calls is its own business
                 try:
-                    before(name, args)
+                    hook(name, args)
                 finally:
-                    inside.hook = False
+                    self._mine.hook = hook
             return original(*args, **kwargs)
 
         return call
 
-    patches = [
-        mock.patch.object(module, name, wrap(name, getattr(module, name)))
-        for module, names in _INTERCEPTED.items()
-        for name in names
-    ]
-    for patch in patches:
-        patch.start()
-    try:
-        yield
-    finally:
-        for patch in reversed(patches):
-            patch.stop()
+
+_interception = _Interception()
+
+
+def intercepted_system_calls(before: Hook) -> AbstractContextManager[None]:
+    """Call ``before(name, arguments)`` ahead of each system call that this thread makes.
+
+    What `before` itself calls is not intercepted.
+    """
+    return _interception.by(before)
 
 
 def run_in_child(work: Callable[..., Any], *arguments: Any, timeout: float = 60.0) -> int:
@@ -198,6 +227,8 @@ class CaseInsensitiveDisk:
 
     def _existing(self, path: Any) -> Any:
         """Spell a path as what exists there is spelt."""
+        if isinstance(path, os.PathLike):
+            path = os.fspath(path)
         if not isinstance(path, str) or not path.startswith(self._root + os.sep):
             return path
         found = self._root

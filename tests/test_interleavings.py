@@ -1,8 +1,8 @@
-"""Two operations on files at once, interleaved at every system call of the first.
+"""Operations on files at once, interleaved at every system call of the first.
 
 The first thread stops ahead of its n-th system call; a rival then runs until it is done or
-waits for a lock that the first holds; then the first goes on. What both and the listing
-saw must have an order, whatever n is.
+waits for a lock that the first holds; then the first goes on. What both saw, and what is
+there afterwards, must have an order, whatever n is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import fcntl
 import itertools
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,65 +71,86 @@ RIVAL: dict[str, Act] = {
 }
 
 
-class Interleaving:
-    """One run of both threads, the first of which is stopped at one step."""
+class Actor:
+    """An operation in a thread of its own, which can be stopped ahead of a system call.
 
-    def __init__(self, dictionary: FileDirDict[Any], step: int) -> None:
-        self._first = Recorder(dictionary, "first")
-        self._rival = Recorder(dictionary, "rival")
-        self._step = step
+    Args:
+        dictionary: What it works on.
+        who: Who it is, for messages.
+        act: What it does.
+        stop: Told the number and name of each system call, says where to stop, once.
+    """
+
+    def __init__(
+        self,
+        dictionary: FileDirDict[Any],
+        who: str,
+        act: Act,
+        stop: Callable[[int, str], bool] = lambda number, name: False,
+    ) -> None:
+        self._recorder = Recorder(dictionary, who)
+        self._act = act
+        self._stop = stop
         self._calls = itertools.count(1)
         self._news: queue.Queue[str] = queue.Queue()
         self._go_on = threading.Event()
-        self.was_stopped = False
+        self._thread = threading.Thread(target=self._run, name=who, daemon=True)
 
-    def run(self, first: Act, rival: Act) -> list[Operation]:
-        """Interleave the two; return what both recorded."""
-        threads = [
-            self._start(lambda: self._attend(first, self._first, self._stop_if_due), "first"),
-        ]
-        news = [self._news.get(timeout=PATIENCE_SECONDS)]
-        self.was_stopped = news == ["stopped"]
-        threads.append(
-            self._start(lambda: self._attend(rival, self._rival, self._tell_if_waiting), "rival")
-        )
-        news.append(self._news.get(timeout=PATIENCE_SECONDS))
+    def start(self) -> str:
+        """Run until it is "stopped", "waiting" for a lock, or "done"; tell which."""
+        self._thread.start()
+        return self._news.get(timeout=PATIENCE_SECONDS)
+
+    def resume(self) -> str:
+        """Go on until it is "waiting" for a lock or "done"; tell which."""
         self._go_on.set()
-        for thread in threads:
-            thread.join(PATIENCE_SECONDS)
-            assert not thread.is_alive(), f"{thread.name} waits forever"
-        while not self._news.empty():
-            news.append(self._news.get())
+        return self._news.get(timeout=PATIENCE_SECONDS)
+
+    def finish(self) -> list[Operation]:
+        """Let it go on until it is done; return what it recorded."""
+        self._go_on.set()
+        self._thread.join(PATIENCE_SECONDS)
+        assert not self._thread.is_alive(), f"{self._thread.name} waits forever"
+        news = [self._news.get() for _ in range(self._news.qsize())]
         assert [line for line in news if line.startswith("failed")] == []
-        return self._first.operations + self._rival.operations
+        return self._recorder.operations
 
-    @staticmethod
-    def _start(work: Callable[[], None], name: str) -> threading.Thread:
-        thread = threading.Thread(target=work, name=name, daemon=True)
-        thread.start()
-        return thread
-
-    def _attend(self, act: Act, recorder: Recorder, before: Any) -> None:
+    def _run(self) -> None:
         try:
-            with intercepted_system_calls(before):
-                act(recorder)
+            with intercepted_system_calls(self._stop_or_tell):
+                self._act(self._recorder)
         except BaseException as error:
             self._news.put(f"failed: {error!r}")
         else:
             self._news.put("done")
 
-    def _stop_if_due(self, name: str, arguments: tuple[Any, ...]) -> None:
-        if next(self._calls) == self._step:
+    def _stop_or_tell(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if not self._go_on.is_set() and self._stop(next(self._calls), name):
             self._news.put("stopped")
             self._go_on.wait(PATIENCE_SECONDS)
-
-    def _tell_if_waiting(self, name: str, arguments: tuple[Any, ...]) -> None:
-        """Try a lock that would be waited for; it is taken twice, which changes nothing."""
         if name == "flock" and arguments[1] == fcntl.LOCK_EX:
-            try:
+            try:  # a lock that is taken twice on one descriptor is taken once
                 fcntl.flock(arguments[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 self._news.put("waiting")
+
+
+def is_number(step: int, number: int, name: str) -> bool:
+    return number == step
+
+
+def assert_all_promises_kept(
+    dictionary: FileDirDict[Any], history: list[Operation], keys: Iterable[Any]
+) -> None:
+    """Check the history, with what is there afterwards."""
+    after = Recorder(dictionary, "afterwards")
+    listed = set(dictionary)
+    for key in keys:
+        assert (after.read(key).actual_etag is not ITEM_NOT_AVAILABLE) is (key in listed)
+    history = history + after.operations
+    assert_versions_are_unique(history)
+    assert_linearizable(history)
+    assert not [name for name in files_below(Path(dictionary.base_dir)) if "%" in name]
 
 
 @pytest.mark.parametrize("beforehand", ["absent", "alone", "beside a sibling"])
@@ -138,22 +160,41 @@ def test_an_operation_interrupted_at_any_step_by_a_rival_keeps_its_promise(
     first: str, rival: str, beforehand: str, tmp_path: Path
 ) -> None:
     for step in itertools.count(1):
-        place = tmp_path / str(step)
-        dictionary: FileDirDict[Any] = FileDirDict(base_dir=place, fsync=False)
+        dictionary: FileDirDict[Any] = FileDirDict(base_dir=tmp_path / str(step), fsync=False)
         setup = Recorder(dictionary, "before")
         if beforehand != "absent":
             setup.assign(KEY, "before")
         if beforehand == "beside a sibling":
             setup.assign(SIBLING, "before")
-        interleaving = Interleaving(dictionary, step)
-        history = setup.operations + interleaving.run(FIRST[first], RIVAL[rival])
-        after = Recorder(dictionary, "after")
-        assert (after.read(KEY).actual_etag is ITEM_NOT_AVAILABLE) is (KEY not in set(dictionary))
-        if rival != "lists and clears":
-            after.read(SIBLING)
-        history += after.operations
-        assert_versions_are_unique(history)
-        assert_linearizable(history)
-        assert not [name for name in files_below(place) if "%" in name]
-        if not interleaving.was_stopped:
+        interrupted = Actor(dictionary, "first", FIRST[first], stop=partial(is_number, step))
+        interrupting = Actor(dictionary, "rival", RIVAL[rival])
+        state = interrupted.start()
+        interrupting.start()
+        history = setup.operations + interrupted.finish() + interrupting.finish()
+        keys = [KEY] if rival == "lists and clears" else [KEY, SIBLING]
+        assert_all_promises_kept(dictionary, history, keys)
+        if state != "stopped":
             break
+
+
+@pytest.mark.parametrize("late", ["deletes", "pops", "assigns", "swaps"])
+def test_who_waited_for_the_lock_of_a_removed_directory_takes_that_of_the_new_one(
+    late: str, tmp_path: Path
+) -> None:
+    dictionary: FileDirDict[Any] = FileDirDict(base_dir=tmp_path / "items", fsync=False)
+    main = Recorder(dictionary, "main")
+    main.assign(KEY, "in the old directory")
+    latecomer = Actor(dictionary, "latecomer", FIRST[late], stop=lambda _, name: name == "flock")
+    assert latecomer.start() == "stopped"
+    main.pop(KEY)
+    main.assign(KEY, "in the new directory")
+    swapping = Actor(
+        dictionary,
+        "swapping",
+        lambda recorder: swap(recorder, "swapped"),
+        stop=lambda _, name: name == "replace",
+    )
+    assert swapping.start() == "stopped"
+    latecomer.resume()
+    history = main.operations + swapping.finish() + latecomer.finish()
+    assert_all_promises_kept(dictionary, history, [KEY])
