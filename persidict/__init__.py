@@ -48,6 +48,7 @@ from persidict.jokers_and_status_flags import (
 from persidict.local_dict import LocalDict
 from persidict.overlapping_multi_dict import OverlappingMultiDict
 from persidict.persi_dict import PersiDict
+from persidict.s3_dict_file_dir_cached import S3Dict, S3Dict_FileDirCached
 from persidict.safe_chars import (
     SAFE_CHARS_SET,
     SAFE_STRING_MAX_LENGTH,
@@ -108,6 +109,8 @@ __all__ = [
     "PersiDict",
     "PersiDictKey",
     "RetrieveValueFlag",
+    "S3Dict",
+    "S3Dict_FileDirCached",
     "SafeStrTuple",
     "TransformingFunction",
     "ValueNotRetrievedFlag",

@@ -1,0 +1,78 @@
+"""The format of a cache entry: version and bytes of one object, in one file."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Final, NamedTuple
+
+from persidict.jokers_and_status_flags import ETagValue
+from persidict.stores.object_store import Buffer
+
+_MAGIC: Final = b"\x93pdce\r\n\x1a"
+_FORMAT_VERSION: Final = 1
+_CHECKSUM: Final = struct.Struct("<I")
+_HEAD: Final = struct.Struct("<8sHHQd")
+"""Magic, format version, bytes of the ETag, bytes of the object, time of its writing."""
+
+_ETAG_BEGIN: Final = _CHECKSUM.size + _HEAD.size
+
+
+class CorruptEntry(Exception):
+    """A file in the cache is no entry, not the one it should be, or a damaged one."""
+
+
+class CacheEntry(NamedTuple):
+    """An object as it was cached.
+
+    Attributes:
+        etag: Its version.
+        last_modified: When it was written, in POSIX seconds.
+        data: Its bytes.
+    """
+
+    etag: ETagValue
+    last_modified: float
+    data: Buffer
+
+
+def pack(entry: CacheEntry, identity: int) -> bytes:
+    """Return the content of an entry's file.
+
+    The checksum is CRC-32, over the identity and over all that follows it. It finds what
+    disks, crashes and mix-ups of files do, at some GB/s; against somebody who may write to
+    the directory no checksum would help that is kept beside what it checks.
+
+    Args:
+        entry: The object.
+        identity: A number of 32 bits that is made of the object's full name.
+    """
+    etag = entry.etag.encode()
+    head = _HEAD.pack(_MAGIC, _FORMAT_VERSION, len(etag), len(entry.data), entry.last_modified)
+    checksum = identity
+    for part in (head, etag, entry.data):
+        checksum = zlib.crc32(part, checksum)
+    return b"".join((_CHECKSUM.pack(checksum), head, etag, entry.data))
+
+
+def unpack(content: Buffer, identity: int) -> CacheEntry:
+    """Read an entry's file.
+
+    Raises:
+        CorruptEntry: It is not, byte for byte, what `pack` made for this identity.
+    """
+    size = len(content)
+    if size < _ETAG_BEGIN:
+        raise CorruptEntry("too short")
+    view = memoryview(content)
+    (checksum,) = _CHECKSUM.unpack_from(content)
+    if checksum != zlib.crc32(view[_CHECKSUM.size :], identity):
+        raise CorruptEntry("damaged, or another object's")
+    magic, version, etag_size, data_size, last_modified = _HEAD.unpack_from(content, _CHECKSUM.size)
+    if magic != _MAGIC or version != _FORMAT_VERSION:
+        raise CorruptEntry("of another format")
+    data_begin = _ETAG_BEGIN + etag_size
+    if size != data_begin + data_size:
+        raise CorruptEntry("of another size than it should be")
+    etag = str(view[_ETAG_BEGIN:data_begin], "utf-8")
+    return CacheEntry(ETagValue(etag), last_modified, view[data_begin:])
