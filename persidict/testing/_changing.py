@@ -224,13 +224,6 @@ class IsolationTests(ConformanceBase):
         d.transform_item("a", transformer=_change_but_keep)
         assert d["a"] == mutable_value
 
-    def test_transform_item_reports_the_stored_value_not_the_changed_object(
-        self, d: AnyDict, mutable_value: list[Any]
-    ) -> None:
-        d["a"] = mutable_value
-        result = d.transform_item("a", transformer=_change_but_keep)
-        assert result.new_value == mutable_value
-
 
 def _change_but_keep(current: Any) -> Any:
     """Change the object in place, but tell the dictionary to keep what it has."""
