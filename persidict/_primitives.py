@@ -164,6 +164,11 @@ class DictPrimitives(ABC):
         """Return a value for a reader who needs no version, or raise ObjectNotFound."""
         return self._load(key)[0]
 
+    @property
+    def _listed(self) -> object:
+        """Whose entries `_keys` and `_items` list: another dictionary's, if this wraps one."""
+        return self
+
     def _contains(self, key: NonEmptySafeStrTuple) -> bool:
         try:
             self._head(key)

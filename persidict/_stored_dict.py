@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
+from persidict._listing import Listing
 from persidict._naming import KeyNaming
 from persidict._primitives import KeyRange
 from persidict.codecs import Codec, MissingExtraError, is_registered
@@ -196,37 +198,44 @@ class StoredDict(PersiDict[ValueType]):
             raise
 
     def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
-        asked: dict[str, NonEmptySafeStrTuple] = {}
-        for name, data, info in self._store.get_many(self._entries(asked)):
-            key = asked.pop(name)
+        # made here and not in the generator, which begins only when it is read
+        return self._read(Listing(self._listed, self._entries()))
+
+    def _read(
+        self, entries: Iterable[tuple[NonEmptySafeStrTuple, str | ObjectInfo]]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
+        """Fetch what is listed; entries whose objects have vanished are left out."""
+        asked: deque[tuple[str, NonEmptySafeStrTuple]] = deque()
+
+        def wanted() -> Iterator[str | ObjectInfo]:
+            for key, entry in entries:
+                asked.append((entry if isinstance(entry, str) else entry.name, key))
+                yield entry
+
+        for found_name, data, info in self._store.get_many(wanted()):
+            name, key = asked.popleft()
+            while name != found_name:
+                name, key = asked.popleft()
             yield key, self._decode(key, name, data), info.last_modified
+
+    def _entries(self) -> Iterator[tuple[NonEmptySafeStrTuple, str | ObjectInfo]]:
+        """List all keys, each with what the store fetches it by at the least cost."""
+        if self._store.listing_brings_versions:
+            yield from self._listing()
+        else:
+            yield from self._named(self._keys())
 
     def _load_many(
         self, keys: Iterable[NonEmptySafeStrTuple]
     ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
-        asked: dict[str, NonEmptySafeStrTuple] = {}
-        for name, data, _ in self._store.get_many(self._named(keys, asked)):
-            # a key may have been asked for twice: its name is still needed then
-            key = asked[name]
-            yield key, self._decode(key, name, data)
+        for key, value, _ in self._read(self._named(keys)):
+            yield key, value
 
     def _named(
-        self, keys: Iterable[NonEmptySafeStrTuple], asked: dict[str, NonEmptySafeStrTuple]
-    ) -> Iterator[str]:
-        """Iterate over the names of keys, noting each name's key on the way."""
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, str]]:
         for key in keys:
-            name = self._naming.name_of(key)
-            asked[name] = key
-            yield name
-
-    def _entries(self, asked: dict[str, NonEmptySafeStrTuple]) -> Iterator[str | ObjectInfo]:
-        """Iterate over all that `get_many` is to fetch, noting each name's key on the way."""
-        if self._store.listing_brings_versions:
-            for key, info in self._listing():
-                asked[info.name] = key
-                yield info
-        else:
-            yield from self._named(self._keys(), asked)
+            yield key, self._naming.name_of(key)
 
     def _write_many(
         self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool

@@ -6,6 +6,7 @@ from collections.abc import ItemsView as _ItemsView
 from collections.abc import Iterable, Iterator, Set
 from collections.abc import KeysView as _KeysView
 from collections.abc import ValuesView as _ValuesView
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, as_key
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from persidict.persi_dict import PersiDict
 
 ValueType = TypeVar("ValueType")
+
+_PAIR = itemgetter(0, 1)
+_VALUE = itemgetter(1)
 
 
 def _as_keys(elements: Iterable[Any]) -> set[Any]:
@@ -48,10 +52,8 @@ class _Ranged:
 
     def _pairs(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
         if self._key_range is None:
-            for key, value, _ in self._mapping._items():
-                yield key, value
-        else:
-            yield from self._mapping._load_many(self._mapping._keys_in(self._key_range))
+            return map(_PAIR, self._mapping._items())
+        return self._mapping._load_many(self._mapping._keys_in(self._key_range))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({list(self)})"  # type: ignore[call-overload]
@@ -66,7 +68,7 @@ class KeysView(_Ranged, _KeysView[NonEmptySafeStrTuple]):
 
     def __iter__(self) -> Iterator[NonEmptySafeStrTuple]:
         if self._key_range is None:
-            return self._mapping._keys()
+            return iter(self._mapping)
         return iter(self._mapping._keys_in(self._key_range))
 
     def __contains__(self, key: object) -> bool:
@@ -139,8 +141,7 @@ class ValuesView(_Ranged, _ValuesView[ValueType]):
     """The values of a dictionary; one that vanishes while being read is skipped."""
 
     def __iter__(self) -> Iterator[ValueType]:
-        for _, value in self._pairs():
-            yield value
+        return map(_VALUE, self._pairs())
 
     def __contains__(self, value: object) -> bool:
         return any(found is value or found == value for found in self)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from persidict._naming import PlainNaming
 from persidict._stored_dict import StoredDict
 from persidict.codecs import codec_for
-from persidict.exceptions import MutationPolicyError
+from persidict.exceptions import ConcurrencyConflictError, MutationPolicyError
 from persidict.jokers_and_status_flags import (
     IF_ETAG_CHANGED,
     ConditionalOperationResult,
@@ -24,7 +22,6 @@ from persidict.jokers_and_status_flags import (
 )
 from persidict.safe_str_tuple import (
     NonEmptyPersiDictKey,
-    NonEmptySafeStrTuple,
     SafeStrTuple,
     as_key,
 )
@@ -144,7 +141,6 @@ class BasicS3Dict(StoredDict[ValueType]):
             create_bucket=self._create_bucket,
         )
         codec = codec_for(serialization_format, text_type=base_class_for_values, compress=True)
-        self._coming = threading.local()
         self._attach(store, codec, PlainNaming(serialization_format))
 
     def _own_params(self) -> dict[str, Any]:
@@ -175,7 +171,6 @@ class BasicS3Dict(StoredDict[ValueType]):
 
     def _enter(self, prefix: SafeStrTuple) -> None:
         self.root_prefix += self._naming.prefix_of(prefix)
-        self._coming = threading.local()
 
     # ------------------------------------------------------------------ what it is connected to
 
@@ -205,22 +200,6 @@ class BasicS3Dict(StoredDict[ValueType]):
 
     # ------------------------------------------------------------------ fewer requests
 
-    def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
-        keys = super()._keys(page_size=page_size)
-        if page_size is not None:
-            return keys
-        coming = _ComingKeys(keys)
-        self._coming.keys = weakref.ref(coming)
-        return coming
-
-    def __len__(self) -> int:
-        """Count the keys; where ``list(d)`` asks before it reads them, list them only once."""
-        recent = getattr(self._coming, "keys", None)
-        coming: _ComingKeys | None = None if recent is None else recent()
-        if coming is not None and coming.are_all_to_come:
-            return coming.count()
-        return sum(1 for _ in super()._keys())
-
     def _first_parts(self) -> set[str]:
         """List by delimiter: groups cost as much as items, whatever is in them."""
         parts = set()
@@ -238,13 +217,13 @@ class BasicS3Dict(StoredDict[ValueType]):
 
     def __setitem__(self, key: NonEmptyPersiDictKey, value: ValueType | Joker) -> None:
         try:
-            super().__setitem__(key, value)
-        except MutationPolicyError:
             try:
+                super().__setitem__(key, value)
+            except MutationPolicyError:
                 self._s3_store.settle_refusal(self._naming.name_of(as_key(key)))
-            except WriteTookPlace:
-                return
-            raise
+                raise
+        except WriteTookPlace:
+            return
 
     def set_item_if(
         self,
@@ -303,32 +282,13 @@ class BasicS3Dict(StoredDict[ValueType]):
             return results[0]
 
         try:
-            return super().transform_item(key, transformer=remembered, n_retries=n_retries)
+            try:
+                return super().transform_item(key, transformer=remembered, n_retries=n_retries)
+            except ConcurrencyConflictError:
+                self._s3_store.settle_refusal(self._naming.name_of(as_key(key)))
+                raise
         except WriteTookPlace as write:
             return OperationResult(write.etag, results[0])
-
-
-class _ComingKeys(Iterator[NonEmptySafeStrTuple]):
-    """Keys that are listed when the first one is read, or counted before that.
-
-    ``list(d)`` takes an iterator, then the length of `d`, and only then reads: it gets the
-    keys that were listed for counting, instead of a second listing.
-    """
-
-    def __init__(self, keys: Iterator[NonEmptySafeStrTuple]) -> None:
-        self._keys = keys
-        self.are_all_to_come = True
-
-    def __next__(self) -> NonEmptySafeStrTuple:
-        self.are_all_to_come = False
-        return next(self._keys)
-
-    def count(self) -> int:
-        """List all keys, keep them for reading, and return how many they are."""
-        listed = list(self._keys)
-        self._keys = iter(listed)
-        self.are_all_to_come = False
-        return len(listed)
 
 
 def _check_text(name: str, text: Any, *, may_be_empty: bool = False) -> None:

@@ -12,6 +12,7 @@ from mixinforge import ParameterizableMixin, sort_dict_by_keys
 
 from persidict._bulk import BulkOperations
 from persidict._conditional import ConditionalOperations
+from persidict._listing import Listing
 from persidict._primitives import KeyRange, Version, check_count
 from persidict._views import ItemsView, KeysView, ValuesView
 from persidict.exceptions import (
@@ -343,10 +344,11 @@ class PersiDict(
     # ------------------------------------------------------------------ dict: many items
 
     def __iter__(self) -> Iterator[NonEmptySafeStrTuple]:
-        return self._keys()
+        return Listing(self._listed, self._keys())
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._keys())
+        listing = Listing.about_to_be_read(self._listed)
+        return sum(1 for _ in self._keys()) if listing is None else listing.count()
 
     def __bool__(self) -> bool:
         return any(True for _ in self._keys(page_size=1))

@@ -259,6 +259,10 @@ class WriteOnceDict(PersiDict[ValueType]):
     def _dated_keys(self) -> Iterator[tuple[NonEmptySafeStrTuple, float]]:
         return self._wrapped._dated_keys()
 
+    @property
+    def _listed(self) -> object:
+        return self._wrapped._listed
+
     def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
         return self._wrapped._items()
 
