@@ -251,6 +251,10 @@ class CachedDict(PersiDict[ValueType]):
             raise PreconditionFailed(actual_etag=result.actual_etag)
         return cast("ETagValue", result.resulting_etag)
 
+    @property
+    def _listed(self) -> object:
+        return self._main._listed
+
     def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
         return self._main._keys(page_size=page_size)
 
