@@ -13,6 +13,7 @@ pytest.register_assert_rewrite(
         for module in (
             "_append_only",
             "_base",
+            "_bulk",
             "_changing",
             "_conditions",
             "_keys",

@@ -105,6 +105,7 @@ class AppendOnlyTests(ConformanceBase):
         append_only_d["g", "a"] = values[0]
         with pytest.raises(MutationPolicyError):
             append_only_d.get_subdict("g")["a"] = values[1]
+        assert append_only_d.get_subdict("g").append_only is True
 
     def test_reading_conditionally_follows_the_tables_in_an_append_only_dictionary(
         self, append_only_d: AnyDict, values: tuple[Any, ...]

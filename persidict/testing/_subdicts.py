@@ -8,7 +8,7 @@ import pytest
 
 from persidict.jokers_and_status_flags import ETAG_IS_THE_SAME
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
-from persidict.testing._base import AnyDict, ConformanceBase, content_of
+from persidict.testing._base import AnyDict, ConformanceBase, NewDict, content_of
 
 
 class SubdictReadingTests(ConformanceBase):
@@ -54,14 +54,13 @@ class SubdictReadingTests(ConformanceBase):
         assert content_of(sub) == content_of(d.get_subdict(("a", "b"))) == {("c", "d"): values[0]}
 
     def test_a_sub_dictionary_has_the_class_and_the_settings_of_its_parent(
-        self, append_only_d: AnyDict
+        self, new_dict: NewDict
     ) -> None:
-        sub = append_only_d.get_subdict("g")
-        settings = ("append_only", "base_class_for_values", "serialization_format")
-        assert type(sub) is type(append_only_d)
-        assert [getattr(sub, name) for name in settings] == [
-            getattr(append_only_d, name) for name in settings
-        ]
+        d = new_dict(base_class_for_values=str)
+        sub = d.get_subdict("g")
+        names = ("append_only", "base_class_for_values", "serialization_format")
+        assert type(sub) is type(d)
+        assert [getattr(sub, name) for name in names] == [getattr(d, name) for name in names]
 
     def test_what_is_inserted_on_one_side_is_seen_on_the_other(
         self, d: AnyDict, values: tuple[Any, ...]

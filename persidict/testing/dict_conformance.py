@@ -6,6 +6,12 @@ import pytest
 
 from persidict.testing._append_only import AppendOnlyTests, AppendOnlyTransformTests
 from persidict.testing._base import AnyDict, NewDict
+from persidict.testing._bulk import (
+    BulkAppendOnlyTests,
+    BulkChangingTests,
+    BulkReadingTests,
+    RangeTests,
+)
 from persidict.testing._changing import ChangingTests, IsolationTests
 from persidict.testing._conditions import ConditionalChangeTests, ConditionalReadTests
 from persidict.testing._keys import KeyTests
@@ -31,6 +37,8 @@ class InsertingDictConformance(
     ConditionalReadTests,
     HandleTests,
     ValueTests,
+    BulkReadingTests,
+    RangeTests,
 ):
     """What every dictionary does that takes new items, whether or not they can change.
 
@@ -38,7 +46,7 @@ class InsertingDictConformance(
     """
 
 
-class AppendOnlyDictConformance(InsertingDictConformance, AppendOnlyTests):
+class AppendOnlyDictConformance(InsertingDictConformance, AppendOnlyTests, BulkAppendOnlyTests):
     """What a dictionary does that is append-only by nature."""
 
     @pytest.fixture
@@ -56,12 +64,17 @@ class MutableDictConformance(
     TransformInsertTests,
     TransformChangeTests,
     ChangingValueTests,
+    BulkChangingTests,
 ):
     """What a dictionary does whose items can be changed and removed."""
 
 
 class DictConformance(
-    MutableDictConformance, AppendOnlyTests, AppendOnlyTransformTests, ConstructorTests
+    MutableDictConformance,
+    AppendOnlyTests,
+    AppendOnlyTransformTests,
+    BulkAppendOnlyTests,
+    ConstructorTests,
 ):
     """Everything that the contract asks of a storage with the common parameters.
 
