@@ -44,6 +44,9 @@ from tests.linearizability import (
 )
 from tests.recording import Recorder
 
+# forking is what these tests are about, also from a process that has threads
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
 FactoryMaker = Callable[..., Factory]
 
 

@@ -21,6 +21,9 @@ import pytest
 from persidict import DELETE_CURRENT, ETAG_IS_THE_SAME, ITEM_NOT_AVAILABLE, FileDirDict
 from tests.faults import files_below, intercepted_system_calls, run_in_child
 
+# forking is what these tests are about, also from a process that has threads
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
 FORK: Any = multiprocessing.get_context("fork")
 OLD, NEW = b"old" * 2_000, b"new" * 60_000
 OTHERS = {("dir", "sibling"): 1, ("other",): 2}

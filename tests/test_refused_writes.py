@@ -37,6 +37,9 @@ from tests.operations import (
     state_of_files,
 )
 
+# forking is what these tests are about, also from a process that has threads
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
