@@ -105,6 +105,11 @@ class TestMutableDictCached(CachedConformance, MutableDictConformance):
         part = PLACES[place](tmp_path)
         return partial(cached, part, request.param, serialization_format=request.param)
 
+    @pytest.fixture
+    def append_only_d(self, d: AnyDict) -> AnyDict:
+        """The suite asks for one where any dictionary will do; these are mutable by nature."""
+        return d
+
 
 class TestAppendOnlyDictCached(CachedConformance, AppendOnlyDictConformance):
     @pytest.fixture(params=["pkl", "json"])

@@ -54,6 +54,9 @@ class CacheBudget:
         Raises:
             OSError: The directory cannot be used.
         """
+        if size > self._limit:
+            yield False
+            return
         os.makedirs(self._directory, exist_ok=True)
         lock = DirectoryLock(self._directory)
         try:
