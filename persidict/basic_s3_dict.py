@@ -217,11 +217,12 @@ class BasicS3Dict(StoredDict[ValueType]):
 
     def __setitem__(self, key: NonEmptyPersiDictKey, value: ValueType | Joker) -> None:
         try:
-            try:
-                super().__setitem__(key, value)
-            except MutationPolicyError:
-                self._s3_store.settle_refusal(self._naming.name_of(as_key(key)))
-                raise
+            with self._s3_store.doubts:
+                try:
+                    super().__setitem__(key, value)
+                except MutationPolicyError:
+                    self._s3_store.settle_refusal(self._naming.name_of(as_key(key)))
+                    raise
         except WriteTookPlace:
             return
 
@@ -236,13 +237,14 @@ class BasicS3Dict(StoredDict[ValueType]):
     ) -> ConditionalOperationResult:
         """Store a value if a condition on the item's version holds; see PersiDict."""
         try:
-            return super().set_item_if(
-                key,
-                value=value,
-                condition=condition,
-                expected_etag=expected_etag,
-                retrieve_value=retrieve_value,
-            )
+            with self._s3_store.doubts:
+                return super().set_item_if(
+                    key,
+                    value=value,
+                    condition=condition,
+                    expected_etag=expected_etag,
+                    retrieve_value=retrieve_value,
+                )
         except WriteTookPlace as write:
             return ConditionalOperationResult(True, write.replaced, write.etag, value)
 
@@ -257,13 +259,14 @@ class BasicS3Dict(StoredDict[ValueType]):
     ) -> ConditionalOperationResult:
         """Insert a value if the key is absent and a condition holds; see PersiDict."""
         try:
-            return super().setdefault_if(
-                key,
-                default_value=default_value,
-                condition=condition,
-                expected_etag=expected_etag,
-                retrieve_value=retrieve_value,
-            )
+            with self._s3_store.doubts:
+                return super().setdefault_if(
+                    key,
+                    default_value=default_value,
+                    condition=condition,
+                    expected_etag=expected_etag,
+                    retrieve_value=retrieve_value,
+                )
         except WriteTookPlace as write:
             return ConditionalOperationResult(True, write.replaced, write.etag, default_value)
 
@@ -282,11 +285,12 @@ class BasicS3Dict(StoredDict[ValueType]):
             return results[0]
 
         try:
-            try:
-                return super().transform_item(key, transformer=remembered, n_retries=n_retries)
-            except ConcurrencyConflictError:
-                self._s3_store.settle_refusal(self._naming.name_of(as_key(key)))
-                raise
+            with self._s3_store.doubts:
+                try:
+                    return super().transform_item(key, transformer=remembered, n_retries=n_retries)
+                except ConcurrencyConflictError:
+                    self._s3_store.settle_refusal(self._naming.name_of(as_key(key)))
+                    raise
         except WriteTookPlace as write:
             return OperationResult(write.etag, results[0])
 

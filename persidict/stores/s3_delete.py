@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final, NoReturn
@@ -48,6 +49,7 @@ class Deletion:
         self._requests = requests
         self._key = key
         self._prefix = prefix
+        self._begun = time.monotonic()
 
     def unconditionally(self) -> None:
         """Delete whatever is there."""
@@ -149,10 +151,10 @@ class Deletion:
         """Raise the error unless what is there now descends from what was to be deleted."""
         version = ETagValue(f'"{if_match.strip(chr(34))}"')
         try:
-            look = self._requests.head(self._key)
+            look, is_older = self._requests.head_after(self._key, time.monotonic() - self._begun)
         except ObjectNotFound:
             self._raise_unknown(error)
-        if not descends_from(version, look.lineage, look.etag):
+        if not is_older and not descends_from(version, look.lineage, look.etag):
             self._raise_unknown(error)
 
     def _raise_unknown(self, error: ClientError) -> NoReturn:

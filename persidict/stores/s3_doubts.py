@@ -33,18 +33,28 @@ class _Doubt(NamedTuple):
 
 
 class Doubts(threading.local):
-    """The last refusal of a write in this thread, until it looks at the object again.
+    """The last refusal of a write within an operation, until the object is looked at again.
 
-    After a refusal the caller looks at what is there anyway; examining that reply for the
-    write costs no request.
+    After a refusal the operation looks at what is there anyway; examining that reply for
+    the write costs no request. Used as a context manager around an operation of a thread,
+    which then has to expect WriteTookPlace; outside of one, nothing is doubted.
     """
 
     def __init__(self) -> None:
         self._last: _Doubt | None = None
+        self._outer: list[_Doubt | None] = []
+
+    def __enter__(self) -> None:
+        self._outer.append(self._last)
+        self._last = None
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._last = self._outer.pop()
 
     def remember(self, key: str, token: str, expected: ETagIfExists) -> None:
         """Note that a write was refused for its condition."""
-        self._last = _Doubt(key, token, expected)
+        if self._outer:
+            self._last = _Doubt(key, token, expected)
 
     @property
     def pending_key(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final, NoReturn
 
 from botocore.exceptions import ClientError
@@ -67,6 +68,7 @@ class Put:
         else:
             known = requests.bucket.lineages.recall(key, expected)
             self._lineage = extend(self._token, expected, known)
+        self._begun = time.monotonic()
         self._may_have_acted = False
         self._tried_both_forms = False
         self._request: dict[str, Any] = {}
@@ -183,9 +185,11 @@ class Put:
     def _find(self) -> Finding:
         """Look for this write in what is there now."""
         try:
-            look = self._requests.head(self._key)
+            look, is_older = self._requests.head_after(self._key, time.monotonic() - self._begun)
         except (ObjectNotFound, *S3Error):
             return Finding(Outcome.UNKNOWN)
+        if is_older:
+            return Finding(Outcome.NOT_WRITTEN)
         return find_write(self._token, self._expected, look.lineage, look.etag)
 
     def _raise(self, error: BaseException, note: str = "") -> NoReturn:

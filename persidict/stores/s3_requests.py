@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from botocore.exceptions import ClientError
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _ETAG: Final = re.compile(r'(?:W/)?"[!#-+\--~]+"')
+_CLOCK_TOLERANCE_SECONDS: Final = 5.0
+"""Times are cut to seconds, and the machines of one service may differ a little."""
+
 _PAUSE_SECONDS: Final = 0.02
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 
@@ -114,6 +118,26 @@ class S3Requests:
         except S3Error as error:
             self.fail(error, "head_object", key)
         return self.read(key, reply)
+
+    def head_after(self, key: str, seconds: float) -> tuple[Look, bool]:
+        """Look at an object, and tell whether its version is older than a change begun before.
+
+        Both times are the server's own, so that its clock need not agree with this one's.
+
+        Args:
+            key: The object's key.
+            seconds: How long ago the change was begun.
+
+        Raises:
+            ObjectNotFound: There is none.
+        """
+        try:
+            reply = self.send("head_object", Key=key)
+        except S3Error as error:
+            self.fail(error, "head_object", key)
+        look = self.read(key, reply)
+        now = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
+        return look, now - look.last_modified > seconds + _CLOCK_TOLERANCE_SECONDS
 
     def read(self, key: str, reply: dict[str, Any]) -> Look:
         """Take from the reply to a HEAD or a GET what it tells of the object."""

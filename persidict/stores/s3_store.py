@@ -25,7 +25,7 @@ from persidict.stores.object_store import (
 from persidict.stores.s3_capabilities import ABILITIES, S3Capabilities
 from persidict.stores.s3_client import SharedClient
 from persidict.stores.s3_delete import Deletion, delete_many
-from persidict.stores.s3_doubts import WriteTookPlace
+from persidict.stores.s3_doubts import Doubts, WriteTookPlace
 from persidict.stores.s3_errors import ConnectionTrouble, S3Error, status_of
 from persidict.stores.s3_put import Put
 from persidict.stores.s3_requests import S3Requests, canonical_etag, is_etag, pause
@@ -99,8 +99,13 @@ class S3Store(ObjectStore):
                 self._requests.fail(error, "put_object")
         return self._requests.bucket.probe.snapshot()
 
+    @property
+    def doubts(self) -> Doubts:
+        """The context of an operation that wants to know of writes refused by mistake."""
+        return self._requests.bucket.doubts
+
     def settle_refusal(self, name: str) -> None:
-        """Look whether the last write of this thread was refused by mistake, if it was refused.
+        """Look whether the last write of this operation was refused by mistake, if it was.
 
         Only for a caller that does not look at the object anyway; see `Doubts`.
 
@@ -281,11 +286,12 @@ class S3Store(ObjectStore):
     ) -> tuple[str, ETagValue | Exception]:
         name, data = item
         try:
-            try:
-                return name, self.put(name, data, if_none_match=if_none_match)
-            except PreconditionFailed:
-                self.settle_refusal(name)
-                raise
+            with self.doubts:
+                try:
+                    return name, self.put(name, data, if_none_match=if_none_match)
+                except PreconditionFailed:
+                    self.settle_refusal(name)
+                    raise
         except WriteTookPlace as write:
             return name, write.etag
         except Exception as error:  # reported to the caller, item by item
