@@ -9,7 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from typing import Final, Literal, NoReturn
+from typing import BinaryIO, Final, Literal, NoReturn
 
 from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagValue
@@ -174,6 +174,21 @@ class FileStore(ObjectStore):
     def get(
         self, name: str, *, if_none_match: ETagValue | None = None
     ) -> tuple[Buffer, ObjectInfo] | NotModified:
+        fd, status = self._open(name)
+        try:
+            info = _info(name, status)
+            if if_none_match is not None and if_none_match == info.etag:
+                return NOT_MODIFIED
+            return _read_whole(fd, info.size), info
+        finally:
+            os.close(fd)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open the file itself; Windows replaces and deletes no file that is open."""
+        return os.fdopen(self._open(name)[0], "rb")
+
+    def _open(self, name: str) -> tuple[int, os.stat_result]:
+        """Open a regular file that no link leads to; return its descriptor and status."""
         path = self._path(name)
         if path.find(os.sep, self._first_below_root) >= 0:
             self._refuse_links(path)
@@ -189,12 +204,10 @@ class FileStore(ObjectStore):
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 self._require_file(path, status)
-            info = _info(name, status)
-            if if_none_match is not None and if_none_match == info.etag:
-                return NOT_MODIFIED
-            return _read_whole(fd, info.size), info
-        finally:
+        except BaseException:
             os.close(fd)
+            raise
+        return fd, status
 
     # ------------------------------------------------------------------ writing
 

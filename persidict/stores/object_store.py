@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Final, Literal, NamedTuple, TypeAlias
+from io import BytesIO
+from typing import BinaryIO, Final, Literal, NamedTuple, TypeAlias
 
 from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import ETagValue
@@ -96,6 +97,16 @@ class ObjectStore(ABC):
         Raises:
             ObjectNotFound: There is none.
         """
+
+    def open(self, name: str) -> BinaryIO:
+        """Open an object for reading: a seekable stream of the bytes of one version.
+
+        Raises:
+            ObjectNotFound: There is none.
+        """
+        found = self.get(name)
+        assert not isinstance(found, NotModified)
+        return BytesIO(found[0])
 
     @abstractmethod
     def put(
@@ -214,6 +225,37 @@ class ObjectStore(ABC):
                 self.delete(name)
             except Exception as error:  # reported to the caller, item by item
                 yield name, error
+
+    def can_copy_from(self, source: ObjectStore) -> bool:
+        """Tell whether `copy_many` moves objects of another store inside the storage."""
+        return False
+
+    def copy_many(
+        self, source: ObjectStore, names: Iterable[tuple[str, str]]
+    ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
+        """Copy many objects of another store without their bytes passing through here.
+
+        Each one is replaced atomically, whatever is there; `names` is consumed lazily.
+
+        Args:
+            source: The other store.
+            names: The name of each object there, and the one that it gets here.
+
+        Yields:
+            Each name here with its new version, with the exception that its copying raised,
+            or with None: nothing was done, and the caller has to move the bytes.
+        """
+        for _, name in names:
+            yield name, None
+
+    def md5_of(self, info: ObjectInfo) -> str | None:
+        """Return an MD5 that, where it is that of some bytes, proves the object to be them.
+
+        Returns:
+            32 hexadecimal digits; None where versions prove nothing of the kind. An MD5 that
+            differs proves nothing: some servers encrypt before they digest.
+        """
+        return None
 
     @abstractmethod
     def scoped(self, prefix: str) -> ObjectStore:
