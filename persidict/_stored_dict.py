@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any, BinaryIO, TypeVar, cast
 
 from persidict._listing import Listing
 from persidict._naming import KeyNaming
 from persidict._primitives import KeyRange
-from persidict.codecs import Codec, MissingExtraError, is_registered
+from persidict.codecs import BytesCodec, Codec, MissingExtraError, is_registered
 from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import (
     VALUE_NOT_RETRIEVED,
@@ -18,8 +19,14 @@ from persidict.jokers_and_status_flags import (
     ItemNotAvailableFlag,
     ValueType,
 )
-from persidict.persi_dict import PersiDict
-from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple, checked_key
+from persidict.persi_dict import PersiDict, _raise_key_error
+from persidict.safe_str_tuple import (
+    NonEmptyPersiDictKey,
+    NonEmptySafeStrTuple,
+    SafeStrTuple,
+    as_key,
+    checked_key,
+)
 from persidict.stores.object_store import (
     ANY_VERSION,
     Buffer,
@@ -54,6 +61,9 @@ class StoredDict(PersiDict[ValueType]):
     _codec: Codec
     _naming: KeyNaming
 
+    _decoded: StoredDict[Any] | None = None
+    """The dictionary whose bytes this one holds, if it is a raw one."""
+
     @classmethod
     def _holds_objects(cls, serialization_format: str) -> bool:
         return super()._holds_objects(serialization_format) or is_registered(serialization_format)
@@ -64,15 +74,103 @@ class StoredDict(PersiDict[ValueType]):
         self._codec = codec
         self._naming = naming
 
+    def _twin(self: SelfType) -> SelfType:
+        """Return another handle that is the same in everything."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
     def _subdict(self: SelfType, prefix: SafeStrTuple) -> SelfType:
-        sub = object.__new__(type(self))
-        sub.__dict__.update(self.__dict__)
+        if self._decoded is not None:
+            return cast("SelfType", self._decoded._subdict(prefix).raw)
+        sub = self._twin()
         sub._store = self._store.scoped(self._naming.prefix_of(prefix))
         sub._enter(prefix)
         return sub
 
     def _enter(self, prefix: SafeStrTuple) -> None:
         """Adapt the parameters of this handle, which has just been scoped to a prefix."""
+
+    # ------------------------------------------------------------------ stored bytes
+
+    @property
+    def raw(self) -> StoredDict[bytes]:
+        """The same dictionary with the stored bytes as its values, as they are.
+
+        Nothing is encoded or decoded, and nothing checks on writing whether the bytes are
+        such as this dictionary can read. Everything else is as here: keys, policies,
+        conditions, ETags, costs. Copies, pickles and sub-dictionaries of it are raw, too;
+        its `get_params` are those of this dictionary: ``type(d)(**d.raw.get_params()).raw``
+        equals ``d.raw``.
+
+        Example:
+            >>> from persidict import LocalDict
+            >>> d = LocalDict(serialization_format="json")
+            >>> d["a"] = 1
+            >>> d.raw["a"]
+            b'1'
+        """
+        if self._decoded is not None:
+            return cast("StoredDict[bytes]", self)
+        raw = cast("StoredDict[bytes]", self._twin())
+        raw._decoded = self
+        raw._codec = BytesCodec()
+        raw.base_class_for_values = bytes
+        return raw
+
+    def open(self, key: NonEmptyPersiDictKey, mode: str = "rb") -> BinaryIO:
+        """Open the stored bytes of an item for reading.
+
+        What is read is all of one version, also when the item is replaced or deleted
+        meanwhile. Close the stream, or use it in a ``with`` statement. Costs what reading
+        the item does; a FileDirDict opens the file and reads nothing ahead.
+
+        Args:
+            key: The key.
+            mode: ``"rb"``; items are written whole.
+
+        Returns:
+            A seekable binary stream.
+
+        Raises:
+            KeyError: There is no such item.
+            ValueError: The mode is another one.
+        """
+        checked = as_key(key)
+        if mode != "rb":
+            raise ValueError(f"mode must be 'rb', not {mode!r}: items are written whole")
+        try:
+            return self._store.open(self._naming.name_of(checked))
+        except ObjectNotFound as absent:
+            _raise_key_error(checked, absent)
+        except Exception as error:
+            _note(error, "open", checked)
+            raise
+
+    def get_params(self) -> dict[str, Any]:
+        """Return the constructor's parameters, sorted by name; see `raw` for a raw one."""
+        return super().get_params() if self._decoded is None else self._decoded.get_params()
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self._decoded is None else f"{self._decoded!r}.raw"
+
+    def __copy__(self: SelfType) -> SelfType:
+        if self._decoded is None:
+            return super().__copy__()
+        return cast("SelfType", self._decoded.__copy__().raw)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._decoded is None:
+            return super().__reduce__()
+        return attrgetter("raw"), (self._decoded,)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, StoredDict) and (self._decoded is None) != (other._decoded is None):
+            # their parameters are equal, but their values are not the same
+            return super().__eq__(dict(other.items()))
+        return super().__eq__(other)
+
+    __hash__ = None
 
     # ------------------------------------------------------------------ one item
 
