@@ -78,7 +78,7 @@ class Actor:
         dictionary: What it works on.
         who: Who it is, for messages.
         act: What it does.
-        stop: Told the number and name of each system call, says where to stop, once.
+        stop: Told the number and name of each system call, says where to stop.
     """
 
     def __init__(
@@ -93,7 +93,8 @@ class Actor:
         self._stop = stop
         self._calls = itertools.count(1)
         self._news: queue.Queue[str] = queue.Queue()
-        self._go_on = threading.Event()
+        self._may_stop = True
+        self._go_on = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, name=who, daemon=True)
 
     def start(self) -> str:
@@ -102,13 +103,14 @@ class Actor:
         return self._news.get(timeout=PATIENCE_SECONDS)
 
     def resume(self) -> str:
-        """Go on until it is "waiting" for a lock or "done"; tell which."""
-        self._go_on.set()
+        """Go on until it is "stopped" again, "waiting" for a lock, or "done"; tell which."""
+        self._go_on.release()
         return self._news.get(timeout=PATIENCE_SECONDS)
 
     def finish(self) -> list[Operation]:
         """Let it go on until it is done; return what it recorded."""
-        self._go_on.set()
+        self._may_stop = False
+        self._go_on.release()
         self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive(), f"{self._thread.name} waits forever"
         news = [self._news.get() for _ in range(self._news.qsize())]
@@ -125,9 +127,9 @@ class Actor:
             self._news.put("done")
 
     def _stop_or_tell(self, name: str, arguments: tuple[Any, ...]) -> None:
-        if not self._go_on.is_set() and self._stop(next(self._calls), name):
+        if self._stop(next(self._calls), name) and self._may_stop:
             self._news.put("stopped")
-            self._go_on.wait(PATIENCE_SECONDS)
+            self._go_on.acquire(timeout=PATIENCE_SECONDS)
         if name == "flock" and arguments[1] == fcntl.LOCK_EX:
             try:  # a lock that is taken twice on one descriptor is taken once
                 fcntl.flock(arguments[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,8 +137,8 @@ class Actor:
                 self._news.put("waiting")
 
 
-def is_number(step: int, number: int, name: str) -> bool:
-    return number == step
+def is_one_of(steps: tuple[int, ...], number: int, name: str) -> bool:
+    return number in steps
 
 
 def assert_all_promises_kept(
@@ -166,7 +168,7 @@ def test_an_operation_interrupted_at_any_step_by_a_rival_keeps_its_promise(
             setup.assign(KEY, "before")
         if beforehand == "beside a sibling":
             setup.assign(SIBLING, "before")
-        interrupted = Actor(dictionary, "first", FIRST[first], stop=partial(is_number, step))
+        interrupted = Actor(dictionary, "first", FIRST[first], stop=partial(is_one_of, (step,)))
         interrupting = Actor(dictionary, "rival", RIVAL[rival])
         state = interrupted.start()
         interrupting.start()
@@ -175,6 +177,24 @@ def test_an_operation_interrupted_at_any_step_by_a_rival_keeps_its_promise(
         assert_all_promises_kept(dictionary, history, keys)
         if state != "stopped":
             break
+
+
+@pytest.mark.parametrize("first", ["assigns", "inserts if absent", "transforms"])
+def test_a_directory_may_come_and_go_between_any_two_steps_of_a_write(
+    first: str, tmp_path: Path
+) -> None:
+    steps_of_a_write = 25
+    for number, steps in enumerate(itertools.combinations(range(1, steps_of_a_write), 2)):
+        dictionary: FileDirDict[Any] = FileDirDict(base_dir=tmp_path / str(number), fsync=False)
+        writing = Actor(dictionary, "first", FIRST[first], stop=partial(is_one_of, steps))
+        coming = Actor(dictionary, "coming", lambda recorder: recorder.assign(SIBLING, "rival"))
+        going = Actor(dictionary, "going", lambda recorder: recorder.discard(SIBLING))
+        writing.start()
+        coming.start()
+        writing.resume()
+        going.start()
+        history = writing.finish() + coming.finish() + going.finish()
+        assert_all_promises_kept(dictionary, history, [KEY, SIBLING])
 
 
 @pytest.mark.parametrize("late", ["deletes", "pops", "assigns", "swaps"])
