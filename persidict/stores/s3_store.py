@@ -24,6 +24,7 @@ from persidict.stores.object_store import (
 )
 from persidict.stores.s3_capabilities import ABILITIES, S3Capabilities
 from persidict.stores.s3_client import SharedClient
+from persidict.stores.s3_copy import Copier, md5_in
 from persidict.stores.s3_delete import Deletion, delete_many
 from persidict.stores.s3_doubts import Doubts, WriteTookPlace
 from persidict.stores.s3_errors import ConnectionTrouble, S3Error, status_of
@@ -296,6 +297,34 @@ class S3Store(ObjectStore):
             return name, write.etag
         except Exception as error:  # reported to the caller, item by item
             return name, error
+
+    def can_copy_from(self, source: ObjectStore) -> bool:
+        """Tell whether another store is reached with the same client; see the port."""
+        return isinstance(source, S3Store) and source.shared is self.shared
+
+    def copy_many(
+        self, source: ObjectStore, names: Iterable[tuple[str, str]]
+    ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
+        """Copy many objects in parallel, in one request each; see the port."""
+        if not self.can_copy_from(source):
+            return super().copy_many(source, names)
+        assert isinstance(source, S3Store)
+        copier = Copier(self._requests, source.bucket_name, self._content_type)
+        copy = partial(self._copy_and_report, copier, source.prefix)
+        return map_in_order(copy, names, self.shared.pool)
+
+    def _copy_and_report(
+        self, copier: Copier, source_prefix: str, names: tuple[str, str]
+    ) -> tuple[str, ETagValue | Exception | None]:
+        source_name, name = names
+        try:
+            return name, copier.copy(source_prefix + source_name, self._prefix + name)
+        except Exception as error:  # reported to the caller, item by item
+            return name, error
+
+    def md5_of(self, info: ObjectInfo) -> str | None:
+        """Return the MD5 that the ETag of an object written in one piece is; see the port."""
+        return md5_in(info.etag)
 
     def delete_many(self, names: Iterable[str]) -> Iterator[tuple[str, Exception]]:
         """Delete many objects, a thousand with each request; see the port."""
