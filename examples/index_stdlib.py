@@ -11,7 +11,13 @@ next run goes on from there: every item is whole, and a summary that missed the 
 change is noticed and put right. Start one run at a time on one place: a second one beside
 it would take the first one's unfinished work for such a miss.
 
+With ``--s3`` the same dictionaries are in S3: on a server that the example starts inside
+itself, or in a bucket of yours. Nothing else changes.
+
     python examples/index_stdlib.py --dir stdlib_index
+    python examples/index_stdlib.py --s3 --runs 2
+    python examples/index_stdlib.py --s3 --bucket my-bucket --region eu-west-1
+    python examples/index_stdlib.py --s3 --bucket b --endpoint-url http://127.0.0.1:9000
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -45,6 +52,7 @@ from persidict import (
     PersiDict,
     replace_unsafe_chars,
 )
+from persidict.basic_s3_dict import BasicS3Dict
 
 COUNTED = ("modules", "invalid", "lines", "functions", "classes", "imports")
 TOTALS = "totals"  # the key of the summary
@@ -68,9 +76,56 @@ class Index(NamedTuple):
     summary: PersiDict[Any]
 
 
+def start_s3_server() -> str:
+    """Start moto's imitation of S3 in a thread of this process, on loopback.
+
+    Returns:
+        Its URL. It keeps everything in RAM and ends with the process.
+    """
+    from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
+    from werkzeug.serving import make_server
+
+    moto = create_backend_app("s3")
+    one_at_a_time = threading.Lock()
+
+    def app(environ: Any, start_response: Any) -> Any:
+        # moto checks If-Match first and writes then, in two steps. Two workers could both
+        # pass the check and one update be lost; real S3 servers do both in one step.
+        with one_at_a_time:
+            return moto(environ, start_response)
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}"
+
+
+def open_storage(arguments: argparse.Namespace) -> PersiDict[Any]:
+    """Make the dictionary that everything is kept in."""
+    if not arguments.s3:
+        return FileDirDict(base_dir=arguments.dir)
+    if arguments.bucket is not None:
+        return BasicS3Dict(
+            bucket_name=arguments.bucket,
+            root_prefix=arguments.prefix,
+            endpoint_url=arguments.endpoint_url,
+            region=arguments.region,
+        )
+    print("S3 is a server inside this process, which keeps nothing when it ends.")
+    return BasicS3Dict(
+        bucket_name="stdlib-index",
+        root_prefix=arguments.prefix,
+        endpoint_url=start_s3_server(),
+        region="us-east-1",
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+        boto_config={"proxies": {}},
+    )
+
+
 def open_index(arguments: argparse.Namespace) -> Index:
     """Make the dictionaries, as two parts of one place."""
-    storage: PersiDict[Any] = FileDirDict(base_dir=arguments.dir)
+    storage = open_storage(arguments)
     return Index(storage.get_subdict("modules"), storage.get_subdict("summary"))
 
 
@@ -305,15 +360,29 @@ def answer_questions(modules: PersiDict[Any], package: str) -> None:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Index Python's standard library.")
-    parser.add_argument("--dir", default="stdlib_index", help="where to keep the index")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--dir", default="stdlib_index", help="where to keep the index")
+    place.add_argument("--s3", action="store_true", help="keep the index in S3 instead")
+    parser.add_argument(
+        "--bucket", help="with --s3: your bucket (default: an S3 server of its own)"
+    )
+    parser.add_argument("--prefix", default="", help="with --s3: what object names begin with")
+    parser.add_argument("--endpoint-url", help="with --bucket: the S3 service (default: AWS)")
+    parser.add_argument("--region", help="with --bucket: its region")
     parser.add_argument(
         "--workers",
         type=int,
         default=os.cpu_count(),
         help="how many processes (default: all cores)",
     )
+    parser.add_argument("--runs", type=int, default=1, help="how many times to bring it up to date")
     parser.add_argument("--package", help="index only this top-level package or module")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if (arguments.bucket or arguments.prefix) and not arguments.s3:
+        parser.error("--bucket and --prefix need --s3")
+    if (arguments.endpoint_url or arguments.region) and not arguments.bucket:
+        parser.error("--endpoint-url and --region need --bucket")
+    return arguments
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -324,12 +393,14 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = parse_arguments(argv)
     index = open_index(arguments)
+    exact = True
     try:
-        update(index, arguments.package, arguments.workers)
+        for _ in range(arguments.runs):
+            update(index, arguments.package, arguments.workers)
+            exact = summary_is_exact(index) and exact
     except KeyboardInterrupt:
-        print("\nInterrupted; what is indexed stays. Run it again to go on.", file=sys.stderr)
+        print("\nInterrupted; the next run goes on from what is kept.", file=sys.stderr)
         return 130
-    exact = summary_is_exact(index)
     answer_questions(index.modules, arguments.package or "json")
     return 0 if exact else 1
 

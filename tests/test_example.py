@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from persidict import FileDirDict, PersiDict
+from persidict.basic_s3_dict import BasicS3Dict
+from tests.s3_dicts import connect
+from tests.s3_servers.clients import CREDENTIALS, new_bucket_name
+from tests.s3_servers.fixtures import moto_aws_server
+from tests.s3_servers.moto_server import MotoServer
+
+__all__ = ["moto_aws_server"]
 
 SCRIPT = Path(__file__).parent.parent / "examples" / "index_stdlib.py"
 STDLIB = Path(sysconfig.get_path("stdlib"))
 
 
-def command(directory: Path, package: str) -> list[str]:
-    where = ["--dir", str(directory), "--package", package, "--workers", "2"]
-    return [sys.executable, str(SCRIPT), *where]
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, str(SCRIPT), *arguments, "--workers", "2"]
+
+
+def run_with(*arguments: str, env: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(command(*arguments), env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def run(directory: Path, package: str = "json") -> str:
-    done = subprocess.run(command(directory, package), capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return run_with("--dir", str(directory), "--package", package)
 
 
 def modules_in(directory: Path) -> PersiDict[Any]:
@@ -37,7 +49,11 @@ def totals_in(directory: Path) -> PersiDict[Any]:
 
 
 def sum_over_items(directory: Path) -> dict[str, int]:
-    items = list(modules_in(directory).values())
+    return sum_over(modules_in(directory))
+
+
+def sum_over(modules: PersiDict[Any]) -> dict[str, int]:
+    items = list(modules.values())
     return {
         "modules": len(items),
         "invalid": sum(item["error"] is not None for item in items),
@@ -134,7 +150,9 @@ def test_a_summary_that_missed_the_last_change_is_noticed_and_rebuilt(own_index:
 def test_a_killed_run_leaves_whole_items_and_the_next_one_completes_them(tmp_path: Path) -> None:
     directory = tmp_path / "index"
     process = subprocess.Popen(
-        command(directory, "encodings"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command("--dir", str(directory), "--package", "encodings"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     modules = modules_in(directory)
     while not modules and process.poll() is None:
@@ -147,3 +165,76 @@ def test_a_killed_run_leaves_whole_items_and_the_next_one_completes_them(tmp_pat
     run(directory, "encodings")
     assert len(modules) == len(list((STDLIB / "encodings").glob("*.py")))
     assert totals_in(directory)["totals"] == sum_over_items(directory)
+
+
+# ---------------------------------------------------------------------- on S3
+
+
+@pytest.fixture(scope="module")
+def output_on_own_server() -> str:
+    """What two runs print that share a server which the example starts by itself."""
+    return run_with("--s3", "--package", "email", "--runs", "2")
+
+
+def test_on_a_server_of_its_own_every_run_ends_with_an_exact_summary(
+    output_on_own_server: str,
+) -> None:
+    assert output_on_own_server.count("The summary is exact.") == 2
+
+
+def test_on_a_server_of_its_own_the_second_run_skips_every_module(
+    output_on_own_server: str,
+) -> None:
+    n_modules = len(list((STDLIB / "email").rglob("*.py")))
+    assert f"{n_modules} unchanged and skipped, 0 to index" in output_on_own_server
+
+
+def test_on_a_server_of_its_own_it_says_that_nothing_is_kept(output_on_own_server: str) -> None:
+    assert "keeps nothing when it ends" in output_on_own_server
+
+
+@pytest.fixture(scope="module")
+def bucket(moto_aws_server: MotoServer) -> BasicS3Dict[Any]:
+    """What a run leaves behind in the bucket that it was told to use; not to be changed."""
+    bucket = connect(moto_aws_server.endpoint_url, bucket_name=new_bucket_name(), root_prefix="p")
+    run_in(bucket)
+    return bucket
+
+
+def run_in(bucket: BasicS3Dict[Any]) -> str:
+    place = ["--bucket", bucket.bucket_name, "--prefix", "p", "--region", "us-east-1"]
+    endpoint = ["--endpoint-url", bucket.s3_client.meta.endpoint_url]
+    credentials = zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), CREDENTIALS, strict=True)
+    env = {**os.environ, **dict(credentials)}
+    return run_with("--s3", *place, *endpoint, "--package", "json", env=env)
+
+
+def test_in_a_given_bucket_items_are_objects_below_the_prefix(bucket: BasicS3Dict[Any]) -> None:
+    listed = bucket.s3_client.list_objects_v2(Bucket=bucket.bucket_name)["Contents"]
+    assert "p/modules/json/decoder.pkl" in [entry["Key"] for entry in listed]
+
+
+def test_in_a_given_bucket_the_summary_equals_the_sum_over_the_items(
+    bucket: BasicS3Dict[Any],
+) -> None:
+    assert bucket["summary", "totals"] == sum_over(bucket.get_subdict("modules"))
+
+
+def test_in_a_given_bucket_a_second_run_skips_every_module(bucket: BasicS3Dict[Any]) -> None:
+    assert "5 unchanged and skipped, 0 to index" in run_in(bucket)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--bucket", "b"], "--bucket and --prefix need --s3"),
+        (["--s3", "--endpoint-url", "http://127.0.0.1:9"], "--region need --bucket"),
+        (["--s3", "--dir", "d"], "not allowed with argument"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_refused(
+    arguments: list[str], complaint: str
+) -> None:
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert complaint in done.stderr
