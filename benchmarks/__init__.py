@@ -1,0 +1,1 @@
+"""How fast persidict is, as ratios to a floor or a peer measured in the same run."""
