@@ -11,24 +11,13 @@ from hypothesis import strategies as st
 from persidict.exceptions import MutationPolicyError
 from persidict.jokers_and_status_flags import DELETE_CURRENT, KEEP_CURRENT
 from persidict.testing._base import AnyDict, ConformanceBase, NewDict, as_tuple, content_of
-from persidict.testing.model import Key
+from persidict.testing.model import Key, keys_in_range
 
 _ORDERED_PARTS = st.text(alphabet="aB0-.(~=_", min_size=1, max_size=3).filter(
     lambda part: part not in (".", "..")
 )
 _ORDERED_KEYS = st.lists(_ORDERED_PARTS, min_size=1, max_size=3).map(tuple)
 _BOUNDS = st.one_of(st.none(), st.lists(_ORDERED_PARTS, max_size=2).map(tuple))
-
-
-def keys_in_range(keys: set[Key], prefix: Key, start: Key | None, stop: Key | None) -> list[Key]:
-    """Return what a range shows: by the order of tuples of strings, half-open."""
-    return sorted(
-        key
-        for key in keys
-        if key[: len(prefix)] == prefix
-        and (start is None or key >= start)
-        and (stop is None or key < stop)
-    )
 
 
 class BulkReadingTests(ConformanceBase):

@@ -59,6 +59,12 @@ READS: dict[str, Callable[[AnyDict], object]] = {
 }
 
 
+TRIPS: dict[str, Callable[[AnyDict], AnyDict]] = {
+    "pickle": lambda d: pickle.loads(pickle.dumps(d)),
+    "json": lambda d: loadjs(dumpjs(d)),
+}
+
+
 class HandleTests(ConformanceBase):
     """A handle is its parameters: it can be copied, shown and made again from them."""
 
@@ -90,28 +96,18 @@ class HandleTests(ConformanceBase):
         missing = [name for name in (type(d).__name__, *d.get_params()) if name not in shown]
         assert missing == []
 
-    def test_a_handle_pickles_as_its_parameters_or_refuses_with_a_type_error(
-        self, d: AnyDict, values: tuple[Any, ...], handles_travel: bool
+    @pytest.mark.parametrize("way", list(TRIPS))
+    def test_a_handle_travels_as_its_parameters_or_refuses_with_a_type_error(
+        self, d: AnyDict, values: tuple[Any, ...], handles_travel: bool, way: str
     ) -> None:
+        if way == "json" and d.base_class_for_values is not None:
+            pytest.skip("mixinforge's JSON has no notation for a class")
         d["a"] = values[0]
         if not handles_travel:
             with pytest.raises(TypeError):
-                pickle.dumps(d)
+                TRIPS[way](d)
             return
-        other = pickle.loads(pickle.dumps(d))
-        assert type(other) is type(d)
-        assert other.get_params() == d.get_params()
-        assert content_of(other) == {("a",): values[0]}
-
-
-class JsonHandleTests(ConformanceBase):
-    """A handle whose parameters mean something elsewhere travels as JSON."""
-
-    def test_a_handle_that_went_through_json_is_equal(
-        self, d: AnyDict, values: tuple[Any, ...]
-    ) -> None:
-        d["a"] = values[0]
-        other = loadjs(dumpjs(d))
+        other = TRIPS[way](d)
         assert type(other) is type(d)
         assert other.get_params() == d.get_params()
         assert content_of(other) == {("a",): values[0]}

@@ -7,8 +7,8 @@ it can't know: the ETag that a storage chooses for a new version. It asks for th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from persidict.exceptions import MutationPolicyError
 from persidict.jokers_and_status_flags import (
@@ -78,6 +78,19 @@ def outcome_of(operation: Callable[[], Any]) -> Outcome:
         return Outcome(error=type(error))
 
 
+def keys_in_range(
+    keys: Iterable[Key], prefix: Key, start: Key | None, stop: Key | None
+) -> list[Key]:
+    """Return what a range shows: by the order of tuples of strings, half-open."""
+    return sorted(
+        key
+        for key in keys
+        if key[: len(prefix)] == prefix
+        and (start is None or key >= start)
+        and (stop is None or key < stop)
+    )
+
+
 class DictModel:
     """What a dictionary must hold and answer, by the contract.
 
@@ -86,9 +99,12 @@ class DictModel:
         append_only: Whether items can neither be changed nor removed.
 
     Attributes:
+        policy: What a refused change is said to violate.
         items: The current version of every item.
         history: The ETags of all the versions that an item ever had, oldest first.
     """
+
+    policy: ClassVar[str] = "append-only"
 
     def __init__(self, etag_of: Callable[[Key], ETagValue], *, append_only: bool = False) -> None:
         self.append_only = append_only
@@ -114,7 +130,7 @@ class DictModel:
 
     def _write(self, key: Key, value: Any) -> ETagValue:
         if self.append_only and key in self.items:
-            raise MutationPolicyError("append-only")
+            raise MutationPolicyError(self.policy)
         etag = self._etag_of(key)
         self.items[key] = Version(value, etag)
         self.history.setdefault(key, []).append(etag)
@@ -122,7 +138,7 @@ class DictModel:
 
     def _refuse_deletion(self) -> None:
         if self.append_only:
-            raise MutationPolicyError("append-only")
+            raise MutationPolicyError(self.policy)
 
     # The dict API
 
@@ -278,11 +294,10 @@ class DictModel:
     def transform_item(self, key: Key, *, transformer: TransformingFunction) -> OperationResult:
         """``d.transform_item(key, ...)``, with nobody else around."""
         current = self.items[key].value if key in self.items else ITEM_NOT_AVAILABLE
-        done = self.set_item_if(
-            key,
-            value=transformer(current),
-            condition=ETAG_IS_THE_SAME,
-            expected_etag=self.etag(key),
-            retrieve_value=ALWAYS_RETRIEVE,
-        )
-        return OperationResult(done.resulting_etag, done.new_value)
+        new_value = transformer(current)
+        if new_value is KEEP_CURRENT:
+            return OperationResult(self.etag(key), current)
+        if new_value is DELETE_CURRENT:
+            self.discard(key)
+            return OperationResult(ITEM_NOT_AVAILABLE, ITEM_NOT_AVAILABLE)
+        return OperationResult(self._write(key, new_value), new_value)

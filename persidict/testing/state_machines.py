@@ -31,7 +31,7 @@ from persidict.jokers_and_status_flags import (
     RetrieveValueFlag,
 )
 from persidict.testing._base import AnyDict, as_tuple, content_of
-from persidict.testing.model import DictModel, Key, outcome_of
+from persidict.testing.model import DictModel, Key, keys_in_range, outcome_of
 from persidict.testing.samples import groups_of_keys, sample_values
 
 CONDITIONS = st.sampled_from([ETAG_IS_THE_SAME, ETAG_HAS_CHANGED, ANY_ETAG])
@@ -46,6 +46,9 @@ def _chosen(names: str) -> st.SearchStrategy[Any]:
 
 
 KEYS: st.SearchStrategy[Key] = _chosen("keys_in_play")
+SOME_KEYS: st.SearchStrategy[list[Key]] = st.runner().flatmap(
+    lambda machine: st.lists(st.sampled_from(machine.keys_in_play), max_size=3, unique=True)
+)
 VALUES = _chosen("values_in_play")
 REACHES: st.SearchStrategy[str] = _chosen("reaches")
 
@@ -208,6 +211,34 @@ class DictMachine(RuleBasedStateMachine):
         assert found == outcome_of(lambda: None)
         for gone in below:
             self.model.delitem(gone)
+
+    # Many items
+
+    @rule(chosen=SOME_KEYS)
+    def read_many(self, chosen: list[Key]) -> None:
+        """Read several items at once."""
+        found = {as_tuple(key): value for key, value in self.d.get_many(chosen).items()}
+        assert found == {
+            key: self.model.items[key].value for key in chosen if key in self.model.items
+        }
+
+    @rule(chosen=SOME_KEYS)
+    def discard_many(self, chosen: list[Key]) -> None:
+        """Delete several items at once."""
+        found = outcome_of(lambda: self.d.discard_many(chosen))
+        if self.d.append_only:
+            assert found == outcome_of(self.model.clear)
+            return
+        assert found == outcome_of(lambda: None)
+        for key in chosen:
+            self.model.discard(key)
+
+    @rule(key=KEYS, start=st.one_of(st.none(), KEYS), stop=st.one_of(st.none(), KEYS))
+    def compare_a_range(self, key: Key, start: Key | None, stop: Key | None) -> None:
+        """Look at a range of the items that share the beginning of a key."""
+        prefix = key[:-1]
+        expected = keys_in_range(self.model.items, prefix, start, stop)
+        assert [as_tuple(key) for key in self.d.keys(prefix, start or (), stop)] == expected
 
     # Conditional operations
 
