@@ -221,6 +221,30 @@ def apply(
     return {key: value for key, value in items.items() if value is not None}
 
 
+def update_all(
+    dictionary: FileDirDict[Any], keys: list[tuple[str, str]], value: int, reports: Connection
+) -> None:
+    reports.send("begin")
+    dictionary.update(dict.fromkeys(keys, value))
+
+
+def test_an_update_killed_halfway_leaves_each_item_old_or_new(tmp_path: Path) -> None:
+    rng = random.Random(22)
+    dictionary = dict_in(tmp_path)
+    keys = [(f"dir{number % 3}", f"k{number}") for number in range(60)]
+    dictionary.update(dict.fromkeys(keys, 0))
+    found: dict[tuple[str, ...], Any] = content(dictionary)
+    for value in range(1, 15):
+        with reporting_child(update_all, dictionary, keys, value) as (child, reports):
+            assert reports.recv() == "begin"
+            time.sleep(rng.uniform(0, 0.03))  # picks the moment; there is nothing to wait for
+            child.kill()
+        before, found = found, content(dictionary)
+        assert all(found[key] in (before[key], value) for key in keys)
+        assert set(found) == set(keys)
+        assert temporary_files(tmp_path) == set()
+
+
 def count_up(dictionary: FileDirDict[Any], reports: Connection) -> None:
     while True:
         dictionary.transform_item(
