@@ -12,10 +12,10 @@ from typing import Final
 from benchmarks.environment import describe
 from benchmarks.harness import Bench, Suite, summary, table
 
-SUITES: Final = ("files",)
+SUITES: Final = ("files", "s3")
 """The modules of this package that have a `SUITE`."""
 
-_LIBRARIES: Final = ("persidict", "mixinforge", "numpy", "lz4", "diskcache")
+_LIBRARIES: Final = ("persidict", "mixinforge", "numpy", "lz4", "diskcache", "boto3", "botocore")
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
