@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+import pytest
 
 from persidict.basic_s3_dict import BasicS3Dict
 from tests.s3_servers.clients import CREDENTIALS, new_bucket_name
 
 FORMATS = ["pkl", "json", "txt"]
+
+ELSEWHERE = "PERSIDICT_TEST_S3"
+"""The environment variable that names a server to test by hand: ``URL ACCESS_KEY SECRET_KEY``."""
+
+
+def elsewhere_or_skip() -> Callable[..., BasicS3Dict[Any]]:
+    """Return what makes dictionaries on the server that the environment names, or skip."""
+    if ELSEWHERE not in os.environ:
+        pytest.skip(f"{ELSEWHERE} names no server")
+    endpoint_url, access_key_id, secret_access_key = os.environ[ELSEWHERE].split()
+    credentials = {
+        "aws_access_key_id": access_key_id,
+        "aws_secret_access_key": secret_access_key,
+    }
+    return partial(connect, endpoint_url, **credentials)
 
 
 def connect(endpoint_url: str, **params: Any) -> BasicS3Dict[Any]:

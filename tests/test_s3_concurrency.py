@@ -19,7 +19,7 @@ from tests.concurrency import (
     run_workers,
 )
 from tests.linearizability import UNKNOWN, Version, assert_linearizable
-from tests.s3_dicts import connect
+from tests.s3_dicts import connect, elsewhere_or_skip
 from tests.s3_servers.clients import new_bucket_name
 from tests.s3_servers.fixtures import localstack_server, moto_aws_server, moto_like
 from tests.s3_servers.quirks import AWS, AWS_RACING, CEPH
@@ -33,11 +33,14 @@ Located = Callable[..., Factory]
 @pytest.fixture
 def located(request: pytest.FixtureRequest) -> Located:
     """A function that returns a factory of handles on one new bucket of a server."""
+    bucket = new_bucket_name()
+    if request.param == "elsewhere":
+        make = elsewhere_or_skip()
+        return lambda **params: partial(make, bucket_name=bucket, **params)
     if request.param == "localstack":
         endpoint_url = request.getfixturevalue("localstack_server").endpoint_url
     else:
         endpoint_url = request.getfixturevalue("moto_like")(QUIRKS[request.param]).endpoint_url
-    bucket = new_bucket_name()
     return lambda **params: partial(connect, endpoint_url, bucket_name=bucket, **params)
 
 
@@ -45,7 +48,7 @@ def on(*servers: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("located", servers, indirect=True)
 
 
-@on("aws", "localstack")
+@on("aws", "localstack", "elsewhere")
 def test_eight_processes_that_increment_100_times_count_to_800(located: Located) -> None:
     factory = located()
     history = joined(run_workers(factory, increment, "counter", 100, start="fork"))
@@ -54,13 +57,15 @@ def test_eight_processes_that_increment_100_times_count_to_800(located: Located)
 
 
 @on("ceph", "aws-racing")
-def test_where_writes_collide_or_etags_are_unquoted_nothing_is_lost_either(located: Located) -> None:
+def test_where_writes_collide_or_etags_are_unquoted_nothing_is_lost_either(
+    located: Located,
+) -> None:
     factory = located()
     run_workers(factory, increment, "counter", 25, start="fork", count=4)
     assert factory()["counter"] == 100
 
 
-@on("aws", "localstack")
+@on("aws", "localstack", "elsewhere")
 @pytest.mark.parametrize("how", ["assignment", "setdefault", "setdefault_if", "set_item_if"])
 def test_of_eight_that_insert_one_wins_and_all_see_its_value(
     located: Located, how: Insertion

@@ -168,19 +168,23 @@ def _probe_put_if_match(send: Send, name: str, form: ETagForm) -> tuple[Support,
 
 
 def _probe_put_if_none_match(send: Send, name: str, form: ETagForm) -> tuple[Support, int]:
-    concluded = Support.IGNORED, 200
     try:
         made = send("put_object", Key=name, Body=b"", IfNoneMatch="*")
-        try:
-            send("put_object", Key=name, Body=b"", IfNoneMatch="*")
-        except ClientError as error:
-            concluded = _concluded(error)
-            _learn_form(send, name, made["ETag"], form)
     except ClientError as error:
         concluded = _concluded(error)
-    if concluded[0] is not Support.REFUSED:
+        if concluded[0] is Support.ENFORCED:  # sent twice, and the first one was carried out
+            _clean_up(send, name)
+        return concluded
+    try:
+        send("put_object", Key=name, Body=b"", IfNoneMatch="*")
+    except ClientError as error:
+        concluded = _concluded(error)
+        _learn_form(send, name, made["ETag"], form)
+        return concluded
+    else:
+        return Support.IGNORED, 200
+    finally:
         _clean_up(send, name)
-    return concluded
 
 
 def _learn_form(send: Send, name: str, etag: str, form: ETagForm) -> None:

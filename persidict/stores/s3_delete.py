@@ -23,11 +23,9 @@ from persidict.stores.s3_errors import (
     was_retried,
 )
 from persidict.stores.s3_lineage import descends_from
-from persidict.stores.s3_put import is_conflict
 from persidict.stores.s3_requests import S3Requests, pause
 
 _BATCH: Final = 1000
-_CONFLICT_ATTEMPTS: Final = 12
 _NO_BULK: Final = (400, 405, 501)
 
 _WHO_DELETED: Final = (
@@ -129,23 +127,15 @@ class Deletion:
 
     def _refusal_of(self, if_match: str) -> ClientError | None:
         """Delete under a condition; return the answer that says that it does not hold."""
-        may_have_acted = False
-        for attempt in itertools.count(1):
-            try:
-                self._requests.send("delete_object", Key=self._key, IfMatch=if_match)
-                return None
-            except S3Error as error:
-                if isinstance(error, ClientError):
-                    may_have_acted = may_have_acted or was_retried(error)
-                    if is_conflict(error) and attempt < _CONFLICT_ATTEMPTS:
-                        pause(attempt)
-                        continue
-                    if status_of(error) == 412 or is_absence(error):
-                        if may_have_acted:
-                            self._rule_out_own_deletion(error, if_match)
-                        return error
-                self._requests.fail(error, "delete_object", self._key)
-        raise AssertionError("unreachable")
+        try:
+            self._requests.send("delete_object", Key=self._key, IfMatch=if_match)
+        except S3Error as error:
+            if isinstance(error, ClientError) and (status_of(error) == 412 or is_absence(error)):
+                if was_retried(error):
+                    self._rule_out_own_deletion(error, if_match)
+                return error
+            self._requests.fail(error, "delete_object", self._key)
+        return None
 
     def _rule_out_own_deletion(self, error: ClientError, if_match: str) -> None:
         """Raise the error unless what is there now descends from what was to be deleted."""

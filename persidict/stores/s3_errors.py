@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -29,6 +29,7 @@ NeverSent = (ConnectTimeoutError, SSLError)
 """There was no connection that a request could have gone through."""
 
 NO_SUCH_BUCKET: Final = "NoSuchBucket"
+_CONFLICT: Final = "ConditionalRequestConflict"
 _NOTE: Final = "persidict: S3 "
 
 _CREDENTIALS_HINT: Final = (
@@ -75,6 +76,19 @@ def code_of(error: BaseException) -> str:
 def was_retried(error: ClientError) -> bool:
     """Tell whether the request was sent more than once before this answer came."""
     return bool(error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0))
+
+
+def count_retries(error: ClientError, before: int) -> int:
+    """Add the retries before it to those that an answer knows of, and return the sum."""
+    metadata: Any = error.response.get("ResponseMetadata", {})
+    retries = before + metadata.get("RetryAttempts", 0)
+    metadata["RetryAttempts"] = retries
+    return retries
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Tell whether a conditional request collided with another one and did nothing."""
+    return status_of(error) == 409 and code_of(error) == _CONFLICT
 
 
 def is_absence(error: BaseException) -> bool:

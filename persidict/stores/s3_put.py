@@ -18,7 +18,6 @@ from persidict.stores.object_store import Buffer
 from persidict.stores.s3_capabilities import ETagForm, Support
 from persidict.stores.s3_errors import (
     S3Error,
-    code_of,
     is_absence,
     leaves_outcome_open,
     status_of,
@@ -33,20 +32,12 @@ from persidict.stores.s3_lineage import (
     first,
     new_token,
 )
-from persidict.stores.s3_requests import S3Requests, canonical_etag, pause
-
-_CONFLICT_ATTEMPTS: Final = 12
-_CONFLICT: Final = "ConditionalRequestConflict"
+from persidict.stores.s3_requests import S3Requests, canonical_etag
 
 _OUTCOME_UNKNOWN: Final = (
     "persidict: the request was sent more than once or got no answer, and what is stored now"
     " does not tell whether it was carried out"
 )
-
-
-def is_conflict(error: BaseException) -> bool:
-    """Tell whether a conditional request collided with another one and did nothing."""
-    return status_of(error) == 409 and code_of(error) == _CONFLICT
 
 
 class Put:
@@ -77,13 +68,11 @@ class Put:
         """Write the object; the port's `put`."""
         self._request = request = self._describe(data, content_type, prefix)
         etag = None
-        attempt = 0
         while etag is None:
-            attempt += 1
             try:
                 reply = self._requests.send("put_object", **request)
             except S3Error as error:
-                etag = self._settle(error, attempt)
+                etag = self._settle(error)
             else:
                 etag = canonical_etag(reply["ETag"])
                 if "IfMatch" in request:
@@ -126,7 +115,7 @@ class Put:
             key=self._key,
         )
 
-    def _settle(self, error: Exception, attempt: int) -> ETagValue | None:
+    def _settle(self, error: Exception) -> ETagValue | None:
         """Find out what became of a write that was not answered with success.
 
         Returns:
@@ -134,9 +123,6 @@ class Put:
         """
         if isinstance(error, ClientError) and was_retried(error):
             self._may_have_acted = True
-        if is_conflict(error) and attempt < _CONFLICT_ATTEMPTS:
-            pause(attempt)
-            return None
         if self._expected is not None and (status_of(error) == 412 or is_absence(error)):
             return self._settle_refusal(error)
         if leaves_outcome_open(error):

@@ -14,13 +14,22 @@ from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.s3_capabilities import Support
 from persidict.stores.s3_client import Bucket, SharedClient, check_bucket, ensure_bucket
-from persidict.stores.s3_errors import NO_SUCH_BUCKET, S3Error, annotate, code_of, is_absence
+from persidict.stores.s3_errors import (
+    NO_SUCH_BUCKET,
+    S3Error,
+    annotate,
+    code_of,
+    count_retries,
+    is_absence,
+    is_conflict,
+)
 from persidict.stores.s3_lineage import METADATA_KEY
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _ETAG: Final = re.compile(r'(?:W/)?"[!#-+\--~]+"')
+_CONFLICT_ATTEMPTS: Final = 12
 _CLOCK_TOLERANCE_SECONDS: Final = 5.0
 """Times are cut to seconds, and the machines of one service may differ a little."""
 
@@ -92,15 +101,25 @@ class S3Requests:
         return bucket
 
     def send(self, operation: str, /, **params: Any) -> dict[str, Any]:
-        """Send a request with boto3's words; a bucket that has vanished is created again."""
+        """Send a request with boto3's words.
+
+        What collides with another conditional request is sent again, a bounded number of
+        times; a bucket that has vanished is created again.
+        """
         request = getattr(self.shared.client, operation)
-        try:
-            return request(Bucket=self.bucket_name, **params)  # type: ignore[no-any-return]
-        except ClientError as error:
-            if code_of(error) != NO_SUCH_BUCKET or not self._create_bucket:
-                raise
-        self.bucket.is_known_to_exist = False
-        ensure_bucket(self.shared, self.bucket_name)
+        retries = 0
+        for attempt in range(1, _CONFLICT_ATTEMPTS + 1):
+            try:
+                return request(Bucket=self.bucket_name, **params)  # type: ignore[no-any-return]
+            except ClientError as error:
+                retries = count_retries(error, retries)
+                if is_conflict(error) and attempt < _CONFLICT_ATTEMPTS:
+                    pause(attempt)
+                    continue
+                if code_of(error) != NO_SUCH_BUCKET or not self._create_bucket:
+                    raise
+            self.bucket.is_known_to_exist = False
+            ensure_bucket(self.shared, self.bucket_name)
         return request(Bucket=self.bucket_name, **params)  # type: ignore[no-any-return]
 
     def support(self, ability: str, prefix: str) -> Support:

@@ -1,0 +1,101 @@
+"""BasicS3Dict keeps the contract: on moto in process, and over HTTP on AWS's like and others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from moto import mock_aws
+
+from persidict.basic_s3_dict import BasicS3Dict
+from persidict.testing import DictConformance, state_machine_for
+from tests.fixtures_0309 import WrittenPrefix, equal, prefixes
+from tests.s3_dicts import FORMATS, connect, elsewhere_or_skip, maker
+from tests.s3_servers.fixtures import localstack_server, moto_aws_server
+from tests.s3_servers.localstack import LocalStackServer
+from tests.s3_servers.moto_server import MotoServer
+
+__all__ = ["localstack_server", "moto_aws_server"]
+
+NewDict = Callable[..., BasicS3Dict[Any]]
+
+
+class S3Conformance(DictConformance):
+    @pytest.fixture
+    def etags_never_repeat(self) -> bool:
+        return False
+
+
+@pytest.fixture(scope="module")
+def moto_in_process() -> Iterator[None]:
+    with mock_aws():
+        yield
+
+
+class TestOnMotoInProcess(S3Conformance):
+    @pytest.fixture(params=FORMATS)
+    def new_dict(self, request: pytest.FixtureRequest, moto_in_process: None) -> NewDict:
+        return maker(partial(BasicS3Dict, region="eu-west-1"), request.param)
+
+
+class TestOnAnImitatedAWS(S3Conformance):
+    @pytest.fixture
+    def new_dict(self, moto_aws_server: MotoServer) -> NewDict:
+        return maker(partial(connect, moto_aws_server.endpoint_url), "pkl")
+
+
+class TestOnLocalStack(S3Conformance):
+    @pytest.fixture
+    def new_dict(self, localstack_server: LocalStackServer) -> NewDict:
+        return maker(partial(connect, localstack_server.endpoint_url), "pkl")
+
+
+class TestElsewhere(S3Conformance):
+    @pytest.fixture(params=FORMATS)
+    def new_dict(self, request: pytest.FixtureRequest) -> NewDict:
+        return maker(elsewhere_or_skip(), request.param)
+
+
+@pytest.mark.parametrize("append_only", [False, True], ids=["mutable", "append_only"])
+@pytest.mark.parametrize("serialization_format", FORMATS)
+def test_a_dictionary_behaves_like_the_model(
+    serialization_format: str, append_only: bool, moto_in_process: None
+) -> None:
+    make = maker(partial(BasicS3Dict, region="us-east-1"), serialization_format)
+    machine = state_machine_for(partial(make, append_only=append_only), etags_never_repeat=False)
+    machine("runTest").debug()
+
+
+@pytest.mark.parametrize("store", prefixes(), ids=lambda store: store.name)
+def test_what_persidict_0_309_left_in_a_bucket_is_read_item_for_item(
+    store: WrittenPrefix, moto_aws_server: MotoServer
+) -> None:
+    d = connect(
+        moto_aws_server.endpoint_url,
+        root_prefix=store.root_prefix,
+        serialization_format=store.serialization_format,
+        base_class_for_values=store.base_class_for_values,
+    )
+    for written in store.objects:
+        d.s3_client.put_object(
+            Bucket=d.bucket_name,
+            Key=written.name,
+            Body=written.path.read_bytes(),
+            ContentType=written.content_type,
+        )
+    assert set(d) == {item.key for item in store.items}
+    assert [i.key for i in store.items if not equal(d[i.key], i.expected_value())] == []
+
+
+def test_objects_that_are_no_items_are_left_alone(moto_aws_server: MotoServer) -> None:
+    d = connect(moto_aws_server.endpoint_url, root_prefix="mine")
+    d["a"] = 1
+    foreign = ["mine/a.json", "mine/not a key.pkl", "mine/.pkl", "mine/x//y.pkl", "minor/b.pkl"]
+    for name in foreign:
+        d.s3_client.put_object(Bucket=d.bucket_name, Key=name, Body=b"")
+    assert list(d) == ["a"]
+    d.clear()
+    left = d.s3_client.list_objects_v2(Bucket=d.bucket_name)["Contents"]
+    assert [item["Key"] for item in left] == sorted(foreign)
