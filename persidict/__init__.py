@@ -62,6 +62,7 @@ from persidict.safe_str_tuple import (
     SafeStrTuple,
 )
 from persidict.safe_str_tuple_signing import sign_safe_str_tuple, unsign_safe_str_tuple
+from persidict.transfer import TransferResult, copy_items, sync_items
 from persidict.write_once_dict import WriteOnceDict
 
 if TYPE_CHECKING:
@@ -112,13 +113,16 @@ __all__ = [
     "S3Dict",
     "S3Dict_FileDirCached",
     "SafeStrTuple",
+    "TransferResult",
     "TransformingFunction",
     "ValueNotRetrievedFlag",
     "ValueType",
     "WriteOnceDict",
+    "copy_items",
     "get_safe_chars",
     "replace_unsafe_chars",
     "sign_safe_str_tuple",
+    "sync_items",
     "unsign_safe_str_tuple",
     "__version__",
 ]
