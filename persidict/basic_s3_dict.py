@@ -76,6 +76,10 @@ class BasicS3Dict(StoredDict[ValueType]):
         s3_client: A ready boto3 client, used instead of all of the above.
         create_bucket: Whether to look for the bucket and to create it if it is missing.
         max_concurrency: How many requests may be under way at once.
+        large_object_size: Items of more bytes than this are read in parallel ranges of one
+            version, and written in parallel parts that one last request puts together under
+            the condition. Where a server does not enforce conditions on that request, what
+            is written under one goes as a single request, of at most 5 GB.
 
     Raises:
         botocore.exceptions.ClientError: The bucket cannot be found or created.
@@ -107,6 +111,7 @@ class BasicS3Dict(StoredDict[ValueType]):
         s3_client: S3Client | None = None,
         create_bucket: bool = True,
         max_concurrency: int = 32,
+        large_object_size: int = 16 * 1024 * 1024,
     ) -> None:
         super().__init__(
             append_only=append_only,
@@ -139,7 +144,9 @@ class BasicS3Dict(StoredDict[ValueType]):
             prefix=self.root_prefix,
             content_type=_CONTENT_TYPES.get(serialization_format, _CONTENT_TYPE_OF_TEXT),
             create_bucket=self._create_bucket,
+            large_object_size=large_object_size,
         )
+        self._large_object_size = large_object_size
         codec = codec_for(serialization_format, text_type=base_class_for_values, compress=True)
         self._attach(store, codec, PlainNaming(serialization_format))
 
@@ -153,6 +160,7 @@ class BasicS3Dict(StoredDict[ValueType]):
             "bucket_name": self.bucket_name,
             "create_bucket": self._create_bucket,
             "endpoint_url": connection.endpoint_url,
+            "large_object_size": self._large_object_size,
             "max_concurrency": connection.max_concurrency,
             "profile_name": connection.profile_name,
             "region": connection.region,

@@ -59,6 +59,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         s3_client: See BasicS3Dict.
         create_bucket: See BasicS3Dict.
         max_concurrency: See BasicS3Dict.
+        large_object_size: See BasicS3Dict.
 
     Raises:
         botocore.exceptions.ClientError: The bucket cannot be found or created.
@@ -94,6 +95,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         s3_client: S3Client | None = None,
         create_bucket: bool = True,
         max_concurrency: int = 32,
+        large_object_size: int = 16 * 1024 * 1024,
     ) -> None:
         check_digest_len(digest_len)
         self.digest_len = digest_len
@@ -116,6 +118,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
             s3_client=s3_client,
             create_bucket=create_bucket,
             max_concurrency=max_concurrency,
+            large_object_size=large_object_size,
         )
         store = cast("S3Store", self._store)
         place = (store.shared.endpoint, bucket_name, self.root_prefix, serialization_format)

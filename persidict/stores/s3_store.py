@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Literal
-
-from botocore.exceptions import FlexibleChecksumError
+from typing import Any, BinaryIO, Final, Literal
 
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists, ETagValue
@@ -27,13 +25,19 @@ from persidict.stores.s3_client import SharedClient
 from persidict.stores.s3_copy import Copier, md5_in
 from persidict.stores.s3_delete import Deletion, delete_many
 from persidict.stores.s3_doubts import Doubts, WriteTookPlace
-from persidict.stores.s3_errors import ConnectionTrouble, S3Error, status_of
+from persidict.stores.s3_errors import S3Error, status_of
+from persidict.stores.s3_large import (
+    DEFAULT_LARGE_OBJECT_SIZE,
+    check_large_object_size,
+    put_large,
+    read_large,
+)
 from persidict.stores.s3_put import Put
 from persidict.stores.s3_requests import S3Requests, canonical_etag, is_etag, pause
+from persidict.stores.s3_stream import READ_ATTEMPTS, BodyTrouble, ObjectMoved, open_stream
 
 _PAGE_SIZE: Final = 1000
-_READ_ATTEMPTS: Final = 6
-_BodyTrouble: Final = (*ConnectionTrouble, FlexibleChecksumError)
+_PARALLEL_READ_ATTEMPTS: Final = 3
 
 
 class S3Store(ObjectStore):
@@ -50,6 +54,8 @@ class S3Store(ObjectStore):
         content_type: The media type of what is written.
         create_bucket: Whether the bucket is created when it is missing. Looking for it
             takes one request, once in a process.
+        large_object_size: Objects of more bytes are read in parallel ranges and written in
+            parallel parts.
 
     Raises:
         botocore.exceptions.ClientError: The bucket cannot be found or created.
@@ -67,7 +73,9 @@ class S3Store(ObjectStore):
         prefix: str = "",
         content_type: str = "application/octet-stream",
         create_bucket: bool = True,
+        large_object_size: int = DEFAULT_LARGE_OBJECT_SIZE,
     ) -> None:
+        self._large_object_size = check_large_object_size(large_object_size)
         self._requests = S3Requests(shared, bucket_name, create_bucket=create_bucket)
         self._prefix = prefix
         self._content_type = content_type
@@ -129,7 +137,8 @@ class S3Store(ObjectStore):
         """Read an object; see the port.
 
         A body that breaks off, is too short or does not match the checksum that the server
-        sent is read again, a bounded number of times.
+        sent is read again, a bounded number of times. A large object takes more requests, see
+        `read_large`; one that is replaced meanwhile is read anew, as it is then.
         """
         key = self._prefix + name
         request: dict[str, Any] = {"Key": key}
@@ -146,14 +155,30 @@ class S3Store(ObjectStore):
                     return NOT_MODIFIED
                 self._requests.fail(error, "get_object", key)
             try:
-                data: bytes = reply["Body"].read()
-            except _BodyTrouble as error:
-                if attempt >= _READ_ATTEMPTS:
+                data = self._body_of(key, reply, attempt)
+            except BodyTrouble as error:
+                if attempt >= READ_ATTEMPTS:
                     self._requests.fail(error, "get_object", key)
                 pause(attempt)
                 continue
+            except ObjectMoved:
+                continue
             look = self._requests.read(key, reply)
             return data, ObjectInfo(name, look.etag, look.size, look.last_modified)
+
+    def _body_of(self, key: str, reply: dict[str, Any], attempt: int) -> bytes:
+        is_large = reply["ContentLength"] > self._large_object_size
+        if is_large and attempt <= _PARALLEL_READ_ATTEMPTS:
+            return read_large(self._requests, key, reply, large_object_size=self._large_object_size)
+        data: bytes = reply["Body"].read()
+        return data
+
+    def open(self, name: str) -> BinaryIO:
+        """Open an object for reading, in a request for each MiB; see `open_stream`.
+
+        When the object changes meanwhile, reading on behind the first MiB raises OSError.
+        """
+        return open_stream(self._requests, self._prefix + name, self.location(name))
 
     def put(
         self,
@@ -167,7 +192,8 @@ class S3Store(ObjectStore):
 
         A write whose reply got lost is looked for in the object's lineage before anything
         is reported. If that does not tell what became of it, the server's or botocore's own
-        exception is raised, with a note that says so.
+        exception is raised, with a note that says so. A large object takes more requests, see
+        `put_large`.
 
         Raises:
             PreconditionFailed: The condition does not hold; nothing was written.
@@ -175,8 +201,17 @@ class S3Store(ObjectStore):
         """
         expected: ETagIfExists | None = if_match if if_none_match is None else ITEM_NOT_AVAILABLE
         self._refuse_impossible(name, if_match)
-        put = Put(self._requests, self._prefix + name, expected)
-        return put.send(data, self._content_type, self._prefix)
+        key = self._prefix + name
+        if len(data) > self._large_object_size:
+            return put_large(
+                self._requests,
+                key,
+                data,
+                expected,
+                content_type=self._content_type,
+                prefix=self._prefix,
+            )
+        return Put(self._requests, key, expected).send(data, self._content_type, self._prefix)
 
     def delete(self, name: str, *, if_match: ETagValue | AnyVersion | None = None) -> None:
         """Delete an object; see the port.
@@ -339,6 +374,7 @@ class S3Store(ObjectStore):
         below._requests = self._requests
         below._prefix = self._prefix + prefix
         below._content_type = self._content_type
+        below._large_object_size = self._large_object_size
         return below
 
     def location(self, name: str) -> str:
