@@ -46,12 +46,11 @@ class BulkOperations(DictPrimitives, Generic[ValueType]):
             **kwargs: More items, under keys of one string.
 
         Raises:
-            TypeError, ValueError: A key or a value is no such thing. The items before it
-                have been stored.
-            MutationPolicyError: The dictionary is append-only and an item exists. All other
-                items have been stored.
-            ExceptionGroup: Several items could not be stored; a MutationPolicyErrorGroup if
-                all of them were refused for that reason. All others have been stored.
+            TypeError, ValueError: A key or a value is no such thing.
+            MutationPolicyError: The dictionary is append-only and an item exists.
+            ExceptionGroup: More than one item could not be stored, for whatever reasons; a
+                MutationPolicyErrorGroup if all of them exist and may not be changed.
+            In each case all other items have been stored.
         """
         pending = _PendingWrites(self, _pairs_of(items, kwargs))
         failures: list[Exception] = []
@@ -62,8 +61,7 @@ class BulkOperations(DictPrimitives, Generic[ValueType]):
                     failures.append(self._explain(key, error))
             for key in pending.take_deletions():
                 failures.extend(error for _, error in self._remove_many([key]))
-        if pending.refusal is not None:
-            failures.append(pending.refusal)
+        failures.extend(pending.refusals)
         _raise_failures("stored", failures, always_as_group=False)
 
     def discard_many(self, keys: Iterable[NonEmptyPersiDictKey]) -> None:
@@ -110,12 +108,12 @@ class _PendingWrites:
     """Items on their way into a dictionary, in batches within which order does not matter.
 
     A batch ends where an item must wait: for an earlier value under the same key, or, if it
-    is to be deleted, for all values before it. It ends for good at the first bad item.
+    is to be deleted, for all values before it. Bad items are set aside.
     """
 
     def __init__(self, dictionary: DictPrimitives, pairs: Iterator[_Pair]) -> None:
         self.exhausted = False
-        self.refusal: Exception | None = None
+        self.refusals: list[Exception] = []
         self._dictionary = dictionary
         self._pairs = pairs
         self._held: list[tuple[NonEmptySafeStrTuple, Any]] = []
@@ -146,19 +144,20 @@ class _PendingWrites:
         return [self._held.pop()[0]]
 
     def _next(self) -> tuple[NonEmptySafeStrTuple, Any] | None:
-        """Check the next item; None at the end and at the first bad one."""
-        try:
-            for raw_key, value in self._pairs:
+        """Return the next item that can be stored or deleted, None at the end."""
+        for raw_key, value in self._pairs:
+            try:
                 key = as_key(raw_key)
-                if value is KEEP_CURRENT:
-                    continue
                 if value is DELETE_CURRENT:
                     self._dictionary._refuse_deletion()
-                else:
+                elif value is not KEEP_CURRENT:
                     self._dictionary._check_value(value)
+            except (TypeError, ValueError) as error:  # raised by set_many, with the others
+                error.add_note(f"persidict: item {raw_key!r}")
+                self.refusals.append(error)
+                continue
+            if value is not KEEP_CURRENT:
                 return key, value
-        except Exception as error:  # raised by set_many, once what came before is stored
-            self.refusal = error
         return None
 
 

@@ -262,7 +262,8 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 never give up.
 
         Returns:
-            The version and the value left behind.
+            The version and the value left behind; after KEEP_CURRENT, the object that the
+            transformer was given, with whatever the transformer did to it.
 
         Raises:
             ConcurrencyConflictError: The item was changed by others in every attempt.

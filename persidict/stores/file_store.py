@@ -11,9 +11,18 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final, Literal, NoReturn
 
-from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
-from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagValue
+from persidict.exceptions import BackendError, ObjectNotFound
+from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores import _platform
+from persidict.stores._file_version import (
+    ABSENT_ERRORS,
+    check_version,
+    etag_of,
+    info_of,
+    make_newer,
+    name_too_long,
+    read_whole,
+)
 from persidict.stores._parallel import WorkerPool, map_in_order
 from persidict.stores.object_store import (
     ANY_VERSION,
@@ -29,22 +38,10 @@ from persidict.stores.object_store import (
 TEMP_PREFIX: Final = "%tmp."
 """How temporary files begin: with a character that no name of an item contains."""
 
-_MTIME_STEPS_NS: Final = (1, 100, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
-"""Resolutions of modification times that file systems have, in nanoseconds."""
-
-_ABSENT_ERRORS: Final = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 _MAX_RACES: Final = 1000
 _DELETE_BATCH: Final = 500
 _PUT_BATCH: Final = 128
 _UTIME_BY_FD: Final = os.utime in os.supports_fd
-
-
-def _etag_of(status: os.stat_result) -> ETagValue:
-    return ETagValue(f"{status.st_mtime_ns}:{status.st_size}:{status.st_ino}")
-
-
-def _info(name: str, status: os.stat_result) -> ObjectInfo:
-    return ObjectInfo(name, _etag_of(status), status.st_size, status.st_mtime)
 
 
 class FileStore(ObjectStore):
@@ -110,7 +107,7 @@ class FileStore(ObjectStore):
             try:
                 status = os.lstat(path[:cut])
             except OSError as error:
-                if error.errno in _ABSENT_ERRORS:
+                if error.errno in ABSENT_ERRORS:
                     return None
                 raise
             if stat.S_ISLNK(status.st_mode):
@@ -148,7 +145,7 @@ class FileStore(ObjectStore):
     # ------------------------------------------------------------------ reading
 
     def head(self, name: str) -> ObjectInfo:
-        return _info(name, self._status_of(name))
+        return info_of(name, self._status_of(name))
 
     def contains(self, name: str) -> bool:
         try:
@@ -164,7 +161,7 @@ class FileStore(ObjectStore):
         try:
             status = os.lstat(path)
         except OSError as error:
-            if error.errno in _ABSENT_ERRORS:
+            if error.errno in ABSENT_ERRORS:
                 raise ObjectNotFound(name) from error
             raise
         if not stat.S_ISREG(status.st_mode):
@@ -176,10 +173,10 @@ class FileStore(ObjectStore):
     ) -> tuple[Buffer, ObjectInfo] | NotModified:
         fd, status = self._open(name)
         try:
-            info = _info(name, status)
+            info = info_of(name, status)
             if if_none_match is not None and if_none_match == info.etag:
                 return NOT_MODIFIED
-            return _read_whole(fd, info.size), info
+            return read_whole(fd, info.size), info
         finally:
             os.close(fd)
 
@@ -195,7 +192,7 @@ class FileStore(ObjectStore):
         try:
             fd = os.open(path, _platform.READ_FLAGS)
         except OSError as error:
-            if error.errno in _ABSENT_ERRORS:
+            if error.errno in ABSENT_ERRORS:
                 raise ObjectNotFound(name) from error
             if error.errno == errno.ELOOP:
                 self._refuse_link(path)
@@ -236,7 +233,7 @@ class FileStore(ObjectStore):
         try:
             if if_match is not None or if_none_match is not None:
                 # a look without the lock spares a doomed write its temporary file
-                _check(self._status(path), if_match, if_none_match)
+                check_version(self._status(path), if_match, if_none_match)
             for _ in range(_MAX_RACES):
                 try:
                     return self._write_aside(
@@ -247,7 +244,7 @@ class FileStore(ObjectStore):
                     continue
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
-                raise _name_too_long(path) from error
+                raise name_too_long(path) from error
             raise
         raise BackendError(
             f"what is written into {os.path.dirname(path)!r} vanishes at once", backend="files"
@@ -275,9 +272,9 @@ class FileStore(ObjectStore):
                 try:
                     old = self._status(path)
                     if if_match is not None or if_none_match is not None:
-                        _check(old, if_match, if_none_match)
+                        check_version(old, if_match, if_none_match)
                     if old is not None and old.st_mtime_ns >= status.st_mtime_ns:
-                        status = _make_newer(temp_path, old)
+                        status = make_newer(temp_path, old)
                     _platform.replace(temp_path, path)
                     lock.release()
                     if sync_directory:
@@ -292,7 +289,7 @@ class FileStore(ObjectStore):
                 _platform.unlink(temp_path)
             self._prune(directory)
             raise
-        return _etag_of(status)
+        return etag_of(status)
 
     def _create_temp(self, directory: str) -> tuple[int, str]:
         """Make a temporary file, and its directory if need be; return descriptor and path."""
@@ -328,13 +325,12 @@ class FileStore(ObjectStore):
             os.mkdir(directory)
         except FileExistsError:
             # a rival may have made it, and even removed it again: then the caller starts anew
-            if os.path.lexists(directory) and not os.path.isdir(directory):
-                self._fail_to_make(
-                    directory,
-                    NotADirectoryError(
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISDIR(os.stat(directory).st_mode):
+                    error = NotADirectoryError(
                         errno.ENOTDIR, "a file where a directory should be", directory
-                    ),
-                )
+                    )
+                    self._fail_to_make(directory, error)
         except FileNotFoundError:
             raise  # a rival removed the parent, which was empty: the caller starts anew
         except OSError as error:
@@ -401,7 +397,7 @@ class FileStore(ObjectStore):
             with self._changing(directory):
                 self._delete_locked(path, if_match)
         except OSError as error:
-            if error.errno not in _ABSENT_ERRORS:
+            if error.errno not in ABSENT_ERRORS:
                 raise
             if if_match is not None:
                 raise ObjectNotFound(name) from error
@@ -424,10 +420,10 @@ class FileStore(ObjectStore):
                     try:
                         self._delete_locked(self._path(name), None)
                     except (OSError, BackendError) as error:
-                        if getattr(error, "errno", None) not in _ABSENT_ERRORS:
+                        if getattr(error, "errno", None) not in ABSENT_ERRORS:
                             failures.append((name, error))
         except (OSError, BackendError) as error:
-            if getattr(error, "errno", None) not in _ABSENT_ERRORS:
+            if getattr(error, "errno", None) not in ABSENT_ERRORS:
                 return [(name, error) for name in names]
         self._prune(directory)
         return failures
@@ -453,7 +449,7 @@ class FileStore(ObjectStore):
         status = os.lstat(path)
         self._require_file(path, status)
         if if_match is not None and if_match != ANY_VERSION:
-            _check(status, if_match, None)
+            check_version(status, if_match, None)
         _platform.unlink(path)
 
     def _prune(self, directory: str) -> None:
@@ -496,8 +492,10 @@ class FileStore(ObjectStore):
             return files, directories
         try:
             entries = os.scandir(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return files, directories
+        except OSError as error:
+            if error.errno in ABSENT_ERRORS:
+                return files, directories
+            raise
         with entries:
             for entry in entries:
                 name = entry.name
@@ -548,57 +546,4 @@ class FileStore(ObjectStore):
             status = os.lstat(self._path(name))
         except FileNotFoundError:
             return None
-        return _info(name, status) if stat.S_ISREG(status.st_mode) else None
-
-
-def _read_whole(fd: int, size: int) -> bytes:
-    """Read a file that nobody changes: versions are replaced, never written over."""
-    data = os.read(fd, size)
-    if len(data) == size:
-        return data
-    chunks = [data]
-    missing = size - len(data)
-    while missing > 0:
-        chunk = os.read(fd, missing)
-        if not chunk:
-            break
-        chunks.append(chunk)
-        missing -= len(chunk)
-    return b"".join(chunks)
-
-
-def _check(
-    status: os.stat_result | None, if_match: ETagValue | None, if_none_match: AnyVersion | None
-) -> None:
-    """Raise PreconditionFailed unless the file is as the caller requires."""
-    actual = ITEM_NOT_AVAILABLE if status is None else _etag_of(status)
-    if (if_none_match is not None and status is not None) or (
-        if_match is not None and actual != if_match
-    ):
-        raise PreconditionFailed(actual_etag=actual)
-
-
-def _make_newer(temp_path: str, old: os.stat_result) -> os.stat_result:
-    """Give a file a modification time that is strictly newer than that of the old version."""
-    for step in _MTIME_STEPS_NS:
-        newer = old.st_mtime_ns + step
-        os.utime(temp_path, ns=(newer, newer))
-        status = os.stat(temp_path)
-        if status.st_mtime_ns > old.st_mtime_ns:
-            return status
-    raise BackendError(
-        f"the file system does not keep modification times: {temp_path!r}", backend="files"
-    )
-
-
-def _name_too_long(path: str) -> OSError:
-    directory, file_name = os.path.split(path)
-    while not os.path.isdir(directory) and directory != os.path.dirname(directory):
-        directory = os.path.dirname(directory)
-    limit = _platform.max_name_length(directory)
-    return OSError(
-        errno.ENAMETOOLONG,
-        f"the file system allows {limit or 'fewer'} bytes in a file name; with digest and"
-        f" extension this key needs {max(len(part) for part in path.split(os.sep))}",
-        file_name,
-    )
+        return info_of(name, status) if stat.S_ISREG(status.st_mode) else None
