@@ -1,6 +1,7 @@
-"""README keeps its word: its Python runs, and its two commands are those that are checked.
+"""README and docs keep their word: their Python runs, and README's two commands are checked.
 
-A line that ends in ``# -> something`` promises the repr of what it evaluates to.
+A line that ends in ``# -> something`` promises the repr of what it evaluates to. Code that
+speaks of S3 finds a server and credentials as boto3 does, in the environment.
 """
 
 from __future__ import annotations
@@ -8,10 +9,14 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.s3_servers.clients import CREDENTIALS
+from tests.s3_servers.moto_server import start_moto
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,13 +26,28 @@ def blocks(language: str, text: str = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+
+
 def sections_with_python() -> dict[str, list[str]]:
     """The Python blocks under each second-level heading; those of one section belong together."""
-    parts = re.split(r"^## (.*)\n", README, flags=re.MULTILINE)[1:]
-    found = {
-        title: blocks("python", text) for title, text in zip(parts[::2], parts[1::2], strict=True)
-    }
+    found = {}
+    for page in ["README.md", *PAGES]:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        parts = re.split(r"^## (.*)\n", text, flags=re.MULTILINE)[1:]
+        for title, section in zip(parts[::2], parts[1::2], strict=True):
+            found[f"{page}: {title}"] = blocks("python", section)
     return {title: code for title, code in found.items() if code}
+
+
+@pytest.fixture
+def s3_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", CREDENTIALS[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CREDENTIALS[1])
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    with start_moto() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint_url)
+        yield
 
 
 def run_block(code: str, namespace: dict[str, Any]) -> None:
@@ -45,12 +65,40 @@ def run_block(code: str, namespace: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("title", sections_with_python())
 def test_the_code_of_a_section_runs_and_yields_what_it_says(
-    title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    code = sections_with_python()[title]
+    if any("S3Dict" in block for block in code):
+        request.getfixturevalue("s3_in_the_environment")
     namespace: dict[str, Any] = {"__name__": "readme"}
-    for code in sections_with_python()[title]:
-        run_block(code, namespace)
+    for block in code:
+        run_block(block, namespace)
+
+
+@pytest.mark.parametrize("page", ["README.md", *PAGES])
+def test_every_link_to_a_file_or_a_heading_leads_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        if path.startswith(("http:", "https:")):
+            continue
+        linked = (ROOT / page).parent / path if path else ROOT / page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(linked.read_text(encoding="utf-8")), target
+
+
+def anchors(text: str) -> set[str]:
+    """What headings are called in links."""
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_index_of_docs_lists_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {Path(page).name for page in PAGES} - {"README.md"}
+    assert {page for page in pages if f"]({page})" not in index} == set()
 
 
 def test_the_first_two_shell_commands_are_one_line_each() -> None:
