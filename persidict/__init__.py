@@ -9,10 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from persidict.basic_s3_dict import BasicS3Dict
 from persidict.cached_appendonly_dict import AppendOnlyDictCached
 from persidict.cached_mutable_dict import MutableDictCached
 from persidict.empty_dict import EmptyDict
-from persidict.exceptions import BackendError, ConcurrencyConflictError, MutationPolicyError
+from persidict.exceptions import (
+    BackendError,
+    ConcurrencyConflictError,
+    MutationPolicyError,
+    MutationPolicyErrorGroup,
+)
 from persidict.file_dir_dict import FileDirDict
 from persidict.jokers_and_status_flags import (
     ALWAYS_RETRIEVE,
@@ -85,6 +91,7 @@ __all__ = [
     "AnyETagFlag",
     "AppendOnlyDictCached",
     "BackendError",
+    "BasicS3Dict",
     "ConcurrencyConflictError",
     "ConditionalOperationResult",
     "DeleteCurrentFlag",
@@ -102,6 +109,7 @@ __all__ = [
     "LocalDict",
     "MutableDictCached",
     "MutationPolicyError",
+    "MutationPolicyErrorGroup",
     "NeverRetrieveFlag",
     "NonEmptyPersiDictKey",
     "NonEmptySafeStrTuple",
