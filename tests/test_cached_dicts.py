@@ -386,17 +386,19 @@ def test_a_write_once_main_dictionary_is_not_outwitted_by_the_cache() -> None:
 # ---------------------------------------------------------------------- interleavings and deaths
 
 
+Act = Callable[[AnyDict], Any]
+
+
 class Death(BaseException):
     """The end of a process, as far as the steps after it are concerned."""
 
 
 class Stage:
-    """Two handles on the same three dictionaries; something happens ahead of a step of one."""
+    """Two handles on the same three dictionaries; things happen ahead of steps of the first."""
 
     def __init__(self) -> None:
-        self.steps = itertools.count(1)
-        self.due: int | None = None
-        self.event: Callable[[], None] = lambda: None
+        self.steps = 0
+        self.events: dict[int, Callable[[], None]] = {}
         main, data, records = (LocalDict() for _ in range(3))
         self.first = MutableDictCached(
             main_dict=self.spied(main), data_cache=self.spied(data), etag_cache=self.spied(records)
@@ -407,16 +409,20 @@ class Stage:
         return SpiedDict(backend=part.backend, before=self.step)
 
     def step(self, name: str) -> None:
-        if next(self.steps) == self.due:
-            self.event()
+        self.steps += 1
+        self.events.pop(self.steps, lambda: None)()
 
-    def act(self, operation: Callable[[AnyDict], Any], due: int, event: Callable[[], None]) -> bool:
-        """Do an operation with an event ahead of a step; False if it has fewer steps."""
-        self.steps, self.due, self.event = itertools.count(1), due, event
+    def act(self, operation: Act, events: dict[int, Callable[[], None]]) -> bool:
+        """Do an operation with events ahead of some steps; False if it has not so many."""
+        self.steps, self.events = 0, dict(events)
         with suppress(KeyError, Death):
             operation(self.first)
-        self.due = None
-        return next(self.steps) > due
+        have_happened, self.events = not self.events, {}
+        return have_happened
+
+    def let_rival(self, operation: Act) -> None:
+        with suppress(KeyError):
+            operation(self.rival)
 
     def assert_reads_are_right(self) -> None:
         truth = self.rival.main_dict.get_with_etag("k")
@@ -426,7 +432,11 @@ class Stage:
                 assert reader.get("k", ITEM_NOT_AVAILABLE) == truth.new_value
 
 
-OPERATIONS: dict[str, Callable[[AnyDict], Any]] = {
+def die() -> None:
+    raise Death
+
+
+OPERATIONS: dict[str, Act] = {
     "reads": lambda d: d["k"],
     "assigns": lambda d: d.__setitem__("k", f"by {id(d)}"),
     "deletes": lambda d: d.__delitem__("k"),
@@ -460,30 +470,40 @@ def test_whatever_a_rival_does_between_any_two_steps_every_later_read_is_right(
     for due in itertools.count(1):
         stage = Stage()
         STATES[state](stage)
-
-        def intervene(stage: Stage = stage) -> None:
-            with suppress(KeyError):
-                OPERATIONS[rival](stage.rival)
-
-        had_step = stage.act(OPERATIONS[first], due, intervene)
+        happened = stage.act(OPERATIONS[first], {due: partial(stage.let_rival, OPERATIONS[rival])})
         stage.assert_reads_are_right()
-        if not had_step:
+        if not happened:
             break
     assert due > 1
 
 
 @pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("rival", OPERATIONS)
+@pytest.mark.parametrize("first", OPERATIONS)
+def test_wherever_a_process_dies_after_a_rival_was_there_every_later_read_is_right(
+    first: str, rival: str, state: str
+) -> None:
+    for last in itertools.count(2):
+        happened = False
+        for due in range(1, last):
+            stage = Stage()
+            STATES[state](stage)
+            events = {due: partial(stage.let_rival, OPERATIONS[rival]), last: die}
+            happened |= stage.act(OPERATIONS[first], events)
+            stage.assert_reads_are_right()
+        if not happened:
+            break
+
+
+@pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("first", OPERATIONS)
 def test_wherever_a_process_dies_every_later_read_is_right(first: str, state: str) -> None:
-    def die() -> None:
-        raise Death
-
     for due in itertools.count(1):
         stage = Stage()
         STATES[state](stage)
-        had_step = stage.act(OPERATIONS[first], due, die)
+        happened = stage.act(OPERATIONS[first], {due: die})
         stage.assert_reads_are_right()
-        if not had_step:
+        if not happened:
             break
     assert due > 1
 

@@ -28,9 +28,11 @@ from tests.concurrency import Place, joined, run_workers
 from tests.faults import files_below, intercepted_system_calls, run_in_child
 from tests.linearizability import UNCHANGED, UNKNOWN, Operation, Version, assert_linearizable
 from tests.recording import Recorder
-from tests.s3_caches import connect_cached
+from tests.s3_caches import connect_cached, credentials
 from tests.s3_servers.canned import start_canned
 from tests.s3_servers.clients import new_bucket_name
+
+__all__ = ["credentials"]
 
 SECONDS = float(os.environ.get("PERSIDICT_STRESS_SECONDS", "10"))
 KEYS = [("k", str(n)) for n in range(4)] + [("lone",)]
@@ -141,6 +143,7 @@ def evict_copies(d: Any, rng: random.Random) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3 * SECONDS + 240)
+@pytest.mark.usefixtures("credentials")
 @pytest.mark.parametrize("size_limit", [None, 2_000], ids=["unlimited", "limited"])
 def test_six_processes_on_one_cache_of_s3_see_only_values_that_are_current(
     tmp_path: Path, size_limit: int | None

@@ -40,10 +40,14 @@ from persidict.testing import (
     MutableDictConformance,
     state_machine_for,
 )
-from tests.s3_caches import connect_cached
+from tests.s3_caches import connect_cached, credentials
 from tests.s3_dicts import connect
 from tests.s3_servers.canned import CannedServer, start_canned
 from tests.s3_servers.clients import new_bucket_name
+
+__all__ = ["credentials"]
+
+pytestmark = pytest.mark.usefixtures("credentials")
 
 AnyDict = PersiDict[Any]
 Connect = Callable[..., S3Dict[Any]]
