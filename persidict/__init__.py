@@ -7,19 +7,15 @@ still the version that the caller saw.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from persidict.basic_s3_dict import BasicS3Dict
-from persidict.cached_appendonly_dict import AppendOnlyDictCached
-from persidict.cached_mutable_dict import MutableDictCached
-from persidict.empty_dict import EmptyDict
 from persidict.exceptions import (
     BackendError,
     ConcurrencyConflictError,
     MutationPolicyError,
     MutationPolicyErrorGroup,
 )
-from persidict.file_dir_dict import FileDirDict
 from persidict.jokers_and_status_flags import (
     ALWAYS_RETRIEVE,
     ANY_ETAG,
@@ -51,10 +47,6 @@ from persidict.jokers_and_status_flags import (
     ValueNotRetrievedFlag,
     ValueType,
 )
-from persidict.local_dict import LocalDict
-from persidict.overlapping_multi_dict import OverlappingMultiDict
-from persidict.persi_dict import PersiDict
-from persidict.s3_dict_file_dir_cached import S3Dict, S3Dict_FileDirCached
 from persidict.safe_chars import (
     SAFE_CHARS_SET,
     SAFE_STRING_MAX_LENGTH,
@@ -68,11 +60,39 @@ from persidict.safe_str_tuple import (
     SafeStrTuple,
 )
 from persidict.safe_str_tuple_signing import sign_safe_str_tuple, unsign_safe_str_tuple
-from persidict.transfer import TransferResult, copy_items, sync_items
-from persidict.write_once_dict import WriteOnceDict
 
 if TYPE_CHECKING:
+    from persidict.basic_s3_dict import BasicS3Dict
+    from persidict.cached_appendonly_dict import AppendOnlyDictCached
+    from persidict.cached_mutable_dict import MutableDictCached
+    from persidict.empty_dict import EmptyDict
+    from persidict.file_dir_dict import FileDirDict
+    from persidict.local_dict import LocalDict
+    from persidict.overlapping_multi_dict import OverlappingMultiDict
+    from persidict.persi_dict import PersiDict
+    from persidict.s3_dict_file_dir_cached import S3Dict, S3Dict_FileDirCached
+    from persidict.transfer import TransferResult, copy_items, sync_items
+    from persidict.write_once_dict import WriteOnceDict
+
     __version__: str
+
+_MODULE_OF = {
+    "BasicS3Dict": "basic_s3_dict",
+    "AppendOnlyDictCached": "cached_appendonly_dict",
+    "MutableDictCached": "cached_mutable_dict",
+    "EmptyDict": "empty_dict",
+    "FileDirDict": "file_dir_dict",
+    "LocalDict": "local_dict",
+    "OverlappingMultiDict": "overlapping_multi_dict",
+    "PersiDict": "persi_dict",
+    "S3Dict": "s3_dict_file_dir_cached",
+    "S3Dict_FileDirCached": "s3_dict_file_dir_cached",
+    "TransferResult": "transfer",
+    "copy_items": "transfer",
+    "sync_items": "transfer",
+    "WriteOnceDict": "write_once_dict",
+}
+"""Where the dictionaries are: a module is loaded when it is first needed."""
 
 __all__ = [
     "ALWAYS_RETRIEVE",
@@ -137,8 +157,20 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
+    """Load what is not needed by everybody: a dictionary, its module, or the version."""
+    if name in _MODULE_OF.values():
+        return import_module(f"persidict.{name}")
+    if name in _MODULE_OF:
+        value = getattr(import_module(f"persidict.{_MODULE_OF[name]}"), name)
+    elif name == "__version__":
         from importlib.metadata import version
 
-        return version("persidict")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = version("persidict")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
