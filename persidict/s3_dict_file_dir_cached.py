@@ -60,6 +60,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         create_bucket: See BasicS3Dict.
         max_concurrency: See BasicS3Dict.
         large_object_size: See BasicS3Dict.
+        large_object_size: See BasicS3Dict.
 
     Raises:
         botocore.exceptions.ClientError: The bucket cannot be found or created.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 import multiprocessing
 import os
@@ -330,6 +331,14 @@ def test_a_sub_dictionary_uses_the_copies_of_its_parent(make: Connect) -> None:
 
 def test_the_two_names_are_one_class() -> None:
     assert S3Dict is S3Dict_FileDirCached
+
+
+def test_every_parameter_of_a_basic_s3_dict_is_one_with_the_same_default() -> None:
+    basic = inspect.signature(BasicS3Dict).parameters
+    cached = inspect.signature(S3Dict).parameters
+    assert {name: parameter.default for name, parameter in basic.items()} == {
+        name: cached[name].default for name in basic if name in cached
+    }
 
 
 def test_handles_of_one_configuration_share_a_client(d: S3Dict[Any]) -> None:
