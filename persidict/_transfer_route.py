@@ -198,7 +198,7 @@ class Route:
         if self._stores is None or self._has_classes_to_check:
             return False
         source, target = self._stores
-        return target._store.can_copy_from(source._store)
+        return target._store.can_copy_from(source._store.origin)
 
     def copy_inside(
         self, keys: Iterable[NonEmptySafeStrTuple]
@@ -214,7 +214,7 @@ class Route:
                 asked[name] = key
                 yield source._naming.name_of(key), name
 
-        for name, outcome in target._store.copy_many(source._store, names()):
+        for name, outcome in target._store.copy_many(source._store.origin, names()):
             did = outcome if isinstance(outcome, Exception) else outcome is not None
             yield asked.pop(name), did
 

@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 
 from persidict import (
     AppendOnlyDictCached,
@@ -25,6 +26,7 @@ from persidict import (
     MutationPolicyError,
     NonEmptySafeStrTuple,
     PersiDict,
+    S3Dict,
     TransferResult,
     WriteOnceDict,
     copy_items,
@@ -378,6 +380,51 @@ def test_a_sync_from_s3_fetches_only_what_differs(
         result = sync_items(source, local)
     assert outcome(result)["copied"] == {("5",), ("6",)}
     assert counts == {"ListObjectsV2": 1, "GetObject": 2}
+
+
+@pytest.fixture
+def cached_s3(moto_aws_server: MotoServer, tmp_path: Path) -> Callable[[], S3Dict[Any]]:
+    """Make dictionaries in one bucket, with copies in one directory and kept for a while."""
+    numbers = iter(range(10))
+    params = connect(moto_aws_server.endpoint_url).get_params()
+
+    def new_dict() -> S3Dict[Any]:
+        place = {"root_prefix": str(next(numbers)), "base_dir": tmp_path, "max_staleness": 1000}
+        return S3Dict(**{**params, **place})
+
+    return new_dict
+
+
+def test_a_service_copies_between_dictionaries_with_local_copies(
+    cached_s3: Callable[[], S3Dict[Any]],
+) -> None:
+    source, target = cached_s3(), cached_s3()
+    source["a"] = 1
+    with counting(target) as counts:
+        copy_items(source, target)
+    assert counts == {"ListObjectsV2": 1, "CopyObject": 1}
+    assert target["a"] == 1
+
+
+def test_a_local_copy_of_what_the_service_copied_over_is_not_served(
+    cached_s3: Callable[[], S3Dict[Any]],
+) -> None:
+    source, target = cached_s3(), cached_s3()
+    source["a"] = 1
+    target["a"] = 0
+    copy_items(source, target)
+    assert target["a"] == 1
+
+
+def test_a_sync_between_dictionaries_with_local_copies_reads_nothing(
+    cached_s3: Callable[[], S3Dict[Any]],
+) -> None:
+    source, target = cached_s3(), cached_s3()
+    source["a"] = 1
+    sync_items(source, target)
+    with counting(target) as counts:
+        sync_items(source, target)
+    assert counts == {"ListObjectsV2": 2}
 
 
 def test_insertions_are_sent_under_a_condition_that_servers_enforce(
@@ -904,18 +951,22 @@ def proxy(moto_aws_server: MotoServer) -> Iterator[FaultProxy]:
         yield proxy
 
 
-def sync_until_done(source: PersiDict[Any], target: PersiDict[Any]) -> int:
-    """Sync until nothing failed; return how many calls that took."""
-    for calls in range(1, 20):
-        if not sync_items(source, target, delete=True).failed:
-            return calls
+def sync_until_done(source: PersiDict[Any], target: PersiDict[Any]) -> None:
+    """Sync until nothing fails, neither an item nor a listing."""
+    for _ in range(20):
+        try:
+            result = sync_items(source, target, delete=not target.append_only)
+        except (ClientError, BotoCoreError):
+            continue
+        if not result.failed:
+            return
     raise AssertionError("the sync does not end")
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("way", ["up", "down", "inside", "inside under conditions"])
 def test_when_ten_percent_of_the_requests_fail_a_sync_ends_with_the_right_content(
-    make: Make, proxy: FaultProxy, moto_aws_server: MotoServer, way: str, seed: int
+    make: Make, proxy: FaultProxy, way: str, seed: int
 ) -> None:
     bucket = new_bucket_name()
     params: dict[str, Any] = {"bucket_name": bucket, "boto_config": QUICK_RETRIES}
@@ -930,15 +981,31 @@ def test_when_ten_percent_of_the_requests_fail_a_sync_ends_with_the_right_conten
     if not params["append_only"]:
         target.update({("d", "1"): b"other", ("d", "x"): b"superfluous"})
     proxy.fail_randomly(TEN_PERCENT_FAIL, seed=seed)
-    if params["append_only"]:
-        result = sync_items(source, there)
-        while result.failed:
-            result = sync_items(source, there)
-    else:
-        sync_until_done(source, target)
+    sync_until_done(source, there if params["append_only"] else target)
     proxy.calm()
     assert sum(proxy.injected().values()) > proxy.injected()[Fault.PASS]
     assert content(target) == values
+
+
+def test_a_sync_killed_while_ten_percent_of_its_requests_fail_continues(
+    make: Make, proxy: FaultProxy
+) -> None:
+    source, target = make("files"), connect(proxy.endpoint_url, boto_config=QUICK_RETRIES)
+    values = {("d", str(number)): bytes([number]) * (1 + 97 * number) for number in range(100)}
+    source.update(values)
+    target.update({("d", "1"): b"other", ("d", "x"): b"superfluous"})
+    child = FORK.Process(target=sync_until_done, args=(source, target), daemon=True)
+    proxy.script(Fault.PASS, key="d/50.pkl", meanwhile=lambda: child.kill())
+    proxy.fail_randomly(TEN_PERCENT_FAIL, seed=4)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    before = len(proxy.handled())
+    sync_until_done(source, target)
+    proxy.calm()
+    again = [handled.request for handled in proxy.handled()[before:]]
+    assert content(target) == values
+    assert 0 < sum(request.operation == "PutObject" for request in again) < 80
 
 
 def test_an_item_that_meets_trouble_all_the_time_fails_alone(make: Make, proxy: FaultProxy) -> None:

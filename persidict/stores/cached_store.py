@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from io import BytesIO
 from itertools import chain, islice
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, BinaryIO, Final, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 from persidict.exceptions import ObjectNotFound
@@ -149,6 +150,10 @@ class CachedStore(ObjectStore):
         """The store where the objects live."""
         return self._main
 
+    @property
+    def origin(self) -> ObjectStore:
+        return self._main.origin
+
     def scoped(self, prefix: str) -> CachedStore:
         scope = object.__new__(CachedStore)
         scope.__dict__.update(self.__dict__)
@@ -259,6 +264,10 @@ class CachedStore(ObjectStore):
         self._note_validation(file_name, entry.etag, asked)
         return _answer(name, entry, if_none_match)
 
+    def open(self, name: str) -> BinaryIO:
+        recent = self.recent(name)
+        return self._main.open(name) if recent is None else BytesIO(recent)
+
     def put(
         self,
         name: str,
@@ -358,6 +367,19 @@ class CachedStore(ObjectStore):
             if not isinstance(outcome, Exception):
                 self._remember(name, CacheEntry(outcome, time.time(), data), asked)
             yield name, outcome
+
+    def can_copy_from(self, source: ObjectStore) -> bool:
+        return self._main.can_copy_from(source)
+
+    def copy_many(
+        self, source: ObjectStore, names: Iterable[tuple[str, str]]
+    ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
+        for name, outcome in self._main.copy_many(source, names):
+            self._forget(name)
+            yield name, outcome
+
+    def md5_of(self, info: ObjectInfo) -> str | None:
+        return self._main.md5_of(info)
 
     def delete_many(self, names: Iterable[str]) -> Iterator[tuple[str, Exception]]:
         def forgotten() -> Iterator[str]:

@@ -101,6 +101,8 @@ class ObjectStore(ABC):
     def open(self, name: str) -> BinaryIO:
         """Open an object for reading: a seekable stream of the bytes of one version.
 
+        Where a storage does not keep a version that is replaced, reading on raises OSError.
+
         Raises:
             ObjectNotFound: There is none.
         """
@@ -226,6 +228,11 @@ class ObjectStore(ABC):
             except Exception as error:  # reported to the caller, item by item
                 yield name, error
 
+    @property
+    def origin(self) -> ObjectStore:
+        """The store that holds the objects: this one, or the one that it keeps copies of."""
+        return self
+
     def can_copy_from(self, source: ObjectStore) -> bool:
         """Tell whether `copy_many` moves objects of another store inside the storage."""
         return False
@@ -238,7 +245,7 @@ class ObjectStore(ABC):
         Each one is replaced atomically, whatever is there; `names` is consumed lazily.
 
         Args:
-            source: The other store.
+            source: The other store, which `can_copy_from` has accepted.
             names: The name of each object there, and the one that it gets here.
 
         Yields:
