@@ -121,9 +121,10 @@ class StoredDict(PersiDict[ValueType]):
     def open(self, key: NonEmptyPersiDictKey, mode: str = "rb") -> BinaryIO:
         """Open the stored bytes of an item for reading.
 
-        What is read is all of one version, also when the item is replaced or deleted
-        meanwhile. Close the stream, or use it in a ``with`` statement. Costs what reading
-        the item does; a FileDirDict opens the file and reads nothing ahead.
+        What is read is all of one version. Where the storage keeps none that is replaced or
+        deleted meanwhile (S3), reading on raises OSError. Close the stream, or use it in a
+        ``with`` statement. Costs: a FileDirDict opens the file itself, and reads what is
+        asked for; a BasicS3Dict sends a request for each MB; others read the whole item.
 
         Args:
             key: The key.
