@@ -47,12 +47,12 @@ from tqdm import tqdm
 from persidict import (
     DELETE_CURRENT,
     ITEM_NOT_AVAILABLE,
+    BasicS3Dict,
     FileDirDict,
     NonEmptySafeStrTuple,
     PersiDict,
     replace_unsafe_chars,
 )
-from persidict.basic_s3_dict import BasicS3Dict
 
 COUNTED = ("modules", "invalid", "lines", "functions", "classes", "imports")
 TOTALS = "totals"  # the key of the summary

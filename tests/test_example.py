@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from persidict import FileDirDict, PersiDict
-from persidict.basic_s3_dict import BasicS3Dict
+from persidict import BasicS3Dict, FileDirDict, PersiDict
 from tests.s3_dicts import connect
 from tests.s3_servers.clients import CREDENTIALS, new_bucket_name
 from tests.s3_servers.fixtures import moto_aws_server
