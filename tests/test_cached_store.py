@@ -149,6 +149,21 @@ def test_a_trusting_store_asks_once(tmp_path: Path) -> None:
     assert reads_of(store) == ["a"]
 
 
+def test_opening_an_object_shows_its_current_bytes(store: CachedStore) -> None:
+    store.put("a", b"1")
+    store.main.put("a", b"2")
+    with store.open("a") as stream:
+        assert stream.read() == b"2"
+
+
+def test_opening_an_object_of_a_trusting_store_reads_the_copy(tmp_path: Path) -> None:
+    store = cached(tmp_path, trusting=True)
+    store.put("a", b"1")
+    with store.open("a") as stream:
+        assert stream.read() == b"1"
+    assert reads_of(store) == []
+
+
 def test_scopes_share_the_copies(store: CachedStore) -> None:
     store.put("dir/a", b"1")
     assert store.scoped("dir/").get("a")[0] == b"1"
