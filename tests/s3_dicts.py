@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -42,19 +44,24 @@ def connect(endpoint_url: str, **params: Any) -> BasicS3Dict[Any]:
     return BasicS3Dict(**{**settings, **params})
 
 
+@functools.cache
+def common_bucket_name() -> str:
+    """Return the name of a bucket for many dictionaries, each below a prefix of its own."""
+    return new_bucket_name()
+
+
 def maker(
     make: Callable[..., BasicS3Dict[Any]], serialization_format: str
 ) -> Callable[..., BasicS3Dict[Any]]:
     """Return a callable that makes empty dictionaries of a format, all in one bucket."""
     common: dict[str, Any] = {
-        "bucket_name": new_bucket_name(),
+        "bucket_name": common_bucket_name(),
         "serialization_format": serialization_format,
     }
     if serialization_format not in ("pkl", "json"):
         common["base_class_for_values"] = str
-    count = iter(range(10**9))
 
     def new_dict(**params: Any) -> BasicS3Dict[Any]:
-        return make(**{**common, "root_prefix": f"place/{next(count)}", **params})
+        return make(**{**common, "root_prefix": uuid.uuid4().hex, **params})
 
     return new_dict

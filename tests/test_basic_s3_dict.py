@@ -13,6 +13,7 @@ from persidict.basic_s3_dict import BasicS3Dict
 from persidict.testing import DictConformance, state_machine_for
 from tests.fixtures_0309 import WrittenPrefix, equal, prefixes
 from tests.s3_dicts import FORMATS, connect, elsewhere_or_skip, maker
+from tests.s3_servers.clients import CREDENTIALS
 from tests.s3_servers.fixtures import localstack_server, moto_aws_server
 from tests.s3_servers.localstack import LocalStackServer
 from tests.s3_servers.moto_server import MotoServer
@@ -40,22 +41,36 @@ class TestOnMotoInProcess(S3Conformance):
         return maker(partial(BasicS3Dict, region="eu-west-1"), request.param)
 
 
+@pytest.mark.slow
 class TestOnAnImitatedAWS(S3Conformance):
     @pytest.fixture
-    def new_dict(self, moto_aws_server: MotoServer) -> NewDict:
-        return maker(partial(connect, moto_aws_server.endpoint_url), "pkl")
+    def new_dict(self, moto_aws_server: MotoServer, monkeypatch: pytest.MonkeyPatch) -> NewDict:
+        return maker(with_credentials_in_the_environment(moto_aws_server, monkeypatch), "pkl")
 
 
+@pytest.mark.slow
 class TestOnLocalStack(S3Conformance):
     @pytest.fixture
-    def new_dict(self, localstack_server: LocalStackServer) -> NewDict:
-        return maker(partial(connect, localstack_server.endpoint_url), "pkl")
+    def new_dict(
+        self, localstack_server: LocalStackServer, monkeypatch: pytest.MonkeyPatch
+    ) -> NewDict:
+        return maker(with_credentials_in_the_environment(localstack_server, monkeypatch), "pkl")
 
 
+@pytest.mark.slow
 class TestElsewhere(S3Conformance):
     @pytest.fixture(params=FORMATS)
     def new_dict(self, request: pytest.FixtureRequest) -> NewDict:
         return maker(elsewhere_or_skip(), request.param)
+
+
+def with_credentials_in_the_environment(
+    server: MotoServer | LocalStackServer, monkeypatch: pytest.MonkeyPatch
+) -> NewDict:
+    """Return what makes handles that lose nothing in JSON, which holds no credentials."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", CREDENTIALS[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CREDENTIALS[1])
+    return partial(BasicS3Dict, endpoint_url=server.endpoint_url, region="us-east-1")
 
 
 @pytest.mark.parametrize("append_only", [False, True], ids=["mutable", "append_only"])

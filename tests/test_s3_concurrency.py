@@ -26,6 +26,8 @@ from tests.s3_servers.quirks import AWS, AWS_RACING, CEPH
 
 __all__ = ["localstack_server", "moto_aws_server", "moto_like"]
 
+pytestmark = pytest.mark.slow
+
 QUIRKS = {"aws": AWS, "aws-racing": AWS_RACING, "ceph": CEPH}
 Located = Callable[..., Factory]
 

@@ -350,6 +350,7 @@ def count_up(d: Dict, place: Place, times: int) -> tuple[int, int]:
     return succeeded, unknown
 
 
+@pytest.mark.slow
 def test_in_a_storm_a_counter_ends_at_the_number_of_successes(
     moto_aws_server: MotoServer,
 ) -> None:
@@ -358,7 +359,6 @@ def test_in_a_storm_a_counter_ends_at_the_number_of_successes(
         counted = run_workers(factory, count_up, 50, count=4, start="fork", timeout=240)
     succeeded = sum(successes for successes, _ in counted)
     unknown = sum(unknowns for _, unknowns in counted)
-    print(counted)
     total = connect(moto_aws_server.endpoint_url, bucket_name=bucket)["a"]
     assert succeeded <= total <= succeeded + unknown
     assert succeeded > 100
@@ -376,6 +376,7 @@ def insert_all(d: Dict, place: Place, count: int) -> list[int]:
     return won
 
 
+@pytest.mark.slow
 def test_in_a_storm_no_insertion_has_two_winners(moto_aws_server: MotoServer) -> None:
     bucket = new_bucket_name()
     with storm(moto_aws_server, bucket) as factory:

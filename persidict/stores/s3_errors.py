@@ -81,7 +81,7 @@ def was_retried(error: ClientError) -> bool:
 def count_retries(error: ClientError, before: int) -> int:
     """Add the retries before it to those that an answer knows of, and return the sum."""
     metadata: Any = error.response.get("ResponseMetadata", {})
-    retries = before + metadata.get("RetryAttempts", 0)
+    retries: int = before + metadata.get("RetryAttempts", 0)
     metadata["RetryAttempts"] = retries
     return retries
 

@@ -249,7 +249,7 @@ class S3Store(ObjectStore):
                     item["Key"][cut:],
                     canonical_etag(item["ETag"]),
                     item["Size"],
-                    item["LastModified"].timestamp(),
+                    item["LastModified"].timestamp() // 1,  # HEAD and GET tell no more
                 )
                 for item in page.get("Contents", ())
             ]
