@@ -1,0 +1,134 @@
+"""Work in a window over a pool of threads: in order, within bounds, and gone when it is done."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from persidict.stores._parallel import WorkerPool, map_in_order
+
+
+@pytest.fixture
+def pool() -> WorkerPool:
+    return WorkerPool(4, idle_seconds=0.05)
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+class Gate:
+    """A function that waits until it is let through, and knows who waits."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.begun = threading.Semaphore(0)
+        self.seen: list[int] = []
+
+    def __call__(self, number: int) -> int:
+        self.seen.append(number)
+        self.begun.release()
+        assert self.opened.wait(30)
+        return number
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 100])
+def test_results_come_in_the_order_of_the_items(pool: WorkerPool, count: int) -> None:
+    assert list(map_in_order(double, range(count), pool)) == [2 * n for n in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_a_pool_of_one_works_too(count: int) -> None:
+    assert list(map_in_order(double, range(count), WorkerPool(1))) == [2 * n for n in range(count)]
+
+
+def test_as_many_are_under_way_at_once_as_there_are_threads(pool: WorkerPool) -> None:
+    meet = threading.Barrier(4, timeout=30)
+    assert sorted(map_in_order(lambda number: meet.wait(), range(4), pool)) == [0, 1, 2, 3]
+
+
+def test_no_more_items_are_taken_than_fit_into_the_window(pool: WorkerPool) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    results = map_in_order(double, items(), pool)
+    next(results)
+    assert len(taken) <= 2 * pool.max_workers
+    results.close()
+
+
+def test_what_has_not_begun_when_the_consumer_stops_is_never_done(pool: WorkerPool) -> None:
+    gate = Gate()
+    results = map_in_order(lambda n: n if n == 0 else gate(n), range(1000), pool)
+    assert next(results) == 0
+    for _ in range(pool.max_workers):
+        assert gate.begun.acquire(timeout=30)
+    results.close()
+    gate.opened.set()
+    assert list(map_in_order(double, range(20), pool)) == [2 * n for n in range(20)]
+    assert len(gate.seen) == pool.max_workers
+
+
+def test_an_exception_is_raised_in_the_place_of_its_result(pool: WorkerPool) -> None:
+    def invert(number: int) -> float:
+        return 1 / number
+
+    results = map_in_order(invert, [2, 1, 0, 1], pool)
+    assert [next(results), next(results)] == [0.5, 1.0]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_idle_threads_go_away(pool: WorkerPool) -> None:
+    list(map_in_order(double, range(20), pool))
+    threads = [thread for thread in threading.enumerate() if thread.name == "persidict"]
+    for thread in threads:
+        thread.join(30)
+    assert pool.workers == 0
+
+
+def test_where_no_thread_can_be_started_the_caller_does_the_work(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert list(map_in_order(double, range(20), pool)) == [2 * n for n in range(20)]
+
+
+def work_in_child(pool: WorkerPool, answers: Any) -> None:
+    answers.put(list(map_in_order(double, range(20), pool)))
+
+
+def test_after_a_fork_the_pool_has_threads_again(pool: WorkerPool) -> None:
+    list(map_in_order(double, range(20), pool))
+    context: Any = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    child = context.Process(target=work_in_child, args=(pool, answers))
+    child.start()
+    assert answers.get(timeout=30) == [2 * n for n in range(20)]
+    child.join(30)
+
+
+def test_several_callers_share_the_threads(pool: WorkerPool) -> None:
+    results: dict[int, list[int]] = {}
+
+    def call(who: int) -> None:
+        results[who] = list(map_in_order(double, range(50), pool))
+
+    callers = [threading.Thread(target=call, args=(who,)) for who in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(30)
+    assert list(results.values()) == [[2 * n for n in range(50)]] * 8
+    assert pool.workers <= pool.max_workers
