@@ -267,16 +267,26 @@ def test_more_items_than_are_compared_at_once_are_synced(make: Make) -> None:
     assert len(result.copied) + len(result.skipped) == 2500
 
 
-def test_items_larger_than_what_is_held_at_once_are_synced(
-    make: Make, monkeypatch: pytest.MonkeyPatch
+@both_transfers
+def test_no_more_bytes_are_read_at_once_than_may_be_held(
+    make: Make, monkeypatch: pytest.MonkeyPatch, transfer: Transfer
 ) -> None:
     monkeypatch.setattr("persidict.transfer._CHUNK_BYTES", 1000)
-    source, target = make(), make()
-    source.update({str(number): bytes(number * 100) for number in range(20)})
-    target.update({str(number): bytes(number * 100) for number in range(0, 20, 2)})
-    result = sync_items(source, target)
+    source, target = make("ram", "txt"), make("ram", "txt")
+    source.update({str(number): "x" * 300 for number in range(20)})
+    source["large"] = "x" * 5000
+    target.update({str(number): "y" * 300 for number in range(0, 20, 2)})
+    asked = []
+    load_many = StoredDict._load_many
+
+    def noting(self: Any, keys: list[Any]) -> Any:
+        asked.append(sum(5000 if key == "large" else 300 for key in keys))
+        return load_many(self, keys)
+
+    monkeypatch.setattr(StoredDict, "_load_many", noting)
+    transfer(source, target)
+    assert sorted(set(asked))[-2:] == [900, 5000]
     assert content(target) == content(source)
-    assert (len(result.copied), len(result.skipped)) == (10, 10)
 
 
 # ---------------------------------------------------------------------- what is the same
@@ -353,6 +363,17 @@ def test_a_sync_within_one_service_reads_nothing(
     source, target = s3_pair
     copy_items(source, target)
     source["new"] = 1
+    with counting(target) as counts:
+        sync_items(source, target)
+    assert counts == {"ListObjectsV2": 2, "CopyObject": 1}
+
+
+def test_a_sync_within_one_service_does_not_read_what_differs_in_size(
+    s3_pair: tuple[BasicS3Dict[Any], BasicS3Dict[Any]],
+) -> None:
+    source, target = s3_pair
+    copy_items(source, target)
+    source["3"] = "another size"
     with counting(target) as counts:
         sync_items(source, target)
     assert counts == {"ListObjectsV2": 2, "CopyObject": 1}
@@ -491,11 +512,14 @@ def test_what_vanishes_from_the_source_while_it_is_read_is_left_out(make: Make) 
     assert outcome(result) == only_names(copied="a")
 
 
-def test_what_vanishes_from_the_target_while_it_is_compared_is_written_again(make: Make) -> None:
-    source, target = make(), make()
+@pytest.mark.parametrize("append_only", [False, True])
+def test_what_vanishes_from_the_target_while_it_is_compared_is_written_again(
+    make: Make, append_only: bool
+) -> None:
+    source, target = make(), make(append_only=append_only)
     source["a"] = target["a"] = 1
     listed = list(target._listing())
-    del target["a"]
+    target.backend.delete("a.pkl")  # type: ignore[attr-defined]
     with mock.patch.object(target, "_listing", return_value=listed):
         result = sync_items(source, target)
     assert content(target) == {("a",): 1}
