@@ -55,7 +55,7 @@ class PickleCodec(Codec):
         Raises:
             Exception: What `pickle.dumps` raises for a value that cannot be pickled.
         """
-        data = pickle.dumps(value, protocol=_PROTOCOL)
+        data = pickle.dumps(value, _PROTOCOL)
         if self._compress and len(data) >= _COMPRESS_FROM:
             return _compressed_if_it_pays(data)
         return data

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias, cast
 
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagValue
@@ -40,7 +40,8 @@ class _Memory:
 
     def start_counting(self) -> None:
         """Begin anywhere, so that a cache that outlives this memory mistakes no other for it."""
-        self.write_counter = itertools.count(random.SystemRandom().getrandbits(62))
+        numbers = itertools.count(random.SystemRandom().getrandbits(62))
+        self.new_etags = cast("Iterator[ETagValue]", map(str, numbers))
 
 
 _memories: weakref.WeakSet[_Memory] = weakref.WeakSet()
@@ -138,7 +139,7 @@ class MemoryStore(ObjectStore):
         with memory.lock:
             if if_match is not None or if_none_match is not None:
                 _check(self._held(directory, file_name), if_match, if_none_match)
-            etag = ETagValue(str(next(memory.write_counter)))
+            etag = next(memory.new_etags)
             files = memory.directories.get(directory)
             if files is None:
                 files = memory.directories[directory] = {}
