@@ -6,7 +6,6 @@ import functools
 import os
 import uuid
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -20,26 +19,27 @@ ELSEWHERE = "PERSIDICT_TEST_S3"
 """The environment variable that names a server to test by hand: ``URL ACCESS_KEY SECRET_KEY``."""
 
 
-def elsewhere_or_skip() -> Callable[..., BasicS3Dict[Any]]:
-    """Return what makes dictionaries on the server that the environment names, or skip."""
+def elsewhere_or_skip() -> tuple[str, str, str]:
+    """Return endpoint and credentials of the server that the environment names, or skip."""
     if ELSEWHERE not in os.environ:
         pytest.skip(f"{ELSEWHERE} names no server")
     endpoint_url, access_key_id, secret_access_key = os.environ[ELSEWHERE].split()
-    credentials = {
-        "aws_access_key_id": access_key_id,
-        "aws_secret_access_key": secret_access_key,
-    }
-    return partial(connect, endpoint_url, **credentials)
+    return endpoint_url, access_key_id, secret_access_key
 
 
-def connect(endpoint_url: str, **params: Any) -> BasicS3Dict[Any]:
+def connect(
+    endpoint_url: str,
+    access_key_id: str = CREDENTIALS[0],
+    secret_access_key: str = CREDENTIALS[1],
+    **params: Any,
+) -> BasicS3Dict[Any]:
     """Return a dictionary on an endpoint, in a bucket of its own unless told otherwise."""
     settings: dict[str, Any] = {
         "bucket_name": new_bucket_name(),
         "endpoint_url": endpoint_url,
         "region": "us-east-1",
-        "aws_access_key_id": CREDENTIALS[0],
-        "aws_secret_access_key": CREDENTIALS[1],
+        "aws_access_key_id": access_key_id,
+        "aws_secret_access_key": secret_access_key,
     }
     return BasicS3Dict(**{**settings, **params})
 

@@ -45,7 +45,7 @@ class TestOnMotoInProcess(S3Conformance):
 class TestOnAnImitatedAWS(S3Conformance):
     @pytest.fixture
     def new_dict(self, moto_aws_server: MotoServer, monkeypatch: pytest.MonkeyPatch) -> NewDict:
-        return maker(with_credentials_in_the_environment(moto_aws_server, monkeypatch), "pkl")
+        return maker(connecting(monkeypatch, moto_aws_server.endpoint_url), "pkl")
 
 
 @pytest.mark.slow
@@ -54,23 +54,26 @@ class TestOnLocalStack(S3Conformance):
     def new_dict(
         self, localstack_server: LocalStackServer, monkeypatch: pytest.MonkeyPatch
     ) -> NewDict:
-        return maker(with_credentials_in_the_environment(localstack_server, monkeypatch), "pkl")
+        return maker(connecting(monkeypatch, localstack_server.endpoint_url), "pkl")
 
 
 @pytest.mark.slow
 class TestElsewhere(S3Conformance):
     @pytest.fixture(params=FORMATS)
-    def new_dict(self, request: pytest.FixtureRequest) -> NewDict:
-        return maker(elsewhere_or_skip(), request.param)
+    def new_dict(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> NewDict:
+        return maker(connecting(monkeypatch, *elsewhere_or_skip()), request.param)
 
 
-def with_credentials_in_the_environment(
-    server: MotoServer | LocalStackServer, monkeypatch: pytest.MonkeyPatch
+def connecting(
+    monkeypatch: pytest.MonkeyPatch,
+    endpoint_url: str,
+    access_key_id: str = CREDENTIALS[0],
+    secret_access_key: str = CREDENTIALS[1],
 ) -> NewDict:
-    """Return what makes handles that lose nothing in JSON, which holds no credentials."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", CREDENTIALS[0])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CREDENTIALS[1])
-    return partial(BasicS3Dict, endpoint_url=server.endpoint_url, region="us-east-1")
+    """Return what makes handles that find their credentials: JSON, by design, holds none."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret_access_key)
+    return partial(BasicS3Dict, endpoint_url=endpoint_url, region="us-east-1")
 
 
 @pytest.mark.parametrize("append_only", [False, True], ids=["mutable", "append_only"])

@@ -37,8 +37,8 @@ def located(request: pytest.FixtureRequest) -> Located:
     """A function that returns a factory of handles on one new bucket of a server."""
     bucket = new_bucket_name()
     if request.param == "elsewhere":
-        make = elsewhere_or_skip()
-        return lambda **params: partial(make, bucket_name=bucket, **params)
+        server = elsewhere_or_skip()
+        return lambda **params: partial(connect, *server, bucket_name=bucket, **params)
     if request.param == "localstack":
         endpoint_url = request.getfixturevalue("localstack_server").endpoint_url
     else:
