@@ -86,6 +86,7 @@ def changed(d: AnyDict, names: tuple[str, ...], **params: Any) -> AnyDict:
 # ---------------------------------------------------------------------- the contract
 
 
+@pytest.mark.filterwarnings("ignore:a cache of")
 class CachedConformance:
     @pytest.fixture(params=PLACES)
     def place(self, request: pytest.FixtureRequest) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from persidict import (
     ALWAYS_RETRIEVE,
@@ -99,6 +100,7 @@ class TestS3Dict(S3Conformance, DictConformance):
         return new_s3_dict
 
 
+@pytest.mark.slow
 class TestLenientS3DictWithALimit(S3Conformance, MutableDictConformance):
     @pytest.fixture
     def new_dict(self, make: Connect) -> Callable[..., AnyDict]:
@@ -120,6 +122,8 @@ def test_an_s3_dict_changed_behind_its_back_behaves_like_the_model(
         etags_never_repeat=False,
         detours={"the bucket itself": uncached},
     )
+    usual = machine.settings
+    machine.settings = settings(usual, max_examples=max(1, usual.max_examples // 3))
     machine("runTest").debug()
 
 
@@ -407,6 +411,7 @@ def test_bad_parameters_are_refused(
 # ---------------------------------------------------------------------- stacking
 
 
+@pytest.mark.filterwarnings("ignore:a cache of")
 class TestMutableDictCachedOverS3(S3Conformance, MutableDictConformance):
     """`MutableDictCached(BasicS3Dict, LocalDict, LocalDict)` keeps the contract."""
 
