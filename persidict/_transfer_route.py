@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple
 
 from persidict._cached_dict import CachedDict
 from persidict._stored_dict import StoredDict
-from persidict.codecs import BytesCodec
 from persidict.exceptions import ObjectNotFound
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
@@ -111,10 +110,9 @@ def _listing(
 
 def _read_each_other(source: StoredDict[Any], target: StoredDict[Any]) -> bool:
     """Tell whether the bytes of one are, in the other, the same value."""
-    if type(source._codec) is not type(target._codec):
-        return False
-    is_raw = isinstance(source._codec, BytesCodec)
-    return is_raw or source.serialization_format == target.serialization_format
+    is_same_format = source.serialization_format == target.serialization_format
+    # one of the two may be raw
+    return is_same_format and type(source._codec) is type(target._codec)
 
 
 class Route:
