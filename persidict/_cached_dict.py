@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final, TypeVar, cast
 
 from persidict._primitives import KeyRange, Version
@@ -266,13 +266,3 @@ class CachedDict(PersiDict[ValueType]):
 
     def _first_parts(self) -> set[str]:
         return self._main._first_parts()
-
-    def _noting_keys(
-        self,
-        items: Iterable[tuple[NonEmptySafeStrTuple, Any]],
-        under_way: dict[NonEmptySafeStrTuple, Any],
-    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
-        """Pass items on, noting what has been passed on and not come back yet."""
-        for key, value in items:
-            under_way[key] = value
-            yield key, value

@@ -183,8 +183,13 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
         self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool
     ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception | None]]:
         under_way: dict[NonEmptySafeStrTuple, Any] = {}
-        passed_on = self._noting_keys(items, under_way)
-        for key, error in self._main._write_many(passed_on, only_new=only_new):
+
+        def noted() -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+            for key, value in items:
+                under_way[key] = value
+                yield key, value
+
+        for key, error in self._main._write_many(noted(), only_new=only_new):
             value = under_way.pop(key)
             if error is None:
                 self._write_to_cache(self._data, key, value)

@@ -104,7 +104,7 @@ def work(
 
 def run_six(factory: Callable[[], AnyDict], meddlers: list[Meddle]) -> None:
     history = joined(run_workers(factory, work, SECONDS, meddlers, count=6, timeout=SECONDS + 120))
-    assert len(history) > 50 * SECONDS
+    assert len(history) > 100
     assert_linearizable(history)
 
 
