@@ -1042,6 +1042,36 @@ def test_a_sync_killed_while_ten_percent_of_its_requests_fail_continues(
     assert 0 < sum(request.operation == "PutObject" for request in again) < 80
 
 
+def test_a_copy_does_not_pass_for_the_beginning_of_what_it_replaced(
+    proxy: FaultProxy, moto_aws_server: MotoServer
+) -> None:
+    bucket = new_bucket_name()
+    source, target = (
+        connect(moto_aws_server.endpoint_url, bucket_name=bucket, root_prefix=name)
+        for name in ("source", "target")
+    )
+    slow = connect(proxy.endpoint_url, bucket_name=bucket, root_prefix="target")
+    assert slow.capabilities.put_if_none_match
+    source.setdefault("a", 1)
+    proxy.script(
+        Fault.DROP_REPLY, operation="PutObject", meanwhile=lambda: copy_items(source, target)
+    )
+    with pytest.raises(ClientError) as caught:  # it did insert, which nobody can tell any more
+        slow.setdefault("a", 2)
+    assert any("does not tell" in note for note in caught.value.__notes__)
+    assert target["a"] == 1
+
+
+def test_a_copy_has_the_content_type_of_the_target(
+    s3_pair: tuple[BasicS3Dict[Any], BasicS3Dict[Any]],
+) -> None:
+    source, target = s3_pair
+    copy_items(source, target)
+    key = f"{target.root_prefix}3.pkl"
+    reply = target.s3_client.head_object(Bucket=target.bucket_name, Key=key)
+    assert reply["ContentType"] == "application/octet-stream"
+
+
 def test_an_item_that_meets_trouble_all_the_time_fails_alone(make: Make, proxy: FaultProxy) -> None:
     source, target = make(), connect(proxy.endpoint_url, boto_config=NO_RETRIES)
     source.update({"a": 1, "b": 2, "c": 3})
