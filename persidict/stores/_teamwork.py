@@ -30,7 +30,8 @@ class Teamwork(Generic[PartType]):
         parts: The parts, in the caller's order.
         pool: Where helpers come from.
         help_with: What a helper does with a part.
-        team_size: How many threads there are at most, the caller included.
+        team_size: How many threads there are at most, the caller included, who may have
+            something else to do first.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Teamwork(Generic[PartType]):
         self._parts = deque(parts)
         self._pool = pool
         self._help_with = help_with
-        self._team_size = min(team_size, pool.max_workers, len(self._parts))
+        self._team_size = min(team_size, pool.max_workers, len(self._parts) + 1)
         self._changed = threading.Condition()
         self._busy_helpers = 0
         self._error: BaseException | None = None

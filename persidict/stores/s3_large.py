@@ -19,7 +19,14 @@ from persidict.stores._teamwork import Teamwork
 from persidict.stores.object_store import Buffer
 from persidict.stores.s3_capabilities import PROBE_NAME, Send, Support, is_aws_endpoint
 from persidict.stores.s3_client import Bucket
-from persidict.stores.s3_errors import S3Error, annotate, code_of, is_absence, status_of
+from persidict.stores.s3_errors import (
+    S3Error,
+    annotate,
+    code_of,
+    is_absence,
+    status_of,
+    was_retried,
+)
 from persidict.stores.s3_lineage import METADATA_KEY, Outcome, find_write
 from persidict.stores.s3_put import Put
 from persidict.stores.s3_requests import S3Requests, canonical_etag
@@ -32,6 +39,7 @@ _PART_SIZE: Final = 8 * _MEBIBYTE
 _MOST_PARTS: Final = 10_000
 _MOST_IN_ONE_PUT: Final = 5 * 1024**3
 _TEAM_SIZE: Final = 10
+_MOST_UPLOADS: Final = 3
 _NO_SUCH_UPLOAD: Final = "NoSuchUpload"
 
 _ENDED_BY_OTHERS: Final = (
@@ -102,11 +110,13 @@ class _Download:
         ranges = [
             _Range(start, min(start + length, self._size)) for start in range(0, self._size, length)
         ]
+        self._first = ranges.pop(0)
         self._team = Teamwork(ranges, requests.shared.pool, self._read_range, team_size=_TEAM_SIZE)
 
     def run(self) -> bytes:
         try:
             with self._team:
+                self._read_in_sequence(self._first)
                 for part in self._team:
                     self._read_in_sequence(part)
             if self._position == self._size:
@@ -215,11 +225,18 @@ def _refuse_early(requests: S3Requests, key: str, expected: ETagIfExists) -> Non
 
 
 class _NothingWritten(Exception):
-    """A request failed before the one that would have made the object."""
+    """A request failed before the one that would have made the object.
 
-    def __init__(self, reason: Exception) -> None:
+    Attributes:
+        reason: The failure.
+        is_worth_another: Whether all that stands against another upload is that this one
+            has ended: a collision may do that on AWS, and anybody may abort it.
+    """
+
+    def __init__(self, reason: Exception, *, is_worth_another: bool) -> None:
         super().__init__(str(reason))
         self.reason = reason
+        self.is_worth_another = is_worth_another
 
 
 class _RequestsInParts(S3Requests):
@@ -239,7 +256,14 @@ class _RequestsInParts(S3Requests):
             return self._requests.send(operation, **params)
         params.pop("Body")
         condition: dict[str, Any] = {n: params.pop(n) for n in _CONDITIONS if n in params}
-        return _Upload(self._requests, self._data, params).carry_out(condition)
+        uploads = 1
+        while True:
+            try:
+                return _Upload(self._requests, self._data, params).carry_out(condition)
+            except _NothingWritten as failure:
+                if not failure.is_worth_another or uploads == _MOST_UPLOADS:
+                    raise
+                uploads += 1
 
     def support(self, ability: str, prefix: str) -> Support:
         return self._requests.support(ability, prefix)
@@ -301,7 +325,8 @@ class _Upload:
         except S3Error as error:
             name = self._requests.client.meta.method_to_api_mapping[operation]
             annotate(error, name, self._requests.bucket_name, self._key)
-            raise _NothingWritten(error) from error
+            has_ended = code_of(error) == _NO_SUCH_UPLOAD
+            raise _NothingWritten(error, is_worth_another=has_ended) from error
 
     def _create(self) -> None:
         asked = monotonic()
@@ -338,13 +363,12 @@ class _Upload:
                 return {"ETag": finding.etag}
         error.add_note(_ENDED_BY_OTHERS)
         annotate(error, "CompleteMultipartUpload", self._requests.bucket_name, self._key)
-        raise _NothingWritten(error)
+        raise _NothingWritten(error, is_worth_another=not was_retried(error))
 
     def _abort(self, error: BaseException) -> None:
         """End the upload and delete its parts; nobody is sending any more."""
         try:
-            with suppress(_NothingWritten):
-                self._abort_twins()
+            self._abort_twins()
         finally:
             failure = self._abort_one(self._identity)
             if failure is not None:
@@ -370,7 +394,7 @@ class _Upload:
         if not self._may_have_a_twin:
             return
         self._may_have_a_twin = False
-        try:
+        with suppress(*S3Error):  # a twin has no parts: it costs nothing but its looks
             listed = self._requests.send("list_multipart_uploads", Prefix=self._key)
             begun = {
                 upload["UploadId"]: upload["Initiated"]
@@ -382,9 +406,6 @@ class _Upload:
                 identity = {"Key": self._key, "UploadId": upload_id}
                 if not self._requests.send("list_parts", MaxParts=1, **identity).get("Parts"):
                     self._abort_one(identity)
-        except S3Error as error:
-            if status_of(error) not in (403, 404):
-                raise _NothingWritten(error) from error
 
     def _begun_just_before(self, own: datetime | None, begun: dict[str, datetime]) -> list[str]:
         if own is None:

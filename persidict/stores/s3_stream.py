@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 from botocore.exceptions import ClientError, FlexibleChecksumError, IncompleteReadError
@@ -68,7 +69,9 @@ class BytesInPlace:
         self.view = self._stream.getbuffer()
 
     def finish(self) -> bytes:
-        """Return the bytes; the view must not be written to any more."""
+        """Return the bytes; the view is of no use any more."""
+        with suppress(BufferError):  # a slice lives on in some traceback: it costs a copy
+            self.view.release()
         return self._stream.getvalue()
 
 
@@ -182,7 +185,9 @@ class _RangedReader(io.RawIOBase):
         return position
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        wanted = memoryview(buffer).cast("B")
+        return self._read_into(memoryview(buffer).cast("B"))
+
+    def _read_into(self, wanted: memoryview) -> int:
         known = self._beginning[self._position : self._position + len(wanted)]
         if known:
             wanted[: len(known)] = known
@@ -199,7 +204,7 @@ class _RangedReader(io.RawIOBase):
         rest = BytesInPlace(max(0, self._pinned.size - self._position))
         filled = 0
         while filled < len(rest.view):
-            filled += self.readinto(rest.view[filled:])
+            filled += self._read_into(rest.view[filled:])
         return rest.finish()
 
     def _fill(self, target: memoryview) -> None:
