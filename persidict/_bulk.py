@@ -12,7 +12,12 @@ from persidict.exceptions import (
     PreconditionFailed,
 )
 from persidict.jokers_and_status_flags import DELETE_CURRENT, KEEP_CURRENT, ValueType
-from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple, as_key
+from persidict.safe_str_tuple import (
+    NonEmptyPersiDictKey,
+    NonEmptySafeStrTuple,
+    SafeStrTuple,
+    as_key,
+)
 
 _NAMED_KEYS = 10
 
@@ -34,7 +39,7 @@ class BulkOperations(DictPrimitives, Generic[ValueType]):
             The values by key, in the order of the keys; absent items are left out. Each
             value was current at some moment of the call, not all at the same one.
         """
-        return dict(self._load_many(map(as_key, keys)))
+        return dict(self._load_many(_each_as_key(keys)))
 
     def set_many(self, items: Mapping[Any, Any] | Iterable[_Pair], /, **kwargs: Any) -> None:
         """Store many items, each atomically; the whole is not.
@@ -71,12 +76,13 @@ class BulkOperations(DictPrimitives, Generic[ValueType]):
             keys: The keys. Consumed lazily.
 
         Raises:
+            TypeError: `keys` is one key instead of an iterable of keys.
             MutationPolicyError: The dictionary is append-only.
             ExceptionGroup: Some items could not be deleted; its message names them. All
                 others have been deleted.
         """
         self._refuse_deletion()
-        self._discard_all(map(as_key, keys))
+        self._discard_all(_each_as_key(keys))
 
     def clear(self) -> None:
         """Delete all items, each atomically; the whole is not.
@@ -161,6 +167,15 @@ class _PendingWrites:
         return None
 
 
+def _each_as_key(keys: Iterable[NonEmptyPersiDictKey]) -> Iterator[NonEmptySafeStrTuple]:
+    """Check many keys, lazily; a single one in their place is a mistake."""
+    if isinstance(keys, (str, SafeStrTuple)):
+        raise TypeError(
+            f"keys must be an iterable of keys, not one key ({keys!r}): put it in a list"
+        )
+    return map(as_key, keys)
+
+
 def _pairs_of(items: Any, kwargs: dict[str, Any]) -> Iterator[_Pair]:
     """Iterate over the pairs that `dict.update` would take from the same arguments."""
     if isinstance(items, Mapping):
@@ -184,7 +199,8 @@ def _raise_failures(done: str, failures: list[Exception], *, always_as_group: bo
     notes = [note for error in failures for note in getattr(error, "__notes__", [])[-1:]]
     named = ", ".join(note.removeprefix("persidict: ") for note in notes[:_NAMED_KEYS])
     more = f" and {len(failures) - _NAMED_KEYS} more" if len(failures) > _NAMED_KEYS else ""
-    message = f"{len(failures)} items could not be {done}: {named}{more}"
+    count = "1 item" if len(failures) == 1 else f"{len(failures)} items"
+    message = f"{count} could not be {done}: {named}{more}"
     refused = [error for error in failures if isinstance(error, MutationPolicyError)]
     if len(refused) == len(failures):
         raise MutationPolicyErrorGroup(refused[0].policy, message, refused)

@@ -274,6 +274,8 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         """
         checked = as_key(key)
         self._check_n_retries(n_retries)
+        if not callable(transformer):
+            raise TypeError(f"transformer must be callable, not {type(transformer).__name__}")
         for attempt in itertools.count(1):
             current, etag = self._look_up(checked, None)
             try:

@@ -68,6 +68,13 @@ def check_count(name: str, count: Any) -> None:
         raise TypeError(f"{name} must be an int or None, not {type(count).__name__}")
 
 
+def check_flag(name: str, flag: Any) -> bool:
+    """Return an argument that switches something on or off, or raise TypeError."""
+    if flag not in (True, False):
+        raise TypeError(f"{name} must be True or False, not {flag!r:.80}")
+    return bool(flag)
+
+
 class DictPrimitives(ABC):
     """What a kind of storage supplies, and what all operations check with."""
 

@@ -200,8 +200,8 @@ class StoredDict(PersiDict[ValueType]):
             raise
         except Exception as error:
             raise BackendError(
-                f"item {key!r} cannot be decoded: {self._store.location(name)!r}"
-                f" ({len(data)} bytes) is not in the format {self.serialization_format!r}:"
+                f"item {key!r} cannot be decoded from the format {self.serialization_format!r}"
+                f" ({self._store.location(name)!r}, {len(data)} bytes):"
                 f" {type(error).__name__}: {error}",
                 operation="decode",
                 key=key,

@@ -9,6 +9,7 @@ from collections.abc import ValuesView as _ValuesView
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from persidict._listing import Listing
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, as_key
 
 if TYPE_CHECKING:
@@ -45,7 +46,12 @@ class _Ranged:
     def __len__(self) -> int:
         if self._key_range is None:
             return len(self._mapping)
-        return len(self._mapping._keys_in(self._key_range))
+        listing = Listing.about_to_be_read(self)
+        return sum(1 for _ in self._keys_of_range()) if listing is None else listing.count()
+
+    def _keys_of_range(self) -> Iterator[NonEmptySafeStrTuple]:
+        assert self._key_range is not None
+        yield from self._mapping._keys_in(self._key_range)
 
     def _has_room_for(self, key: NonEmptySafeStrTuple) -> bool:
         return self._key_range is None or self._key_range.contains(key)
@@ -53,7 +59,7 @@ class _Ranged:
     def _pairs(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
         if self._key_range is None:
             return map(_PAIR, self._mapping._items())
-        return self._mapping._load_many(self._mapping._keys_in(self._key_range))
+        return self._mapping._load_many(Listing(self, self._keys_of_range()))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({list(self)})"  # type: ignore[call-overload]
@@ -69,7 +75,7 @@ class KeysView(_Ranged, _KeysView[NonEmptySafeStrTuple]):
     def __iter__(self) -> Iterator[NonEmptySafeStrTuple]:
         if self._key_range is None:
             return iter(self._mapping)
-        return iter(self._mapping._keys_in(self._key_range))
+        return Listing(self, self._keys_of_range())
 
     def __contains__(self, key: object) -> bool:
         checked = as_key(key)

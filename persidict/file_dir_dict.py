@@ -6,13 +6,14 @@ import os
 from typing import Any
 
 from persidict._naming import FileNaming
+from persidict._primitives import check_flag
 from persidict._stored_dict import StoredDict
 from persidict.codecs import codec_for
 from persidict.jokers_and_status_flags import ValueType
 from persidict.safe_str_tuple import SafeStrTuple
 from persidict.safe_str_tuple_signing import check_digest_len
 from persidict.stores._parallel import check_max_concurrency
-from persidict.stores.file_store import FileStore
+from persidict.stores.file_store import FileStore, absolute_directory
 
 
 class FileDirDict(StoredDict[ValueType]):
@@ -40,9 +41,10 @@ class FileDirDict(StoredDict[ValueType]):
         max_concurrency: How many threads write at once when many durable items are stored.
 
     Raises:
-        ValueError: `base_dir` is a file, `digest_len` is negative, or `max_concurrency`
+        ValueError: `base_dir` is a file or empty, `digest_len` is negative, or `max_concurrency`
             less than 1.
-        TypeError: `digest_len` or `max_concurrency` is not an int.
+        TypeError: `base_dir` is no path, `fsync` not a bool, or `digest_len` or
+            `max_concurrency` not an int.
 
     Example:
         >>> import tempfile
@@ -75,9 +77,9 @@ class FileDirDict(StoredDict[ValueType]):
             serialization_format=serialization_format,
         )
         effective_digest_len = check_digest_len(digest_len)
-        self.base_dir = os.path.abspath(os.fspath(base_dir))
+        self.base_dir = absolute_directory("base_dir", base_dir)
         self.digest_len = digest_len
-        self.fsync = bool(fsync)
+        self.fsync = check_flag("fsync", fsync)
         self.max_concurrency = check_max_concurrency(max_concurrency)
         self._attach(
             FileStore(self.base_dir, fsync=self.fsync, max_concurrency=max_concurrency),

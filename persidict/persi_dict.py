@@ -13,7 +13,7 @@ from mixinforge import ParameterizableMixin, sort_dict_by_keys
 from persidict._bulk import BulkOperations
 from persidict._conditional import ConditionalOperations
 from persidict._listing import Listing
-from persidict._primitives import KeyRange, Version, check_count
+from persidict._primitives import KeyRange, Version, check_count, check_flag
 from persidict._views import ItemsView, KeysView, ValuesView
 from persidict.exceptions import (
     ObjectNotFound,
@@ -120,11 +120,13 @@ class PersiDict(
             ) from error
         is_text = base_class_for_values is not None and issubclass(base_class_for_values, str)
         if not is_text and not self._holds_objects(serialization_format):
+            bare = serialization_format.lstrip(".")
+            hint = f" (or did you mean {bare!r}?)" if bare in OBJECT_FORMATS else ""
             raise ValueError(
                 f"serialization_format {serialization_format!r} holds text:"
-                " base_class_for_values must be str or a subclass of it"
+                f" base_class_for_values must be str or a subclass of it{hint}"
             )
-        self.append_only = bool(append_only)
+        self.append_only = check_flag("append_only", append_only)
         self.base_class_for_values = base_class_for_values
         self.serialization_format = serialization_format
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from persidict._primitives import KeyRange, Version
 from persidict.exceptions import MutationPolicyError, ObjectNotFound, PreconditionFailed
 from persidict.file_dir_dict import FileDirDict
 from persidict.jokers_and_status_flags import (
+    ANY_ETAG,
     DELETE_CURRENT,
     IF_ETAG_CHANGED,
     ITEM_NOT_AVAILABLE,
     KEEP_CURRENT,
+    NEVER_RETRIEVE,
     ConditionalOperationResult,
     ETagConditionFlag,
     ETagIfExists,
@@ -167,13 +169,15 @@ class WriteOnceDict(PersiDict[ValueType]):
         if value is DELETE_CURRENT:
             self._refuse_deletion()
         self._check_value(value)
-        if not (self._wrapped._reads_are_cheap and checked in self._wrapped):
-            try:
-                self._wrapped._write(checked, value, ITEM_NOT_AVAILABLE)
-            except PreconditionFailed:
-                pass  # somebody was first: the value below is a later one
-            else:
-                return
+        result = self._wrapped.setdefault_if(
+            checked,
+            default_value=cast("ValueType", value),
+            condition=ANY_ETAG,
+            expected_etag=ITEM_NOT_AVAILABLE,
+            retrieve_value=NEVER_RETRIEVE,
+        )
+        if result.value_was_mutated:
+            return
         if random.random() < (self.p_consistency_checks or 0):
             self._check_consistency(checked, value)
 

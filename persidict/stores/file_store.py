@@ -44,6 +44,23 @@ _PUT_BATCH: Final = 128
 _UTIME_BY_FD: Final = os.utime in os.supports_fd
 
 
+def absolute_directory(name: str, directory: str | os.PathLike[str]) -> str:
+    """Return a directory given as an argument as an absolute path.
+
+    Raises:
+        TypeError: It is not the path of anything.
+        ValueError: It is empty.
+    """
+    if not isinstance(directory, (str, os.PathLike)):
+        raise TypeError(f"{name} must be a str or a path, not {type(directory).__name__}")
+    path = os.fspath(directory)
+    if not isinstance(path, str):
+        raise TypeError(f"{name} must be a path in str, not in {type(path).__name__}")
+    if not path:
+        raise ValueError(f"{name} must not be empty; '.' is the current directory")
+    return os.path.abspath(path)
+
+
 class FileStore(ObjectStore):
     """Named bytes in files below a directory.
 

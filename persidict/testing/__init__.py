@@ -5,7 +5,13 @@
 through random histories beside a model of the contract.
 """
 
-import pytest
+try:
+    import hypothesis  # noqa: F401
+    import pytest
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"persidict.testing needs {error.name}: pip install 'persidict[testing]'", name=error.name
+    ) from error
 
 pytest.register_assert_rewrite(
     *(

@@ -75,7 +75,13 @@ class BulkReadingTests(ConformanceBase):
 class RangeTests(ConformanceBase):
     """Keys, values and items of a range come in the order of the tuples of strings."""
 
-    @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        deadline=None,
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,  # every example makes a dictionary of its own
+            HealthCheck.differing_executors,  # the suite is made to be inherited
+        ],
+    )
     @given(
         keys=st.sets(_ORDERED_KEYS, max_size=8),
         prefix=st.lists(_ORDERED_PARTS, max_size=1).map(tuple),
