@@ -321,7 +321,7 @@ TEN_PERCENT_OF_EACH = dict.fromkeys(
     ],
     0.1,
 )
-QUICK_RETRIES = {"retries": {"mode": "standard", "total_max_attempts": 6}}
+QUICK_RETRIES = {"retries": {"mode": "standard", "total_max_attempts": 12}}
 
 
 @contextmanager

@@ -141,7 +141,7 @@ class Deletion:
         """Raise the error unless what is there now descends from what was to be deleted."""
         version = ETagValue(f'"{if_match.strip(chr(34))}"')
         try:
-            look, is_older = self._requests.head_after(self._key, time.monotonic() - self._begun)
+            look, is_older = self._requests.head_since(self._key, self._begun)
         except ObjectNotFound:
             self._raise_unknown(error)
         if not is_older and not descends_from(version, look.lineage, look.etag):

@@ -9,6 +9,7 @@ from typing import Any, Final
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionClosedError,
     ConnectionError,
     ConnectTimeoutError,
     HTTPClientError,
@@ -29,6 +30,12 @@ NeverSent = (ConnectTimeoutError, SSLError)
 """There was no connection that a request could have gone through."""
 
 NO_SUCH_BUCKET: Final = "NoSuchBucket"
+OUTCOME_UNKNOWN: Final = (
+    "persidict: a write was sent more than once or got no answer, and what can be seen now"
+    " does not tell whether it was carried out"
+)
+"""The note on an error that leaves it open what became of a write."""
+
 _CONFLICT: Final = "ConditionalRequestConflict"
 _NOTE: Final = "persidict: S3 "
 
@@ -94,6 +101,11 @@ def is_conflict(error: BaseException) -> bool:
 def is_absence(error: BaseException) -> bool:
     """Tell whether an answer says that there is no such object; a missing bucket is no absence."""
     return status_of(error) == 404 and code_of(error) != NO_SUCH_BUCKET
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether a request failed quickly, in a way that may not happen again."""
+    return isinstance(error, ConnectionClosedError) or status_of(error) >= 500
 
 
 def leaves_outcome_open(error: BaseException) -> bool:

@@ -20,7 +20,8 @@ from typing import Any, Final, NamedTuple
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ItemNotAvailableFlag
 
 METADATA_KEY: Final = "persidict-lineage"
-_DEPTH: Final = 12
+_DEPTH: Final = 20
+"""900 bytes at most, of the 2 KB that S3 allows for metadata."""
 _BEGINNING: Final = "."
 _UNKNOWN: Final = "-"
 

@@ -17,8 +17,10 @@ from persidict.jokers_and_status_flags import (
 from persidict.stores.object_store import Buffer
 from persidict.stores.s3_capabilities import ETagForm, Support
 from persidict.stores.s3_errors import (
+    OUTCOME_UNKNOWN,
     S3Error,
     is_absence,
+    is_passing,
     leaves_outcome_open,
     status_of,
     was_retried,
@@ -32,12 +34,9 @@ from persidict.stores.s3_lineage import (
     first,
     new_token,
 )
-from persidict.stores.s3_requests import S3Requests, canonical_etag
+from persidict.stores.s3_requests import S3Requests, canonical_etag, pause
 
-_OUTCOME_UNKNOWN: Final = (
-    "persidict: the request was sent more than once or got no answer, and what is stored now"
-    " does not tell whether it was carried out"
-)
+_LOOKS: Final = 4
 
 
 class Put:
@@ -129,7 +128,7 @@ class Put:
             finding = self._find()
             if finding.outcome is Outcome.WRITTEN:
                 return finding.etag
-            note = "" if finding.outcome is Outcome.NOT_WRITTEN else _OUTCOME_UNKNOWN
+            note = "" if finding.outcome is Outcome.NOT_WRITTEN else OUTCOME_UNKNOWN
             self._raise(error, note)
         self._raise(error)
 
@@ -144,7 +143,7 @@ class Put:
             raise PreconditionFailed(self._key, actual_etag=actual) from error
         finding = self._find()
         if finding.outcome is Outcome.UNKNOWN:
-            self._raise(error, _OUTCOME_UNKNOWN)
+            self._raise(error, OUTCOME_UNKNOWN)
         if finding.outcome is Outcome.NOT_WRITTEN:
             raise PreconditionFailed(self._key) from error
         return finding.etag
@@ -170,13 +169,20 @@ class Put:
 
     def _find(self) -> Finding:
         """Look for this write in what is there now."""
-        try:
-            look, is_older = self._requests.head_after(self._key, time.monotonic() - self._begun)
-        except (ObjectNotFound, *S3Error):
-            return Finding(Outcome.UNKNOWN)
-        if is_older:
-            return Finding(Outcome.NOT_WRITTEN)
-        return find_write(self._token, self._expected, look.lineage, look.etag)
+        for attempt in range(1, _LOOKS + 1):
+            try:
+                look, is_older = self._requests.head_since(self._key, self._begun)
+            except ObjectNotFound:
+                break
+            except S3Error as error:
+                if not is_passing(error):
+                    break
+                pause(attempt)
+                continue
+            if is_older:
+                return Finding(Outcome.NOT_WRITTEN)
+            return find_write(self._token, self._expected, look.lineage, look.etag)
+        return Finding(Outcome.UNKNOWN)
 
     def _raise(self, error: BaseException, note: str = "") -> NoReturn:
         self._requests.fail(error, "put_object", self._key, note)

@@ -16,6 +16,7 @@ from persidict.stores.s3_capabilities import Support
 from persidict.stores.s3_client import Bucket, SharedClient, check_bucket, ensure_bucket
 from persidict.stores.s3_errors import (
     NO_SUCH_BUCKET,
+    OUTCOME_UNKNOWN,
     S3Error,
     annotate,
     code_of,
@@ -138,14 +139,14 @@ class S3Requests:
             self.fail(error, "head_object", key)
         return self.read(key, reply)
 
-    def head_after(self, key: str, seconds: float) -> tuple[Look, bool]:
+    def head_since(self, key: str, begun: float) -> tuple[Look, bool]:
         """Look at an object, and tell whether its version is older than a change begun before.
 
-        Both times are the server's own, so that its clock need not agree with this one's.
+        The age is told by the server's clock alone, which need not agree with this one's.
 
         Args:
             key: The object's key.
-            seconds: How long ago the change was begun.
+            begun: When the change was begun, by `time.monotonic`.
 
         Raises:
             ObjectNotFound: There is none.
@@ -156,7 +157,7 @@ class S3Requests:
             self.fail(error, "head_object", key)
         look = self.read(key, reply)
         now = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
-        return look, now - look.last_modified > seconds + _CLOCK_TOLERANCE_SECONDS
+        return look, now - look.last_modified > time.monotonic() - begun + _CLOCK_TOLERANCE_SECONDS
 
     def read(self, key: str, reply: dict[str, Any]) -> Look:
         """Take from the reply to a HEAD or a GET what it tells of the object."""
@@ -174,6 +175,8 @@ class S3Requests:
         if is_absence(error):
             self._rule_out_a_missing_bucket(error, name, key)
             raise ObjectNotFound(f"s3://{self.bucket_name}/{key}") from error
+        if not note and self.bucket.doubts.pending_key == key:
+            note = OUTCOME_UNKNOWN  # the look failed that might have shown a refused write
         if note:
             error.add_note(note)
         annotate(error, name, self.bucket_name, key)
