@@ -120,6 +120,17 @@ def test_a_sub_dictionary_of_raw_is_raw(make: Make) -> None:
     assert d.raw.get_subdict("a")["b"] == b"1"
 
 
+def test_a_copy_of_a_sub_dictionary_of_raw_is_scoped_like_it(make: Make) -> None:
+    d = make(serialization_format="json")
+    d["a", "b"] = 1
+    assert copy.copy(d.raw.get_subdict("a"))["b"] == b"1"
+
+
+def test_a_sub_dictionary_of_raw_is_raw_of_the_sub_dictionary(make: Make) -> None:
+    d = make()
+    assert repr(d.raw.get_subdict("a")) == repr(d.get_subdict("a").raw)
+
+
 def test_raw_of_a_sub_dictionary_holds_its_items(make: Make) -> None:
     d = make(serialization_format="json")
     d["a", "b"] = 1
