@@ -354,6 +354,17 @@ def test_an_entry_is_that_of_one_object_only() -> None:
 # ---------------------------------------------------------------------- directories that fail
 
 
+def test_a_copy_that_is_damaged_after_it_was_read_is_found_out(tmp_path: Path) -> None:
+    store = cached(tmp_path / "cache")
+    store.put("a", b"right")
+    assert store.get("a")[0] == b"right"
+    (file,) = entry_files(tmp_path)
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + b"!")
+    assert store.get("a")[0] == b"right"
+    assert store.info().corrupt == 1
+
+
 @pytest.mark.parametrize("obstacle", ["file", "directory", "link"])
 def test_what_is_in_the_way_of_an_entry_is_done_without(
     tmp_path: Path, obstacle: str, recwarn: pytest.WarningsRecorder

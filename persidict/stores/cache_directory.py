@@ -11,7 +11,7 @@ from persidict.exceptions import BackendError, ObjectNotFound
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.cache_budget import CacheBudget
 from persidict.stores.file_store import FileStore
-from persidict.stores.object_store import Buffer, ObjectInfo
+from persidict.stores.object_store import Buffer, NotModified, ObjectInfo
 
 _ENTRIES: Final = "entries"
 _SWEEP_INTERVAL: Final = 1000
@@ -55,8 +55,8 @@ class CacheDirectory:
         """How many files this handle has deleted to stay within the limit."""
         return self._budget.evictions if self._budget else 0
 
-    def read(self, name: str) -> Buffer | None:
-        """Return the content of a file, None if there is nothing to be had."""
+    def read(self, name: str) -> tuple[Buffer, ETagValue] | None:
+        """Return the content and the version of a file, None if there is nothing to be had."""
         try:
             found = self._files.get(name)
         except ObjectNotFound:
@@ -64,11 +64,12 @@ class CacheDirectory:
         except _Trouble as error:
             self._warn(error)
             return None
-        assert isinstance(found, tuple)
+        assert not isinstance(found, NotModified)
+        data, info = found
         if self._budget is not None:
             with contextlib.suppress(OSError):
                 os.utime(self._files.location(name))  # used now, as far as eviction goes
-        return found[0]
+        return data, info.etag
 
     def write(self, name: str, content: Buffer) -> None:
         """Replace a file; where that is not possible, nothing is left there."""

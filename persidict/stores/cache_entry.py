@@ -55,8 +55,13 @@ def pack(entry: CacheEntry, identity: int) -> bytes:
     return b"".join((_CHECKSUM.pack(checksum), head, etag, entry.data))
 
 
-def unpack(content: Buffer, identity: int) -> CacheEntry:
+def unpack(content: Buffer, identity: int, *, is_sound: bool = False) -> CacheEntry:
     """Read an entry's file.
+
+    Args:
+        content: The content of the file.
+        identity: A number of 32 bits that is made of the object's full name.
+        is_sound: Whether the checksum of this very file has been found right before.
 
     Raises:
         CorruptEntry: It is not, byte for byte, what `pack` made for this identity.
@@ -65,9 +70,10 @@ def unpack(content: Buffer, identity: int) -> CacheEntry:
     if size < _ETAG_BEGIN:
         raise CorruptEntry("too short")
     view = memoryview(content)
-    (checksum,) = _CHECKSUM.unpack_from(content)
-    if checksum != zlib.crc32(view[_CHECKSUM.size :], identity):
-        raise CorruptEntry("damaged, or another object's")
+    if not is_sound:
+        (checksum,) = _CHECKSUM.unpack_from(content)
+        if checksum != zlib.crc32(view[_CHECKSUM.size :], identity):
+            raise CorruptEntry("damaged, or another object's")
     magic, version, etag_size, data_size, last_modified = _HEAD.unpack_from(content, _CHECKSUM.size)
     if magic != _MAGIC or version != _FORMAT_VERSION:
         raise CorruptEntry("of another format")

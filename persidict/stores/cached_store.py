@@ -30,6 +30,7 @@ from persidict.stores.object_store import (
 
 _NAME_BYTES: Final = 20
 _SCOPE_BYTES: Final = 16
+_MAX_SOUND_FILES: Final = 10_000
 _MAX_NAMES: Final = 1 << 15
 _BATCH: Final = 1000
 _MAX_VALIDATIONS: Final = 1 << 16
@@ -137,6 +138,8 @@ class CachedStore(ObjectStore):
         self._max_staleness = max_staleness
         self._pool = pool
         self._counts = _Counts()
+        # a file that is replaced or changed is another version of it, and is checked again
+        self._sound: dict[str, ETagValue] = {}
         self._validations = _VALIDATIONS.setdefault((base_dir, scope.hexdigest()), _Validations())
         self._adopt_traits()
 
@@ -187,15 +190,20 @@ class CachedStore(ObjectStore):
         return _file_of(self._scope_key, self._prefix + name)
 
     def _recall(self, file_name: str, identity: int) -> CacheEntry | None:
-        content = self._directory.read(file_name)
-        if content is None:
+        found = self._directory.read(file_name)
+        if found is None:
             return None
+        content, version = found
         try:
-            return unpack(content, identity)
+            entry = unpack(content, identity, is_sound=self._sound.get(file_name) == version)
         except CorruptEntry:
             self._counts.corrupt += 1
             self._directory.remove(file_name)
             return None
+        if len(self._sound) >= _MAX_SOUND_FILES:
+            self._sound.clear()
+        self._sound[file_name] = version
+        return entry
 
     def _remember(self, name: str, entry: CacheEntry, asked: float) -> None:
         file_name, identity = self._file_of(name)
