@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from moto import mock_aws
 
 from persidict.basic_s3_dict import BasicS3Dict
@@ -83,6 +84,7 @@ def test_a_dictionary_behaves_like_the_model(
 ) -> None:
     make = maker(partial(BasicS3Dict, region="us-east-1"), serialization_format)
     machine = state_machine_for(partial(make, append_only=append_only), etags_never_repeat=False)
+    machine.settings = settings(machine.settings, max_examples=12, stateful_step_count=20)
     machine("runTest").debug()
 
 
