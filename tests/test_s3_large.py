@@ -12,8 +12,9 @@ import threading
 import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
@@ -57,6 +58,7 @@ each_trouble = pytest.mark.parametrize(
 each_unheard = pytest.mark.parametrize("fault", ACTED_UNHEARD, ids=lambda fault: fault.name)
 
 
+Array: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Like = Callable[[ServerQuirks], MotoServer]
 
 
@@ -188,6 +190,15 @@ def canned_place() -> Iterator[Place]:
 @pytest.fixture
 def canned_bench(canned_place: Place) -> Bench:
     return Bench(canned_place)
+
+
+def peak_of(operation: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        operation()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def reads(server: MotoServer) -> list[LoggedRequest]:
@@ -346,13 +357,8 @@ def test_ranges_are_read_from_a_server_that_wants_etags_without_quotes(
 def test_a_large_read_takes_no_more_memory_than_what_it_returns(store: S3Store) -> None:
     data = content(5, 24 * MIB)
     store.put("a", data)
-    tracemalloc.start()
-    try:
-        store.get("a")
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < len(data) + 8 * MIB  # what the threads have under way
+    under_way = 8 * MIB
+    assert peak_of(lambda: store.get("a")) < len(data) + under_way
 
 
 def test_nothing_holds_on_to_what_was_read(store: S3Store) -> None:
@@ -406,13 +412,7 @@ def test_what_is_written_in_parts_has_type_and_lineage_as_all_else(bench: Bench)
 
 def test_a_large_write_makes_no_copy_of_the_data(store: S3Store) -> None:
     data = content(5, 24 * MIB)
-    tracemalloc.start()
-    try:
-        store.put("a", data)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < len(data) // 4
+    assert peak_of(lambda: store.put("a", data)) < len(data) // 4
 
 
 def test_a_client_that_adds_checksums_writes_in_parts_too(server: MotoServer) -> None:
@@ -767,6 +767,26 @@ def test_200_megabytes_get_through_a_bad_network(bench: Bench) -> None:
     assert bytes_of(store, "a") == data
     assert bench.open_uploads() == []
     assert len(bench.faults()) > 1
+
+
+# ---------------------------------------------------------------------- arrays
+
+
+@pytest.fixture
+def array() -> Array:
+    return np.random.default_rng(1).random(3 * MIB)
+
+
+def test_an_array_is_copied_once_on_its_way_out(server: MotoServer, array: Array) -> None:
+    d = connect(server.endpoint_url)
+    assert peak_of(lambda: d.__setitem__("a", array)) < 1.3 * array.nbytes
+
+
+def test_an_array_is_copied_once_on_its_way_in(server: MotoServer, array: Array) -> None:
+    d = connect(server.endpoint_url)
+    d["a"] = array
+    one_copy_and_the_array = 2 * array.nbytes
+    assert peak_of(lambda: d["a"]) < one_copy_and_the_array + 8 * MIB
 
 
 # ---------------------------------------------------------------------- the parameter

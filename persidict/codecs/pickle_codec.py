@@ -6,6 +6,7 @@ import importlib
 import io
 import pickle
 import struct
+import sys
 from typing import Any, Final
 
 from persidict.codecs.codec import Buffer, Codec, MissingExtraError
@@ -31,6 +32,7 @@ _FRAME: Final = pickle.FRAME[0]
 _COMPRESS_FROM: Final = 16 * 1024
 """Smaller files do not take up noticeably less space when they are compressed."""
 _SAMPLE: Final = 4 * 1024
+_LARGE: Final = 1024 * 1024
 
 
 class PickleCodec(Codec):
@@ -55,7 +57,7 @@ class PickleCodec(Codec):
         Raises:
             Exception: What `pickle.dumps` raises for a value that cannot be pickled.
         """
-        data = pickle.dumps(value, _PROTOCOL)
+        data = _array_pickled(value) if _is_large_array(value) else pickle.dumps(value, _PROTOCOL)
         if self._compress and len(data) >= _COMPRESS_FROM:
             return _compressed_if_it_pays(data)
         return data
@@ -75,6 +77,18 @@ class PickleCodec(Codec):
                 # joblib writes arrays outside of frames: this cannot be one of its streams
                 return pickle.loads(data)
         return _unpickle(_expanded(data))
+
+
+def _is_large_array(value: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray) and value.nbytes >= _LARGE
+
+
+def _array_pickled(array: Any) -> bytes:
+    """Do what `pickle.dumps` does, which reserves half as much again as large bytes need."""
+    stream = io.BytesIO()
+    pickle.Pickler(stream, _PROTOCOL).dump(array)
+    return stream.getvalue()
 
 
 def _compressed_if_it_pays(data: bytes) -> bytes:
