@@ -457,7 +457,7 @@ _UNMET: Final[dict[_Condition, str]] = {
     "IfMatch": '"00000000000000000000000000000000"',
     "IfNoneMatch": "*",
 }
-_REFUSALS: Final = (400, 403, 405, 501)
+_REFUSALS: Final = (405, 501)
 
 _known: Final[weakref.WeakKeyDictionary[Bucket, dict[_Condition, Support]]] = (
     weakref.WeakKeyDictionary()
@@ -467,7 +467,8 @@ _known: Final[weakref.WeakKeyDictionary[Bucket, dict[_Condition, Support]]] = (
 def _is_enforced(requests: S3Requests, condition: _Condition, prefix: str) -> bool:
     """Tell whether a server checks a condition on CompleteMultipartUpload.
 
-    It is asked once for each bucket. What cannot be found out is not taken for enforcement.
+    It is asked once for each bucket. What cannot be found out, for want of permission, say,
+    is not taken for enforcement, and asked again the next time.
     """
     if is_aws_endpoint(requests.shared.endpoint):
         return True
