@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -469,3 +470,15 @@ def test_where_nothing_is_enforced_a_swap_is_refused_and_says_what_lacks(
     with pytest.raises(BackendError, match="If-None-Match"):
         d.set_item_if("b", value=2, condition=ETAG_IS_THE_SAME, expected_etag=ITEM_NOT_AVAILABLE)
     assert d == {"a": 1}
+
+
+def test_what_wrong_credentials_are_told_of_a_bucket_is_not_concluded_of_the_server(
+    moto_aws_server: MotoServer,
+) -> None:
+    strict = moto_aws_server.with_quirks(replace(AWS, credentials=("right", "secret")))
+    bucket = new_bucket_name()
+    right = connect(strict.endpoint_url, "right", "secret", bucket_name=bucket)
+    wrong = connect(strict.endpoint_url, "wrong", "secret", bucket_name=bucket)
+    with pytest.raises(ClientError):
+        wrong.setdefault("a", 1)
+    assert right.setdefault("a", 2) == 2

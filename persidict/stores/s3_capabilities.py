@@ -22,6 +22,20 @@ PROBE_NAME: Final = "!persidict-probe-"
 _MADE_UP_ETAG: Final = '"00000000000000000000000000000000"'
 _UNMET: Final = (404, 412)
 _REFUSALS: Final = (400, 403, 405, 501)
+_FORBIDDEN: Final = 403
+_CREDENTIAL_TROUBLE: Final = frozenset(
+    {
+        "AuthorizationHeaderMalformed",
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidSecurity",
+        "InvalidToken",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    }
+)
+"""Error codes that tell of the caller and nothing of the server."""
 
 
 class Support(Enum):
@@ -115,8 +129,11 @@ class CapabilityProbe:
             found = self._found[ability]
             if found is Support.UNKNOWN:
                 name = f"{prefix}{PROBE_NAME}{uuid.uuid4().hex}"
-                found, self._statuses[ability] = _PROBES[ability](send, name, self.etag_form)
-                self._found[ability] = found
+                found, status = _PROBES[ability](send, name, self.etag_form)
+                self._statuses[ability] = status
+                # other credentials may be allowed to ask: not for them is this concluded
+                if status != _FORBIDDEN:
+                    self._found[ability] = found
         return found
 
     def status(self, ability: str) -> int:
@@ -144,7 +161,7 @@ def _concluded(error: ClientError) -> tuple[Support, int]:
     status = status_of(error)
     if status in _UNMET and code_of(error) != NO_SUCH_BUCKET:
         return Support.ENFORCED, status
-    if status in _REFUSALS:
+    if status in _REFUSALS and code_of(error) not in _CREDENTIAL_TROUBLE:
         return Support.REFUSED, status
     raise error
 

@@ -104,10 +104,17 @@ class Put:
             return
         header = "If-Match" if ability == "put_if_match" else "If-None-Match"
         status = requests.bucket.probe.status(ability)
+        server = f"the S3 server at {requests.client.meta.endpoint_url}"
+        if status == 403:
+            finding = (
+                f"{server} does not let these credentials find out whether it enforces {header}"
+                " on PUT (403)"
+            )
+        else:
+            answer = "ignores it and answers" if status == 200 else "answers"
+            finding = f"{server} does not enforce {header} on PUT (it {answer} {status})"
         raise BackendError(
-            f"the S3 server at {requests.client.meta.endpoint_url} does not enforce {header} on"
-            f" PUT (it {'answers' if status != 200 else 'ignores it and answers'} {status}), so"
-            " that writing under a condition is impossible there; unconditional writes work."
+            f"{finding}, so that nothing is written under a condition."
             f" Bucket {requests.bucket_name!r}, key {self._key!r}",
             backend="s3",
             operation="put",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, BinaryIO, Final, Literal
 
@@ -101,12 +102,14 @@ class S3Store(ObjectStore):
 
         At most 8 requests, once in a process for each endpoint and bucket; none on AWS.
         """
+        found = {}
         for ability in ABILITIES:
             try:
-                self._requests.support(ability, self._prefix)
+                found[ability] = self._requests.support(ability, self._prefix)
             except S3Error as error:
                 self._requests.fail(error, "put_object")
-        return self._requests.bucket.probe.snapshot()
+        # what these credentials may not find out is not supported, for them
+        return replace(self._requests.bucket.probe.snapshot(), **found)
 
     @property
     def doubts(self) -> Doubts:
