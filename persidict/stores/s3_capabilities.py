@@ -145,9 +145,9 @@ class CapabilityProbe:
         self._found[ability] = Support.REFUSED
         self._statuses[ability] = 412
 
-    def snapshot(self) -> S3Capabilities:
-        """Return what is known now."""
-        return S3Capabilities(**self._found, unquoted_etags=self.etag_form.is_unquoted)
+    def snapshot(self, found: dict[str, Support]) -> S3Capabilities:
+        """Return what has been found, with the form of ETags as it is known now."""
+        return S3Capabilities(**found, unquoted_etags=self.etag_form.is_unquoted)
 
 
 def is_aws_endpoint(url: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any, BinaryIO, Final, Literal
 
@@ -109,7 +108,7 @@ class S3Store(ObjectStore):
             except S3Error as error:
                 self._requests.fail(error, "put_object")
         # what these credentials may not find out is not supported, for them
-        return replace(self._requests.bucket.probe.snapshot(), **found)
+        return self._requests.bucket.probe.snapshot(found)
 
     @property
     def doubts(self) -> Doubts:
