@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("dev", deadline=None, max_examples=75, stateful_step_count=30)
@@ -10,3 +11,26 @@ settings.register_profile(
     "thorough", settings.get_profile("dev"), max_examples=1000, stateful_step_count=60
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
+
+_SLOW_MODULES = frozenset(
+    {
+        "test_basic_s3_dict",
+        "test_cached_faults",
+        "test_crash",
+        "test_s3_canned",
+        "test_s3_dict",
+        "test_s3_fault_proxy",
+        "test_s3_faults",
+        "test_s3_large",
+        "test_s3_latency_proxy",
+        "test_s3_servers",
+        "test_transfer",
+    }
+)
+"""Modules that run long suites against servers or kill many processes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in _SLOW_MODULES:
+            item.add_marker("slow")

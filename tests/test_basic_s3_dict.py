@@ -57,6 +57,9 @@ class TestOnLocalStack(S3Conformance):
     ) -> NewDict:
         return maker(connecting(monkeypatch, localstack_server.endpoint_url), "pkl")
 
+    def test_a_range_shows_what_lies_between_its_bounds_in_order(self) -> None:
+        pytest.skip("LocalStack compares StartAfter with names that it has URL-encoded: see docs")
+
 
 @pytest.mark.slow
 class TestElsewhere(S3Conformance):
