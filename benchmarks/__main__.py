@@ -12,7 +12,7 @@ from typing import Final
 from benchmarks.environment import describe
 from benchmarks.harness import Bench, Suite, summary, table
 
-SUITES: Final = ("files", "s3")
+SUITES: Final = ("files", "s3", "caches")
 """The modules of this package that have a `SUITE`."""
 
 _LIBRARIES: Final = ("persidict", "mixinforge", "numpy", "lz4", "diskcache", "boto3", "botocore")

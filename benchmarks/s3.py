@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 ROUND_TRIP: Final = 0.02
-_BUCKET: Final = "benchmark"
+BUCKET: Final = "benchmark"
 _ANY_CREDENTIAL: Final = "test"
 _REGION: Final = "us-east-1"
 
@@ -38,7 +38,7 @@ def single_operations(bench: Bench, endpoint_url: str) -> Iterator[Row]:
     d, client = dictionary(endpoint_url), plain_client(endpoint_url)
     value = small_value()
     d["a"] = value
-    data = d.s3_client.get_object(Bucket=_BUCKET, Key="a.pkl")["Body"].read()
+    data = d.s3_client.get_object(Bucket=BUCKET, Key="a.pkl")["Body"].read()
     far = f"{ROUND_TRIP * 1000:.0f} ms away"
     getting = _getting(client.get_object)
     yield bench.compare(
@@ -58,7 +58,7 @@ def single_operations(bench: Bench, endpoint_url: str) -> Iterator[Row]:
     yield bench.compare(
         f"put, 200 B, {far}",
         timed("d['a'] = v", d=d, v=value),
-        timed("put(Bucket=b, Key='b.pkl', Body=data)", put=client.put_object, b=_BUCKET, data=data),
+        timed("put(Bucket=b, Key='b.pkl', Body=data)", put=client.put_object, b=BUCKET, data=data),
         against="boto3 put_object",
     )
 
@@ -71,9 +71,9 @@ def processor_time(bench: Bench, endpoint_url: str) -> Iterator[Row]:
     d = dictionary(endpoint_url)
     value = small_value()
     d["a"] = value
-    stored = d.s3_client.get_object(Bucket=_BUCKET, Key="a.pkl")
+    stored = d.s3_client.get_object(Bucket=BUCKET, Key="a.pkl")
     request = {
-        "Bucket": _BUCKET,
+        "Bucket": BUCKET,
         "Key": "b.pkl",
         "Body": stored["Body"].read(),
         "ContentType": stored["ContentType"],
@@ -109,15 +109,19 @@ def listing(bench: Bench, endpoint_url: str, keys: int) -> Row:
     )
 
 
-def dictionary(endpoint_url: str, *, bucket: str = _BUCKET) -> BasicS3Dict[Any]:
+def connection(endpoint_url: str) -> dict[str, Any]:
+    """Return what an S3 dictionary needs to reach one of the servers here."""
+    return {
+        "endpoint_url": endpoint_url,
+        "region": _REGION,
+        "aws_access_key_id": _ANY_CREDENTIAL,
+        "aws_secret_access_key": _ANY_CREDENTIAL,
+    }
+
+
+def dictionary(endpoint_url: str, *, bucket: str = BUCKET) -> BasicS3Dict[Any]:
     """Return a dictionary on one of the servers here."""
-    return BasicS3Dict(
-        bucket_name=bucket,
-        endpoint_url=endpoint_url,
-        region=_REGION,
-        aws_access_key_id=_ANY_CREDENTIAL,
-        aws_secret_access_key=_ANY_CREDENTIAL,
-    )
+    return BasicS3Dict(bucket_name=bucket, **connection(endpoint_url))
 
 
 def plain_client(endpoint_url: str) -> S3Client:
@@ -132,7 +136,7 @@ def plain_client(endpoint_url: str) -> S3Client:
 
 
 def _getting(get: Any, clock: Callable[[], float] = time.perf_counter) -> Measure:
-    return timed("get(Bucket=b, Key='a.pkl')['Body'].read()", clock, get=get, b=_BUCKET)
+    return timed("get(Bucket=b, Key='a.pkl')['Body'].read()", clock, get=get, b=BUCKET)
 
 
 SUITE: Final = Suite(
