@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, Final, TypeVar, cast
 
 from persidict._listing import Listing
 from persidict._naming import KeyNaming
@@ -39,6 +40,8 @@ SelfType = TypeVar("SelfType", bound="StoredDict[Any]")
 
 _ANSWERS = (ObjectNotFound, PreconditionFailed)
 """What a store answers, as opposed to what goes wrong in it."""
+
+_BUFFERS: Final = (bytes, bytearray, memoryview)
 
 
 def _note(error: Exception, operation: str, key: NonEmptySafeStrTuple | None) -> None:
@@ -180,7 +183,7 @@ class StoredDict(PersiDict[ValueType]):
     ) -> tuple[Any, ETagValue]:
         name = self._naming.name_of(key)
         try:
-            found = self._store.get(name, if_none_match=if_none_match)
+            found = self._store.get_or_open(name, if_none_match=if_none_match)
         except _ANSWERS:
             raise
         except Exception as error:
@@ -190,18 +193,25 @@ class StoredDict(PersiDict[ValueType]):
             assert if_none_match is not None
             return VALUE_NOT_RETRIEVED, if_none_match
         data, info = found
-        return self._decode(key, name, data), info.etag
+        if isinstance(data, _BUFFERS):
+            return self._decode(key, name, data), info.etag
+        with data:
+            return self._decode(key, name, data), info.etag
 
-    def _decode(self, key: NonEmptySafeStrTuple, name: str, data: Buffer) -> Any:
+    def _decode(self, key: NonEmptySafeStrTuple, name: str, data: Buffer | BinaryIO) -> Any:
         try:
-            value = self._codec.decode(data)
+            if isinstance(data, _BUFFERS):
+                value = self._codec.decode(data)
+            else:
+                value = self._codec.decode_stream(data)
         except MissingExtraError as error:
             _note(error, "decode", key)
             raise
         except Exception as error:
+            size = len(data) if isinstance(data, _BUFFERS) else data.seek(0, io.SEEK_END)
             raise BackendError(
                 f"item {key!r} cannot be decoded from the format {self.serialization_format!r}"
-                f" ({self._store.location(name)!r}, {len(data)} bytes):"
+                f" ({self._store.location(name)!r}, {size} bytes):"
                 f" {type(error).__name__}: {error}",
                 operation="decode",
                 key=key,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from persidict.safe_chars import SAFE_STRING_MAX_LENGTH
 
 _SAFE_STRING: Final = re.compile(rf"[A-Za-z0-9()_\-~.=]{{1,{SAFE_STRING_MAX_LENGTH - 1}}}")
 _is_safe_string: Final = _SAFE_STRING.fullmatch
+_CACHED_KEYS: Final = 1 << 15
 _set_strings: Final = object.__setattr__
 
 
@@ -203,6 +205,13 @@ def checked_key(
     return key
 
 
+@lru_cache(maxsize=_CACHED_KEYS)
+def _key_of_string(string: str) -> NonEmptySafeStrTuple:
+    if _is_safe_string(string) and string != "." and string != "..":
+        return checked_key((string,))
+    return NonEmptySafeStrTuple(string)
+
+
 def as_key(key: Any) -> NonEmptySafeStrTuple:
     """Return the key in its checked form; one that is checked already is not looked at again.
 
@@ -211,8 +220,8 @@ def as_key(key: Any) -> NonEmptySafeStrTuple:
     """
     if type(key) is NonEmptySafeStrTuple:
         return key
-    if type(key) is str and _is_safe_string(key) and key != "." and key != "..":
-        return checked_key((key,))
+    if type(key) is str:
+        return _key_of_string(key)
     if isinstance(key, NonEmptySafeStrTuple):
         return key
     return NonEmptySafeStrTuple(key)

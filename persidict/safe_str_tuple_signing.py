@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import itertools
 from typing import Final, TypeVar
 
 from persidict.safe_str_tuple import SafeStrTuple
+
+try:
+    # hashlib's is OpenSSL's, which takes long to load, and twice as long for a short string
+    from _md5 import md5  # type: ignore[import-not-found]
+except ImportError:
+    from hashlib import md5
 
 MAX_DIGEST_LEN: Final = 32
 """All of base32(md5): a longer digest does not exist."""
@@ -32,12 +37,12 @@ def digest_of(part: str, digest_len: int) -> str:
     """
     # names of foreign files may hold what is no text: they get a digest, which fits no key
     data = part.encode(errors="surrogatepass")
-    md5 = hashlib.md5(data, usedforsecurity=False).digest()
+    digest = md5(data, usedforsecurity=False).digest()
     if digest_len <= _SHORT_DIGEST_LEN:
         # listing a directory checks a digest for each file: 20 bits need no general encoder
-        bits = int.from_bytes(md5[:3])
+        bits = int.from_bytes(digest[:3])
         return (_PAIRS[bits >> 14] + _PAIRS[bits >> 4 & 1023])[:digest_len]
-    return base64.b32encode(md5)[:digest_len].decode("ascii").lower()
+    return base64.b32encode(digest)[:digest_len].decode("ascii").lower()
 
 
 def without_digest(signed_part: str, digest_len: int) -> str | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import os
 import pickle
 import random
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from persidict import BackendError, FileDirDict
 from persidict.codecs import (
     Codec,
     MissingExtraError,
@@ -28,6 +32,7 @@ from tests.codec_cases import (
     prefixes_that_decode,
     values,
 )
+from tests.fixtures_0309 import equal
 
 LZ4_MAGIC = b"\x04\x22\x4d\x18"
 
@@ -231,3 +236,34 @@ def test_compressed_pickles_do_not_need_joblib() -> None:
         assert codec.decode(codec.encode("x" * 100_000)) == "x" * 100_000
     """
     assert modules_after(program) == {"lz4"}
+
+
+LARGE = {
+    "array": np.random.default_rng(0).random(40_000),
+    "compressible": "a" * 400_000,
+    "nested": {"rows": [{"n": n, "noise": random.Random(n).randbytes(60)} for n in range(5_000)]},
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_stream_is_decoded_as_its_bytes_are(kind: str) -> None:
+    data = bytes(PKL_OF_FILES.encode(LARGE[kind]))
+    assert equal(PKL_OF_FILES.decode_stream(io.BytesIO(data)), LARGE[kind])
+    assert equal(PKL_OF_FILES.decode(data), LARGE[kind])
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_large_file_that_was_cut_is_an_error_that_names_it_and_leaves_nothing_open(
+    kind: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    d: FileDirDict[Any] = FileDirDict(base_dir=tmp_path, fsync=False, digest_len=0)
+    value = LARGE[kind] if kind != "compressible" else [LARGE[kind], os.urandom(300_000)]
+    d["k"] = value
+    file = tmp_path / "k.pkl"
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) * 2 // 3])
+    assert file.stat().st_size > 128 * 1024
+    with pytest.raises(BackendError, match=re.escape(str(file))):
+        d["k"]
+    gc.collect()
+    assert [w for w in recwarn if issubclass(w.category, ResourceWarning)] == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Bytes on their way into or out of a codec."""
@@ -53,3 +53,14 @@ class Codec(ABC):
             MissingExtraError: A library that these bytes need is not installed.
             Exception: Whatever fits, when the bytes are damaged.
         """
+
+    def decode_stream(self, stream: BinaryIO) -> Any:
+        """Turn bytes into a value while they are read; else as `decode`.
+
+        A codec that does not need all bytes at once saves a copy of them by its own version
+        of this.
+
+        Args:
+            stream: Buffered and seekable, at its beginning; the caller closes it.
+        """
+        return self.decode(stream.read())

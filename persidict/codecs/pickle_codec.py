@@ -7,7 +7,7 @@ import io
 import pickle
 import struct
 import sys
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from persidict.codecs.codec import Buffer, Codec, MissingExtraError
 
@@ -24,6 +24,8 @@ _JOBLIB_COMPRESSORS: Final = (
 )
 """How a compressed stream of joblib's begins, and the module that expands it; no pickle
 begins so."""
+_COMPRESSED: Final = (_LZ4_MAGIC, *(magic for magic, _ in _JOBLIB_COMPRESSORS))
+_LONGEST_MAGIC: Final = max(map(len, _COMPRESSED))
 
 _FRAMED: Final = struct.Struct("<xxBQ")
 """How a pickle begins that is one frame: PROTO, its argument, FRAME, the frame's length."""
@@ -76,7 +78,15 @@ class PickleCodec(Codec):
             if opcode == _FRAME and frame_length == len(data) - _FRAMED.size:
                 # joblib writes arrays outside of frames: this cannot be one of its streams
                 return pickle.loads(data)
-        return _unpickle(_expanded(data))
+        return self.decode_stream(io.BytesIO(data))
+
+    def decode_stream(self, stream: BinaryIO) -> Any:
+        """Unpickle a value; the bytes of a large array are read to where they stay."""
+        begin = stream.read(_LONGEST_MAGIC)
+        stream.seek(0)
+        if begin.startswith(_COMPRESSED):
+            stream = io.BytesIO(_expanded(stream.read()))
+        return _unpickle(stream)
 
 
 def _is_large_array(value: Any) -> bool:
@@ -140,21 +150,20 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _unpickle(data: bytes) -> Any:
-    stream = io.BytesIO(data)
+def _unpickle(stream: BinaryIO) -> Any:
     try:
         value = _Unpickler(stream).load()
     except _WrittenByJoblib:
-        stream = io.BytesIO(data)
+        stream.seek(0)
         value = _load_with_joblib(stream)
-    trailing = len(data) - stream.tell()
+    trailing = len(stream.read())
     if trailing:
         # Only a foreign writer leaves them, by overwriting a longer item in place, say
         raise pickle.UnpicklingError(f"{trailing} bytes follow the end of the pickle")
     return value
 
 
-def _load_with_joblib(stream: io.BytesIO) -> Any:
+def _load_with_joblib(stream: BinaryIO) -> Any:
     try:
         import joblib  # type: ignore[import-untyped]
     except ImportError as error:

@@ -39,6 +39,10 @@ TEMP_PREFIX: Final = "%tmp."
 """How temporary files begin: with a character that no name of an item contains."""
 
 _MAX_RACES: Final = 1000
+
+_LARGE: Final = 128 * 1024
+"""From so many bytes on, having them twice in memory takes longer than opening a stream."""
+
 _DELETE_BATCH: Final = 500
 _PUT_BATCH: Final = 128
 _UTIME_BY_FD: Final = os.utime in os.supports_fd
@@ -188,14 +192,32 @@ class FileStore(ObjectStore):
     def get(
         self, name: str, *, if_none_match: ETagValue | None = None
     ) -> tuple[Buffer, ObjectInfo] | NotModified:
+        found = self.get_or_open(name, if_none_match=if_none_match)
+        if isinstance(found, NotModified):
+            return found
+        data, info = found
+        if isinstance(data, bytes):
+            return data, info
+        with data:
+            return data.read(), info
+
+    def get_or_open(
+        self, name: str, *, if_none_match: ETagValue | None = None
+    ) -> tuple[bytes | BinaryIO, ObjectInfo] | NotModified:
         fd, status = self._open(name)
+        stream = None
         try:
             info = info_of(name, status)
             if if_none_match is not None and if_none_match == info.etag:
                 return NOT_MODIFIED
-            return read_whole(fd, info.size), info
+            # Windows replaces no file that is open: there, reading must not take long
+            if info.size < _LARGE or _platform.IS_WINDOWS:
+                return read_whole(fd, info.size), info
+            stream = os.fdopen(fd, "rb")
+            return stream, info
         finally:
-            os.close(fd)
+            if stream is None:
+                os.close(fd)
 
     def open(self, name: str) -> BinaryIO:
         """Open the file itself; Windows replaces and deletes no file that is open."""

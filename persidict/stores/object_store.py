@@ -98,6 +98,15 @@ class ObjectStore(ABC):
             ObjectNotFound: There is none.
         """
 
+    def get_or_open(
+        self, name: str, *, if_none_match: ETagValue | None = None
+    ) -> tuple[Buffer | BinaryIO, ObjectInfo] | NotModified:
+        """Read an object, or open it if it is large and reading it piecemeal costs nothing.
+
+        Else as `get`. The caller closes the stream.
+        """
+        return self.get(name, if_none_match=if_none_match)
+
     def open(self, name: str) -> BinaryIO:
         """Open an object for reading: a seekable stream of the bytes of one version.
 
