@@ -343,15 +343,36 @@ def test_an_entry_of_another_format_version_is_fetched_anew(
 
 
 def test_an_entry_comes_back_as_it_was_packed() -> None:
-    assert unpack(pack(ENTRY, 7), 7) == ENTRY
+    packed = pack(ENTRY, 7)
+    assert unpack(packed, len(packed), 7) == ENTRY
 
 
 def test_an_entry_is_that_of_one_object_only() -> None:
+    packed = pack(ENTRY, 7)
     with pytest.raises(CorruptEntry):
-        unpack(pack(ENTRY, 7), 8)
+        unpack(packed, len(packed), 8)
 
 
 # ---------------------------------------------------------------------- directories that fail
+
+
+@pytest.mark.parametrize("position", [0, 5, 40, 150_000, -1])
+@pytest.mark.parametrize("damage", ["flipped", "cut"])
+def test_a_damaged_copy_of_a_large_object_is_found_out(
+    tmp_path: Path, position: int, damage: str
+) -> None:
+    value = os.urandom(300_000)
+    store = cached(tmp_path / "cache", trusting=True)
+    store.put("a", value)
+    (file,) = entry_files(tmp_path)
+    content = bytearray(file.read_bytes())
+    if damage == "flipped":
+        content[position] ^= 1
+    else:
+        del content[position:]
+    file.write_bytes(content)
+    assert store.get("a")[0] == value
+    assert store.info().corrupt == 1
 
 
 def test_a_copy_that_is_damaged_after_it_was_read_is_found_out(tmp_path: Path) -> None:

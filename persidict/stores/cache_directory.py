@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from typing import Final
+from typing import BinaryIO, Final
 
 from persidict.exceptions import BackendError, ObjectNotFound
 from persidict.jokers_and_status_flags import ETagValue
@@ -55,21 +55,23 @@ class CacheDirectory:
         """How many files this handle has deleted to stay within the limit."""
         return self._budget.evictions if self._budget else 0
 
-    def read(self, name: str) -> tuple[Buffer, ETagValue] | None:
-        """Return the content and the version of a file, None if there is nothing to be had."""
+    def read(self, name: str) -> tuple[Buffer | BinaryIO, ObjectInfo] | None:
+        """Return a file's content, or a large file itself, and what is known of it.
+
+        None if there is nothing to be had. The caller closes the file.
+        """
         try:
-            found = self._files.get(name)
+            found = self._files.get_or_open(name)
         except ObjectNotFound:
             return None
         except _Trouble as error:
             self._warn(error)
             return None
         assert not isinstance(found, NotModified)
-        data, info = found
         if self._budget is not None:
             with contextlib.suppress(OSError):
                 os.utime(self._files.location(name))  # used now, as far as eviction goes
-        return data, info.etag
+        return found
 
     def write(self, name: str, content: Buffer) -> None:
         """Replace a file; where that is not possible, nothing is left there."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import BinaryIO, Final, NamedTuple
 
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.object_store import Buffer
@@ -55,30 +56,52 @@ def pack(entry: CacheEntry, identity: int) -> bytes:
     return b"".join((_CHECKSUM.pack(checksum), head, etag, entry.data))
 
 
-def unpack(content: Buffer, identity: int, *, is_sound: bool = False) -> CacheEntry:
+def unpack(
+    content: Buffer | BinaryIO, size: int, identity: int, *, is_sound: bool = False
+) -> CacheEntry:
     """Read an entry's file.
 
     Args:
-        content: The content of the file.
+        content: The content of the file, or the file, open and at its beginning.
+        size: How many bytes the file has.
         identity: A number of 32 bits that is made of the object's full name.
         is_sound: Whether the checksum of this very file has been found right before.
 
     Raises:
         CorruptEntry: It is not, byte for byte, what `pack` made for this identity.
     """
-    size = len(content)
-    if size < _ETAG_BEGIN:
-        raise CorruptEntry("too short")
-    view = memoryview(content)
+    take = _taker(content) if isinstance(content, (bytes, bytearray, memoryview)) else content.read
+    try:
+        beginning = take(_ETAG_BEGIN)
+        if len(beginning) < _ETAG_BEGIN:
+            raise CorruptEntry("too short")
+        magic, version, etag_size, data_size, last_modified = _HEAD.unpack_from(
+            beginning, _CHECKSUM.size
+        )
+        if magic != _MAGIC or version != _FORMAT_VERSION:
+            raise CorruptEntry("of another format")
+        if size != _ETAG_BEGIN + etag_size + data_size:
+            raise CorruptEntry("of another size than it should be")
+        etag = take(etag_size)
+        data = take(data_size)
+    except OSError as error:
+        raise CorruptEntry("unreadable") from error
     if not is_sound:
-        (checksum,) = _CHECKSUM.unpack_from(content)
-        if checksum != zlib.crc32(view[_CHECKSUM.size :], identity):
+        (checksum,) = _CHECKSUM.unpack_from(beginning)
+        found = zlib.crc32(memoryview(beginning)[_CHECKSUM.size :], identity)
+        if checksum != zlib.crc32(data, zlib.crc32(etag, found)):
             raise CorruptEntry("damaged, or another object's")
-    magic, version, etag_size, data_size, last_modified = _HEAD.unpack_from(content, _CHECKSUM.size)
-    if magic != _MAGIC or version != _FORMAT_VERSION:
-        raise CorruptEntry("of another format")
-    data_begin = _ETAG_BEGIN + etag_size
-    if size != data_begin + data_size:
-        raise CorruptEntry("of another size than it should be")
-    etag = str(view[_ETAG_BEGIN:data_begin], "utf-8")
-    return CacheEntry(ETagValue(etag), last_modified, view[data_begin:])
+    return CacheEntry(ETagValue(str(etag, "utf-8")), last_modified, data)
+
+
+def _taker(content: Buffer) -> Callable[[int], memoryview]:
+    """Return a function that takes so many bytes more from what is in memory already."""
+    view = memoryview(content)
+    taken = 0
+
+    def take(count: int) -> memoryview:
+        nonlocal taken
+        taken += count
+        return view[taken - count : taken]
+
+    return take

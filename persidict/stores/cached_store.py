@@ -193,16 +193,20 @@ class CachedStore(ObjectStore):
         found = self._directory.read(file_name)
         if found is None:
             return None
-        content, version = found
+        content, info = found
+        is_sound = self._sound.get(file_name) == info.etag
         try:
-            entry = unpack(content, identity, is_sound=self._sound.get(file_name) == version)
+            entry = unpack(content, info.size, identity, is_sound=is_sound)
         except CorruptEntry:
             self._counts.corrupt += 1
             self._directory.remove(file_name)
             return None
+        finally:
+            if not isinstance(content, (bytes, bytearray, memoryview)):
+                content.close()
         if len(self._sound) >= _MAX_SOUND_FILES:
             self._sound.clear()
-        self._sound[file_name] = version
+        self._sound[file_name] = info.etag
         return entry
 
     def _remember(self, name: str, entry: CacheEntry, asked: float) -> None:
