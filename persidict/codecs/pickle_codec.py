@@ -72,6 +72,8 @@ class PickleCodec(Codec):
             Exception: What the unpickler or decompressor raises for damaged data, of which
                 every truncation and every byte too many is recognised.
         """
+        if isinstance(data, bytearray) and _is_plain(data):
+            return pickle.loads(data)  # as bytes, or as a stream, it would be a copy
         data = bytes(data)
         if len(data) > _FRAMED.size:
             opcode, frame_length = _FRAMED.unpack_from(data)
@@ -87,6 +89,15 @@ class PickleCodec(Codec):
         if begin.startswith(_COMPRESSED):
             stream = io.BytesIO(_expanded(stream.read()))
         return _unpickle(stream)
+
+
+def _is_plain(data: bytearray) -> bool:
+    """Tell whether bytes are neither compressed nor joblib's nor followed by others."""
+    return (
+        not data.startswith(_COMPRESSED)
+        and data.endswith(pickle.STOP)
+        and _JOBLIB_MODULE.encode() not in data
+    )
 
 
 def _is_large_array(value: Any) -> bool:

@@ -70,8 +70,8 @@ class Teamwork(Generic[PartType]):
             self._changed.wait_for(lambda: not self._busy_helpers)
         del self._help_with  # usually a method of the team's owner, with all of its data
         met, self._error = self._error, None
-        if error is None and met is not None:
-            raise met
+        if met is not None and met is not error:
+            raise met  # the first error is why the caller's own, if any, came about
 
     def __iter__(self) -> Iterator[PartType]:
         while True:

@@ -68,7 +68,7 @@ def check_large_object_size(size: int) -> int:
 
 def read_large(
     requests: S3Requests, key: str, reply: Mapping[str, Any], *, large_object_size: int
-) -> bytes:
+) -> bytearray:
     """Read the body of a reply to a GET, with the help of GETs for ranges of that version.
 
     The calling thread reads on in the body that it has, from the front; threads that are
@@ -113,7 +113,7 @@ class _Download:
         self._first = ranges.pop(0)
         self._team = Teamwork(ranges, requests.shared.pool, self._read_range, team_size=_TEAM_SIZE)
 
-    def run(self) -> bytes:
+    def run(self) -> bytearray:
         try:
             with self._team:
                 self._read_in_sequence(self._first)

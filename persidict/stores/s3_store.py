@@ -168,7 +168,7 @@ class S3Store(ObjectStore):
             look = self._requests.read(key, reply)
             return data, ObjectInfo(name, look.etag, look.size, look.last_modified)
 
-    def _body_of(self, key: str, reply: dict[str, Any], attempt: int) -> bytes:
+    def _body_of(self, key: str, reply: dict[str, Any], attempt: int) -> Buffer:
         is_large = reply["ContentLength"] > self._large_object_size
         if is_large and attempt <= _PARALLEL_READ_ATTEMPTS:
             return read_large(self._requests, key, reply, large_object_size=self._large_object_size)

@@ -64,15 +64,15 @@ class BytesInPlace:
     """
 
     def __init__(self, size: int) -> None:
-        # A BytesIO adopts the bytes that it is made of, lends them out, and gives them back
-        self._stream = io.BytesIO(bytes(size))
-        self.view = self._stream.getbuffer()
+        # no BytesIO: some Pythons crash when one that lends its buffer is garbage in a cycle
+        self._content = bytearray(size)
+        self.view = memoryview(self._content)
 
-    def finish(self) -> bytes:
+    def finish(self) -> bytearray:
         """Return the bytes; the view is of no use any more."""
-        with suppress(BufferError):  # a slice lives on in some traceback: it costs a copy
+        with suppress(BufferError):  # a slice lives on in some traceback
             self.view.release()
-        return self._stream.getvalue()
+        return self._content
 
 
 class PinnedObject:
@@ -205,7 +205,7 @@ class _RangedReader(io.RawIOBase):
         filled = 0
         while filled < len(rest.view):
             filled += self._read_into(rest.view[filled:])
-        return rest.finish()
+        return bytes(rest.finish())
 
     def _fill(self, target: memoryview) -> None:
         try:

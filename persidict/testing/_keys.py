@@ -80,7 +80,13 @@ class KeyTests(ConformanceBase):
         assert content_of(d) == expected
         assert {key: d[key] for key in expected} == expected
 
-    @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        deadline=None,
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.differing_executors,  # the suite is made to be inherited
+        ],
+    )
     @given(data=st.data())
     def test_any_keys_come_back_as_they_went_in(
         self, new_dict: NewDict, values: tuple[Any, ...], data: st.DataObject

@@ -314,7 +314,13 @@ class StoreListingTests(StoreFixtures):
         assert sorted(shown) == sorted(NAMES)
         assert list(filled.names()) == []
 
-    @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        deadline=None,
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.differing_executors,  # the suite is made to be inherited
+        ],
+    )
     @given(
         stems=st.sets(st.text("aB0-._~=", min_size=1, max_size=3), min_size=1, max_size=6),
         levels=st.sampled_from([("",), ("", "a/"), ("", "a/", "a-/", "a/b/")]),
