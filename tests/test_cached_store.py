@@ -500,6 +500,17 @@ def test_a_limit_holds_for_what_was_cached_before_there_was_one(tmp_path: Path) 
     assert limited.info().entries > 0
 
 
+def test_a_count_too_low_because_others_write_without_a_limit_is_made_anew(
+    tmp_path: Path,
+) -> None:
+    limited = cached(tmp_path, size_limit=10_000)
+    limited.put("a", bytes(10))
+    cached(tmp_path, limited.main).put("a", bytes(9_000))
+    limited.put("a", bytes(20))
+    assert limited.recent("a") is not None
+    assert limited.info().bytes <= 10_000
+
+
 @pytest.mark.parametrize("content", [b"", b"junk", bytes(12), b"\xff" * 12])
 def test_a_damaged_count_of_the_bytes_in_use_is_made_anew(tmp_path: Path, content: bytes) -> None:
     store = cached(tmp_path, size_limit=10_000)

@@ -61,9 +61,12 @@ class CacheBudget:
         lock = DirectoryLock(self._directory)
         try:
             used = self._recorded_use()
-            if used is None or used - _size_of(path) + size > self._limit:
+            replaced = _size_of(path)
+            # Who writes here without a limit does not count: the count may be too low.
+            if used is None or used < replaced or used - replaced + size > self._limit:
                 used = self._evict(size)
-            expected = used - _size_of(path) + size
+                replaced = _size_of(path)
+            expected = max(0, used - replaced) + size
             if expected > self._limit:
                 yield False
                 return
