@@ -5,15 +5,13 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Final, TypeVar, cast
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Final, TypeVar
 
 from persidict._primitives import KeyRange, Version
-from persidict.exceptions import ObjectNotFound, PreconditionFailed
+from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import (
-    ETAG_IS_THE_SAME,
     IF_ETAG_CHANGED,
-    ITEM_NOT_AVAILABLE,
-    NEVER_RETRIEVE,
     VALUE_NOT_RETRIEVED,
     ConditionalOperationResult,
     ETagConditionFlag,
@@ -208,6 +206,9 @@ class CachedDict(PersiDict[ValueType]):
 
     # ------------------------------------------------------------------ primitives
 
+    def _doubting_refusals(self) -> AbstractContextManager[object]:
+        return self._main._doubting_refusals()
+
     def _head(self, key: NonEmptySafeStrTuple) -> Version:
         try:
             return self._main._head(key)
@@ -231,25 +232,9 @@ class CachedDict(PersiDict[ValueType]):
     def _write(
         self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
     ) -> ETagValue:
-        if expected is ITEM_NOT_AVAILABLE:
-            return self._insert(key, value)
         etag = self._main._write(key, value, expected)
         self._remember(key, value, etag)
         return etag
-
-    def _insert(self, key: NonEmptySafeStrTuple, value: Any) -> ETagValue:
-        """Insert by the public operation, which on S3 finds a write again whose reply got lost."""
-        result = self._main.setdefault_if(
-            key,
-            default_value=value,
-            condition=ETAG_IS_THE_SAME,
-            expected_etag=ITEM_NOT_AVAILABLE,
-            retrieve_value=NEVER_RETRIEVE,
-        )
-        self._keep_in_step(key, result.resulting_etag, result.new_value)
-        if not result.condition_was_satisfied:
-            raise PreconditionFailed(actual_etag=result.actual_etag)
-        return cast("ETagValue", result.resulting_etag)
 
     @property
     def _listed(self) -> object:

@@ -7,7 +7,12 @@ from collections.abc import Callable
 from typing import Any, Generic, cast
 
 from persidict._primitives import DictPrimitives, check_count
-from persidict.exceptions import ConcurrencyConflictError, ObjectNotFound, PreconditionFailed
+from persidict.exceptions import (
+    ConcurrencyConflictError,
+    ObjectNotFound,
+    PreconditionFailed,
+    WriteTookPlace,
+)
 from persidict.jokers_and_status_flags import (
     ALWAYS_RETRIEVE,
     ANY_ETAG,
@@ -172,6 +177,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
             retrieve_value,
             change=write,
             presume=is_insert or not self.append_only,
+            written=value,
         )
 
     def setdefault_if(
@@ -207,17 +213,23 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         self._check_value(default_value, "default_value")
         may_insert = is_satisfied(condition, expected_etag, ITEM_NOT_AVAILABLE)
         look = self._reads_are_cheap or not may_insert
-        while True:
-            if look:
-                found = self._report_unchanged(checked, condition, expected_etag, retrieve_value)
-                if found.actual_etag is not ITEM_NOT_AVAILABLE or not may_insert:
-                    return found
-            try:
-                etag = self._write(checked, default_value, ITEM_NOT_AVAILABLE)
-            except PreconditionFailed:
-                look = True
-            else:
-                return ConditionalOperationResult(True, ITEM_NOT_AVAILABLE, etag, default_value)
+        try:
+            with self._doubting_refusals():
+                while True:
+                    if look:
+                        found = self._report_unchanged(
+                            checked, condition, expected_etag, retrieve_value
+                        )
+                        if found.actual_etag is not ITEM_NOT_AVAILABLE or not may_insert:
+                            return found
+                    try:
+                        etag = self._write(checked, default_value, ITEM_NOT_AVAILABLE)
+                        break
+                    except PreconditionFailed:
+                        look = True
+        except WriteTookPlace as write:
+            etag = write.etag
+        return ConditionalOperationResult(True, ITEM_NOT_AVAILABLE, etag, default_value)
 
     def discard_if(
         self,
@@ -276,14 +288,20 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         self._check_n_retries(n_retries)
         if not callable(transformer):
             raise TypeError(f"transformer must be callable, not {type(transformer).__name__}")
-        for attempt in itertools.count(1):
-            current, etag = self._look_up(checked, None)
-            try:
-                return self._apply_transformer(checked, transformer, current, etag)
-            except PreconditionFailed:
-                if n_retries is not None and attempt > n_retries:
-                    raise ConcurrencyConflictError(checked, attempt) from None
-                self._pause(attempt)
+        new_value: Any = None
+        try:
+            with self._doubting_refusals():
+                for attempt in itertools.count(1):
+                    current, etag = self._look_up(checked, None)
+                    new_value = transformer(current)
+                    try:
+                        return self._replace(checked, etag, current, new_value)
+                    except PreconditionFailed:
+                        if n_retries is not None and attempt > n_retries:
+                            raise ConcurrencyConflictError(checked, attempt) from None
+                        self._pause(attempt)
+        except WriteTookPlace as write:
+            return OperationResult(write.etag, new_value)
         raise AssertionError("unreachable")
 
     @staticmethod
@@ -292,14 +310,10 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         if n_retries is not None and n_retries < 0:
             raise ValueError(f"n_retries must not be negative, it is {n_retries}")
 
-    def _apply_transformer(
-        self,
-        key: NonEmptySafeStrTuple,
-        transformer: TransformingFunction,
-        current: Any,
-        etag: ETagIfExists,
+    def _replace(
+        self, key: NonEmptySafeStrTuple, etag: ETagIfExists, current: Any, new_value: Any
     ) -> OperationResult:
-        new_value = transformer(current)
+        """Do what a transformer wants done to the version that it was given."""
         if new_value is KEEP_CURRENT:
             return OperationResult(etag, current)
         if new_value is DELETE_CURRENT:
@@ -312,6 +326,14 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         return OperationResult(self._write(key, new_value, etag), new_value)
 
     # ------------------------------------------------------------------ how conditions work
+
+    def _insert(self, key: NonEmptySafeStrTuple, value: Any) -> None:
+        """Insert an item, or raise PreconditionFailed if there is one."""
+        try:
+            with self._doubting_refusals():
+                self._write(key, value, ITEM_NOT_AVAILABLE)
+        except WriteTookPlace:
+            return
 
     def _look_up(
         self, key: NonEmptySafeStrTuple, if_none_match: ETagValue | None
@@ -373,12 +395,32 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         *,
         change: _Change,
         presume: bool,
+        written: Any = ITEM_NOT_AVAILABLE,
     ) -> ConditionalOperationResult:
         """Make a change to the version that satisfies a condition; start again if it moves.
 
         `change` gets that version and raises PreconditionFailed if it is not the current one
         any more. `presume`: under ETAG_IS_THE_SAME, try at once instead of looking first.
+        `written`: the value that the change leaves behind.
         """
+        try:
+            with self._doubting_refusals():
+                return self._try_to_change(
+                    key, condition, expected, retrieve, change=change, presume=presume
+                )
+        except WriteTookPlace as write:
+            return ConditionalOperationResult(True, write.replaced, write.etag, written)
+
+    def _try_to_change(
+        self,
+        key: NonEmptySafeStrTuple,
+        condition: ETagConditionFlag,
+        expected: ETagIfExists,
+        retrieve: RetrieveValueFlag,
+        *,
+        change: _Change,
+        presume: bool,
+    ) -> ConditionalOperationResult:
         presume = presume and condition is ETAG_IS_THE_SAME
         known: ETagIfExists | None = None
         for attempt in itertools.count(1):

@@ -6,6 +6,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, TypeVar
 
 from persidict.exceptions import MutationPolicyError, ObjectNotFound
@@ -60,6 +61,11 @@ class KeyRange(NamedTuple):
             and (self.start is None or strings >= self.start)
             and (self.stop is None or strings < self.stop)
         )
+
+
+def raise_key_error(key: NonEmptySafeStrTuple, absent: ObjectNotFound) -> NoReturn:
+    """Turn a storage's absence into the dict's, chained from the storage's own error."""
+    raise KeyError(key) from (absent.__cause__ or absent)
 
 
 def check_count(name: str, count: Any) -> None:
@@ -166,6 +172,10 @@ class DictPrimitives(ABC):
         """Return the dictionary below a prefix that is not empty."""
 
     # ------------------------------------------------------------------ primitives with defaults
+
+    def _doubting_refusals(self) -> AbstractContextManager[object]:
+        """Return the context of an operation on one item, of this thread; see ObjectStore."""
+        return nullcontext()
 
     def _value(self, key: NonEmptySafeStrTuple) -> Any:
         """Return a value for a reader who needs no version, or raise ObjectNotFound."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from operator import attrgetter
 from typing import Any, BinaryIO, Final, TypeVar, cast
 
 from persidict._listing import Listing
 from persidict._naming import KeyNaming
-from persidict._primitives import KeyRange
+from persidict._primitives import KeyRange, raise_key_error
 from persidict.codecs import BytesCodec, Codec, MissingExtraError, is_registered
 from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import (
@@ -20,7 +21,7 @@ from persidict.jokers_and_status_flags import (
     ItemNotAvailableFlag,
     ValueType,
 )
-from persidict.persi_dict import PersiDict, _raise_key_error
+from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import (
     NonEmptyPersiDictKey,
     NonEmptySafeStrTuple,
@@ -146,7 +147,7 @@ class StoredDict(PersiDict[ValueType]):
         try:
             return self._store.open(self._naming.name_of(checked))
         except ObjectNotFound as absent:
-            _raise_key_error(checked, absent)
+            raise_key_error(checked, absent)
         except Exception as error:
             _note(error, "open", checked)
             raise
@@ -177,6 +178,9 @@ class StoredDict(PersiDict[ValueType]):
     __hash__ = None
 
     # ------------------------------------------------------------------ one item
+
+    def _doubting_refusals(self) -> AbstractContextManager[object]:
+        return self._store.doubting_refusals()
 
     def _load(
         self, key: NonEmptySafeStrTuple, *, if_none_match: ETagValue | None = None

@@ -10,12 +10,13 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from persidict._cached_dict import CachedDict
+from persidict._sameness import same_content
 from persidict._stored_dict import StoredDict
 from persidict.exceptions import ObjectNotFound
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
 from persidict.stores.object_store import ObjectInfo
-from persidict.write_once_dict import WriteOnceDict, _same_content
+from persidict.write_once_dict import WriteOnceDict
 
 _AFTER_A_FAILURE: Final = 64
 """How many items are read one by one after the first that could not be read."""
@@ -242,14 +243,14 @@ class Route:
             by_value: Whether different bytes that encode equal values are the same, too.
         """
         if not isinstance(self._target, StoredDict):
-            return _same_content(wanted, present) if by_value else _same_pickle(wanted, present)
+            return same_content(wanted, present) if by_value else _same_pickle(wanted, present)
         if wanted == present:
             return True
         if not by_value:
             return False
         name = self._target._naming.name_of(key)
         try:
-            return _same_content(
+            return same_content(
                 self._target._decode(key, name, wanted), self._target._decode(key, name, present)
             )
         except Exception:  # what cannot be decoded is equal to nothing

@@ -8,25 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 from persidict._naming import PlainNaming
 from persidict._stored_dict import StoredDict
 from persidict.codecs import codec_for
-from persidict.exceptions import ConcurrencyConflictError, MutationPolicyError
 from persidict.jokers_and_status_flags import (
-    IF_ETAG_CHANGED,
-    ConditionalOperationResult,
-    ETagConditionFlag,
-    ETagIfExists,
-    Joker,
-    OperationResult,
-    RetrieveValueFlag,
-    TransformingFunction,
     ValueType,
 )
 from persidict.safe_str_tuple import (
-    NonEmptyPersiDictKey,
     SafeStrTuple,
-    as_key,
 )
 from persidict.stores.object_store import CommonPrefix
-from persidict.stores.s3_doubts import WriteTookPlace
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -220,87 +208,6 @@ class BasicS3Dict(StoredDict[ValueType]):
             if key is not None:
                 parts.add(key.strings[0])
         return parts
-
-    # ------------------------------------------------------------------ requests sent twice
-
-    def __setitem__(self, key: NonEmptyPersiDictKey, value: ValueType | Joker) -> None:
-        try:
-            with self._s3_store.doubts:
-                try:
-                    super().__setitem__(key, value)
-                except MutationPolicyError:
-                    self._s3_store.settle_refusal(self._naming.name_of(as_key(key)))
-                    raise
-        except WriteTookPlace:
-            return
-
-    def set_item_if(
-        self,
-        key: NonEmptyPersiDictKey,
-        *,
-        value: ValueType | Joker,
-        condition: ETagConditionFlag,
-        expected_etag: ETagIfExists,
-        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
-    ) -> ConditionalOperationResult:
-        """Store a value if a condition on the item's version holds; see PersiDict."""
-        try:
-            with self._s3_store.doubts:
-                return super().set_item_if(
-                    key,
-                    value=value,
-                    condition=condition,
-                    expected_etag=expected_etag,
-                    retrieve_value=retrieve_value,
-                )
-        except WriteTookPlace as write:
-            return ConditionalOperationResult(True, write.replaced, write.etag, value)
-
-    def setdefault_if(
-        self,
-        key: NonEmptyPersiDictKey,
-        *,
-        default_value: ValueType,
-        condition: ETagConditionFlag,
-        expected_etag: ETagIfExists,
-        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
-    ) -> ConditionalOperationResult:
-        """Insert a value if the key is absent and a condition holds; see PersiDict."""
-        try:
-            with self._s3_store.doubts:
-                return super().setdefault_if(
-                    key,
-                    default_value=default_value,
-                    condition=condition,
-                    expected_etag=expected_etag,
-                    retrieve_value=retrieve_value,
-                )
-        except WriteTookPlace as write:
-            return ConditionalOperationResult(True, write.replaced, write.etag, default_value)
-
-    def transform_item(
-        self,
-        key: NonEmptyPersiDictKey,
-        *,
-        transformer: TransformingFunction,
-        n_retries: int | None = 6,
-    ) -> OperationResult:
-        """Read an item, compute a new value from it and write it back; see PersiDict."""
-        results: list[Any] = []
-
-        def remembered(current: Any) -> Any:
-            results[:] = [transformer(current)]
-            return results[0]
-
-        try:
-            with self._s3_store.doubts:
-                try:
-                    return super().transform_item(key, transformer=remembered, n_retries=n_retries)
-                except ConcurrencyConflictError:
-                    self._s3_store.settle_refusal(self._naming.name_of(as_key(key)))
-                    raise
-        except WriteTookPlace as write:
-            return OperationResult(write.etag, results[0])
 
 
 def _check_text(name: str, text: Any, *, may_be_empty: bool = False) -> None:

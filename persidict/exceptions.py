@@ -116,3 +116,20 @@ class PreconditionFailed(Exception):
     def __init__(self, message: str = "", *, actual_etag: Any = None) -> None:
         self.actual_etag = actual_etag
         super().__init__(message)
+
+
+class WriteTookPlace(Exception):
+    """A storage's answer: a write that it refused before had been carried out all the same.
+
+    Something between client and server delivered the request twice and passed on the
+    second answer. Raised by a later look at the item, in place of its result.
+
+    Attributes:
+        replaced: The version that the write replaced, ITEM_NOT_AVAILABLE if it inserted.
+        etag: The version that it made.
+    """
+
+    def __init__(self, replaced: Any, etag: Any) -> None:
+        super().__init__(f"the write took place and made version {etag}")
+        self.replaced = replaced
+        self.etag = etag

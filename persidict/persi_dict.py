@@ -6,14 +6,14 @@ import heapq
 import itertools
 import random
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from mixinforge import ParameterizableMixin, sort_dict_by_keys
 
 from persidict._bulk import BulkOperations
 from persidict._conditional import ConditionalOperations
 from persidict._listing import Listing
-from persidict._primitives import KeyRange, Version, check_count, check_flag
+from persidict._primitives import KeyRange, Version, check_count, check_flag, raise_key_error
 from persidict._views import ItemsView, KeysView, ValuesView
 from persidict.exceptions import (
     ObjectNotFound,
@@ -44,11 +44,6 @@ _POPITEM_PAGE = 16
 _NO_DEFAULT: Any = object()
 
 SelfType = TypeVar("SelfType", bound="PersiDict[Any]")
-
-
-def _raise_key_error(key: NonEmptySafeStrTuple, absent: ObjectNotFound) -> NoReturn:
-    """Turn a storage's absence into the dict's, chained from the storage's own error."""
-    raise KeyError(key) from (absent.__cause__ or absent)
 
 
 def _rebuild(cls: type[PersiDict[Any]], params: dict[str, Any]) -> PersiDict[Any]:
@@ -189,7 +184,7 @@ class PersiDict(
         try:
             return cast("ValueType", self._value(checked))
         except ObjectNotFound as absent:
-            _raise_key_error(checked, absent)
+            raise_key_error(checked, absent)
 
     def __setitem__(self, key: NonEmptyPersiDictKey, value: ValueType | Joker) -> None:
         """Store a value under a key, atomically; jokers do what their names say.
@@ -209,7 +204,7 @@ class PersiDict(
             self._write(checked, value, None)
             return
         try:
-            self._write(checked, value, ITEM_NOT_AVAILABLE)
+            self._insert(checked, value)
         except PreconditionFailed:
             self._refuse_change(checked)
 
@@ -225,7 +220,7 @@ class PersiDict(
         try:
             self._remove(checked, None)
         except ObjectNotFound as absent:
-            _raise_key_error(checked, absent)
+            raise_key_error(checked, absent)
 
     def __contains__(self, key: object) -> bool:
         return self._contains(as_key(key))
@@ -276,7 +271,7 @@ class PersiDict(
             return self._take(checked)
         except ObjectNotFound as absent:
             if default is _NO_DEFAULT:
-                _raise_key_error(checked, absent)
+                raise_key_error(checked, absent)
             return default
 
     def _take(self, key: NonEmptySafeStrTuple) -> Any:
@@ -341,7 +336,7 @@ class PersiDict(
         try:
             return self._head(checked)
         except ObjectNotFound as absent:
-            _raise_key_error(checked, absent)
+            raise_key_error(checked, absent)
 
     # ------------------------------------------------------------------ dict: many items
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn, TypeVar, cast
 
 from persidict._primitives import KeyRange, Version
+from persidict._sameness import same_content
 from persidict.exceptions import MutationPolicyError, ObjectNotFound, PreconditionFailed
 from persidict.file_dir_dict import FileDirDict
 from persidict.jokers_and_status_flags import (
@@ -34,27 +35,6 @@ from persidict.safe_str_tuple import (
 )
 
 SelfType = TypeVar("SelfType", bound="WriteOnceDict[Any]")
-
-
-def _same_content(one: Any, other: Any) -> bool:
-    """Compare values, also those whose == is not a truth value (arrays, data frames)."""
-    if type(one) is not type(other):
-        return bool(one == other) if _is_plain(one) and _is_plain(other) else False
-    try:
-        if bool(one == other):
-            return True
-    except (ValueError, TypeError):
-        pass  # an array: its == has no single truth value; the stored form decides below
-    return _canonical(one) == _canonical(other)
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, (bool, int, float, complex, str, bytes))
-
-
-def _canonical(value: Any) -> bytes:
-    """Pickle a freshly unpickled copy: what depends on shared identities is levelled out."""
-    return pickle.dumps(pickle.loads(pickle.dumps(value)))
 
 
 class WriteOnceDict(PersiDict[ValueType]):
@@ -183,7 +163,7 @@ class WriteOnceDict(PersiDict[ValueType]):
 
     def _check_consistency(self, key: NonEmptySafeStrTuple, value: Any) -> None:
         self.consistency_checks_attempted += 1
-        if _same_content(self._wrapped[key], value):
+        if same_content(self._wrapped[key], value):
             self.consistency_checks_passed += 1
             return
         self.consistency_checks_failed += 1
@@ -206,6 +186,9 @@ class WriteOnceDict(PersiDict[ValueType]):
         raise MutationPolicyError(self._policy, "set_item_if is not supported")
 
     # ------------------------------------------------------------------ primitives
+
+    def _doubting_refusals(self) -> AbstractContextManager[object]:
+        return self._wrapped._doubting_refusals()
 
     def _load(
         self, key: NonEmptySafeStrTuple, *, if_none_match: ETagValue | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from io import BytesIO
 from typing import BinaryIO, Final, Literal, NamedTuple, TypeAlias
 
@@ -236,6 +237,16 @@ class ObjectStore(ABC):
                 self.delete(name)
             except Exception as error:  # reported to the caller, item by item
                 yield name, error
+
+    def doubting_refusals(self) -> AbstractContextManager[object]:
+        """Return the context of an operation of this thread that writes under a condition.
+
+        Within it, a look at an object raises WriteTookPlace when it shows that the write
+        that the operation was refused last had been carried out all the same; so does
+        leaving it with the refusal, after a look. For a storage that can be mistaken when
+        it refuses; the others doubt nothing.
+        """
+        return nullcontext()
 
     @property
     def origin(self) -> ObjectStore:

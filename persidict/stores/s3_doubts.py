@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import threading
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
+from persidict.exceptions import ConcurrencyConflictError, PreconditionFailed, WriteTookPlace
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue
 from persidict.stores.s3_lineage import find_write
 
-
-class WriteTookPlace(Exception):
-    """A write that was refused as a duplicate had been carried out the first time.
-
-    Something between client and server delivered the request twice and passed on the
-    second answer. Raised by the look that follows a refusal, in place of its result.
-
-    Attributes:
-        replaced: The version that the write replaced, ITEM_NOT_AVAILABLE if it inserted.
-        etag: The version that it made.
-    """
-
-    def __init__(self, replaced: ETagIfExists, etag: ETagValue) -> None:
-        super().__init__(f"the write took place and made version {etag}")
-        self.replaced = replaced
-        self.etag = etag
+_REFUSALS: Final = (PreconditionFailed, ConcurrencyConflictError)
 
 
 class _Doubt(NamedTuple):
     key: str
     token: str
     expected: ETagIfExists
+    look: Callable[[], object]
 
 
 class Doubts(threading.local):
     """The last refusal of a write within an operation, until the object is looked at again.
 
-    After a refusal the operation looks at what is there anyway; examining that reply for
+    After a refusal most operations look at what is there anyway; examining that reply for
     the write costs no request. Used as a context manager around an operation of a thread,
     which then has to expect WriteTookPlace; outside of one, nothing is doubted.
     """
@@ -48,13 +36,26 @@ class Doubts(threading.local):
         self._outer.append(self._last)
         self._last = None
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._last = self._outer.pop()
+    def __exit__(self, error_type: object, error: object, traceback: object) -> None:
+        try:
+            if self._last is not None and isinstance(error, _REFUSALS):
+                self._last.look()
+        finally:
+            self._last = self._outer.pop()
 
-    def remember(self, key: str, token: str, expected: ETagIfExists) -> None:
-        """Note that a write was refused for its condition."""
+    def remember(
+        self, key: str, token: str, expected: ETagIfExists, look: Callable[[], object]
+    ) -> None:
+        """Note that a write was refused for its condition.
+
+        Args:
+            key: The object.
+            token: The write's token.
+            expected: The version that it was to replace.
+            look: Looks at the object, and has what it sees examined.
+        """
         if self._outer:
-            self._last = _Doubt(key, token, expected)
+            self._last = _Doubt(key, token, expected, look)
 
     @property
     def pending_key(self) -> str | None:

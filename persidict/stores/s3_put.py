@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from botocore.exceptions import ClientError
@@ -145,7 +146,9 @@ class Put:
             if "IfMatch" in self._request and not self._requests.bucket.etag_form.is_proven:
                 self._examine_the_form(error)
                 return None
-            self._requests.bucket.doubts.remember(self._key, self._token, self._expected)
+            self._requests.bucket.doubts.remember(
+                self._key, self._token, self._expected, self._look_if_there
+            )
             actual = ITEM_NOT_AVAILABLE if is_absence(error) else None
             raise PreconditionFailed(self._key, actual_etag=actual) from error
         finding = self._find()
@@ -173,6 +176,10 @@ class Put:
             self._require("put_if_match", "")
         self._tried_both_forms = True
         self._request["IfMatch"] = ETagForm.other(self._request["IfMatch"])
+
+    def _look_if_there(self) -> None:
+        with suppress(ObjectNotFound):
+            self._requests.head(self._key)
 
     def _find(self) -> Finding:
         """Look for this write in what is there now."""

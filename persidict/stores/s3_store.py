@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from functools import partial
 from typing import Any, BinaryIO, Final, Literal
 
-from persidict.exceptions import ObjectNotFound, PreconditionFailed
+from persidict.exceptions import ObjectNotFound, PreconditionFailed, WriteTookPlace
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists, ETagValue
 from persidict.stores._parallel import map_in_order
 from persidict.stores.object_store import (
@@ -24,7 +23,7 @@ from persidict.stores.s3_capabilities import ABILITIES, S3Capabilities
 from persidict.stores.s3_client import SharedClient
 from persidict.stores.s3_copy import Copier, md5_in
 from persidict.stores.s3_delete import Deletion, delete_many
-from persidict.stores.s3_doubts import Doubts, WriteTookPlace
+from persidict.stores.s3_doubts import Doubts
 from persidict.stores.s3_errors import S3Error, status_of
 from persidict.stores.s3_large import (
     DEFAULT_LARGE_OBJECT_SIZE,
@@ -110,23 +109,9 @@ class S3Store(ObjectStore):
         # what these credentials may not find out is not supported, for them
         return self._requests.bucket.probe.snapshot(found)
 
-    @property
-    def doubts(self) -> Doubts:
-        """The context of an operation that wants to know of writes refused by mistake."""
+    def doubting_refusals(self) -> Doubts:
+        """Return the context of an operation that looks again; see the port."""
         return self._requests.bucket.doubts
-
-    def settle_refusal(self, name: str) -> None:
-        """Look whether the last write of this operation was refused by mistake, if it was.
-
-        Only for a caller that does not look at the object anyway; see `Doubts`.
-
-        Raises:
-            WriteTookPlace: The write is there.
-        """
-        key = self._prefix + name
-        if self._requests.bucket.doubts.pending_key == key:
-            with suppress(ObjectNotFound):
-                self._requests.head(key)
 
     def head(self, name: str) -> ObjectInfo:
         """Look at an object without its bytes; see the port."""
@@ -324,12 +309,8 @@ class S3Store(ObjectStore):
     ) -> tuple[str, ETagValue | Exception]:
         name, data = item
         try:
-            with self.doubts:
-                try:
-                    return name, self.put(name, data, if_none_match=if_none_match)
-                except PreconditionFailed:
-                    self.settle_refusal(name)
-                    raise
+            with self.doubting_refusals():
+                return name, self.put(name, data, if_none_match=if_none_match)
         except WriteTookPlace as write:
             return name, write.etag
         except Exception as error:  # reported to the caller, item by item
