@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from operator import attrgetter
-from typing import Any, BinaryIO, Final, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from persidict._listing import Listing
 from persidict._naming import KeyNaming
@@ -31,6 +31,7 @@ from persidict.safe_str_tuple import (
 )
 from persidict.stores.object_store import (
     ANY_VERSION,
+    BUFFERS,
     Buffer,
     NotModified,
     ObjectInfo,
@@ -41,8 +42,6 @@ SelfType = TypeVar("SelfType", bound="StoredDict[Any]")
 
 _ANSWERS = (ObjectNotFound, PreconditionFailed)
 """What a store answers, as opposed to what goes wrong in it."""
-
-_BUFFERS: Final = (bytes, bytearray, memoryview)
 
 
 def _note(error: Exception, operation: str, key: NonEmptySafeStrTuple | None) -> None:
@@ -197,22 +196,24 @@ class StoredDict(PersiDict[ValueType]):
             assert if_none_match is not None
             return VALUE_NOT_RETRIEVED, if_none_match
         data, info = found
-        if isinstance(data, _BUFFERS):
+        if isinstance(data, BUFFERS):
             return self._decode(key, name, data), info.etag
         with data:
             return self._decode(key, name, data), info.etag
 
     def _decode(self, key: NonEmptySafeStrTuple, name: str, data: Buffer | BinaryIO) -> Any:
+        begin = 0
         try:
-            if isinstance(data, _BUFFERS):
+            if isinstance(data, BUFFERS):
                 value = self._codec.decode(data)
             else:
+                begin = data.tell()
                 value = self._codec.decode_stream(data)
         except MissingExtraError as error:
             _note(error, "decode", key)
             raise
         except Exception as error:
-            size = len(data) if isinstance(data, _BUFFERS) else data.seek(0, io.SEEK_END)
+            size = len(data) if isinstance(data, BUFFERS) else data.seek(0, io.SEEK_END) - begin
             raise BackendError(
                 f"item {key!r} cannot be decoded from the format {self.serialization_format!r}"
                 f" ({self._store.location(name)!r}, {size} bytes):"

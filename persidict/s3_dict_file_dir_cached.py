@@ -11,6 +11,7 @@ from persidict.jokers_and_status_flags import ValueType
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
 from persidict.safe_str_tuple_signing import check_digest_len
 from persidict.stores.cached_store import CachedStore, CacheInfo
+from persidict.stores.object_store import BUFFERS
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -152,7 +153,12 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
     def _value(self, key: NonEmptySafeStrTuple) -> Any:
         name = self._naming.name_of(key)
         recent = self._cached_store.recent(name)
-        return super()._value(key) if recent is None else self._decode(key, name, recent)
+        if recent is None:
+            return super()._value(key)
+        if isinstance(recent, BUFFERS):
+            return self._decode(key, name, recent)
+        with recent:
+            return self._decode(key, name, recent)
 
     def cache_info(self) -> CacheInfo:
         """Tell what the cache has done for this handle and its sub-dictionaries, and its size.

@@ -61,6 +61,7 @@ class Codec(ABC):
         of this.
 
         Args:
-            stream: Buffered and seekable, at its beginning; the caller closes it.
+            stream: Buffered and seekable, at the first of the bytes, which go on to its end;
+                the caller closes it.
         """
         return self.decode(stream.read())

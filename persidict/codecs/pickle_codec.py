@@ -84,9 +84,10 @@ class PickleCodec(Codec):
 
     def decode_stream(self, stream: BinaryIO) -> Any:
         """Unpickle a value; the bytes of a large array are read to where they stay."""
-        begin = stream.read(_LONGEST_MAGIC)
-        stream.seek(0)
-        if begin.startswith(_COMPRESSED):
+        begin = stream.tell()
+        magic = stream.read(_LONGEST_MAGIC)
+        stream.seek(begin)
+        if magic.startswith(_COMPRESSED):
             stream = io.BytesIO(_expanded(stream.read()))
         return _unpickle(stream)
 
@@ -162,10 +163,11 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _unpickle(stream: BinaryIO) -> Any:
+    begin = stream.tell()
     try:
         value = _Unpickler(stream).load()
     except _WrittenByJoblib:
-        stream.seek(0)
+        stream.seek(begin)
         value = _load_with_joblib(stream)
     trailing = len(stream.read())
     if trailing:

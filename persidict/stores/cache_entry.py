@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
 from typing import BinaryIO, Final, NamedTuple
 
 from persidict.jokers_and_status_flags import ETagValue
-from persidict.stores.object_store import Buffer
+from persidict.stores.object_store import BUFFERS, Buffer
 
 _MAGIC: Final = b"\x93pdce\r\n\x1a"
 _FORMAT_VERSION: Final = 1
@@ -70,38 +69,59 @@ def unpack(
     Raises:
         CorruptEntry: It is not, byte for byte, what `pack` made for this identity.
     """
-    take = _taker(content) if isinstance(content, (bytes, bytearray, memoryview)) else content.read
-    try:
-        beginning = take(_ETAG_BEGIN)
-        if len(beginning) < _ETAG_BEGIN:
-            raise CorruptEntry("too short")
-        magic, version, etag_size, data_size, last_modified = _HEAD.unpack_from(
-            beginning, _CHECKSUM.size
-        )
-        if magic != _MAGIC or version != _FORMAT_VERSION:
-            raise CorruptEntry("of another format")
-        if size != _ETAG_BEGIN + etag_size + data_size:
-            raise CorruptEntry("of another size than it should be")
-        etag = take(etag_size)
-        data = take(data_size)
-    except OSError as error:
-        raise CorruptEntry("unreadable") from error
+    if isinstance(content, BUFFERS):
+        head = content
+        etag_size, last_modified = _parse_head(head, size)
+        etag = content[_ETAG_BEGIN : _ETAG_BEGIN + etag_size]
+        data: Buffer = memoryview(content)[_ETAG_BEGIN + etag_size :]
+    else:
+        head, etag, last_modified = _read_head(content, size)
+        data = _read(content, size)
     if not is_sound:
-        (checksum,) = _CHECKSUM.unpack_from(beginning)
-        found = zlib.crc32(memoryview(beginning)[_CHECKSUM.size :], identity)
+        (checksum,) = _CHECKSUM.unpack_from(head)
+        found = zlib.crc32(memoryview(head)[_CHECKSUM.size : _ETAG_BEGIN], identity)
         if checksum != zlib.crc32(data, zlib.crc32(etag, found)):
             raise CorruptEntry("damaged, or another object's")
     return CacheEntry(ETagValue(str(etag, "utf-8")), last_modified, data)
 
 
-def _taker(content: Buffer) -> Callable[[int], memoryview]:
-    """Return a function that takes so many bytes more from what is in memory already."""
-    view = memoryview(content)
-    taken = 0
+def skip_head(file: BinaryIO, size: int) -> ETagValue:
+    """Go to the first byte of the object in an entry's file that is known to be sound.
 
-    def take(count: int) -> memoryview:
-        nonlocal taken
-        taken += count
-        return view[taken - count : taken]
+    Args:
+        file: The file, at its beginning.
+        size: How many bytes it has.
 
-    return take
+    Returns:
+        The object's version.
+
+    Raises:
+        CorruptEntry: The file cannot be read, or is no entry.
+    """
+    return ETagValue(str(_read_head(file, size)[1], "utf-8"))
+
+
+def _read_head(file: BinaryIO, size: int) -> tuple[bytes, bytes, float]:
+    """Return the head, the ETag, and when the object was written."""
+    head = _read(file, _ETAG_BEGIN)
+    etag_size, last_modified = _parse_head(head, size)
+    return head, _read(file, etag_size), last_modified
+
+
+def _parse_head(head: Buffer, size: int) -> tuple[int, float]:
+    """Return how many bytes the ETag has, and when the object was written."""
+    if len(head) < _ETAG_BEGIN:
+        raise CorruptEntry("too short")
+    magic, version, etag_size, data_size, last_modified = _HEAD.unpack_from(head, _CHECKSUM.size)
+    if magic != _MAGIC or version != _FORMAT_VERSION:
+        raise CorruptEntry("of another format")
+    if size != _ETAG_BEGIN + etag_size + data_size:
+        raise CorruptEntry("of another size than it should be")
+    return etag_size, last_modified
+
+
+def _read(file: BinaryIO, count: int) -> bytes:
+    try:
+        return file.read(count)
+    except OSError as error:
+        raise CorruptEntry("unreadable") from error

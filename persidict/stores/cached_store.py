@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -18,8 +18,9 @@ from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores._parallel import WorkerPool, map_in_order
 from persidict.stores.cache_directory import CacheDirectory
-from persidict.stores.cache_entry import CacheEntry, CorruptEntry, pack, unpack
+from persidict.stores.cache_entry import CacheEntry, CorruptEntry, pack, skip_head, unpack
 from persidict.stores.object_store import (
+    BUFFERS,
     NOT_MODIFIED,
     AnyVersion,
     Buffer,
@@ -194,24 +195,45 @@ class CachedStore(ObjectStore):
         return _file_of(self._scope_key, self._prefix + name)
 
     def _recall(self, file_name: str, identity: int) -> CacheEntry | None:
+        """Return a copy if there is a sound one."""
         found = self._directory.read(file_name)
-        if found is None:
-            return None
-        content, info = found
-        is_sound = self._sound.get(file_name) == info.etag
+        return None if found is None else self._checked(*found, file_name, identity)
+
+    def _checked(
+        self, content: Buffer | BinaryIO, info: ObjectInfo, file_name: str, identity: int
+    ) -> CacheEntry | None:
         try:
+            is_sound = self._is_sound(file_name, info)
             entry = unpack(content, info.size, identity, is_sound=is_sound)
         except CorruptEntry:
             self._counts.corrupt += 1
             self._directory.remove(file_name)
             return None
         finally:
-            if not isinstance(content, (bytes, bytearray, memoryview)):
+            if not isinstance(content, BUFFERS):
                 content.close()
         if len(self._sound) >= _MAX_SOUND_FILES:
             self._sound.clear()
         self._sound[file_name] = info.etag
         return entry
+
+    def _is_sound(self, file_name: str, info: ObjectInfo) -> bool:
+        return self._sound.get(file_name) == info.etag
+
+    def _recall_or_open(
+        self, file_name: str, identity: int
+    ) -> tuple[ETagValue, Buffer | BinaryIO] | None:
+        """Return a copy's version and bytes; a large one that is sound is only opened."""
+        found = self._directory.read(file_name)
+        if found is None:
+            return None
+        content, info = found
+        if not isinstance(content, BUFFERS) and self._is_sound(file_name, info):
+            with suppress(CorruptEntry):
+                return skip_head(content, info.size), content
+            content.seek(0)
+        entry = self._checked(content, info, file_name, identity)
+        return None if entry is None else (entry.etag, entry.data)
 
     def _remember(self, name: str, entry: CacheEntry, asked: float) -> None:
         file_name, identity = self._file_of(name)
@@ -225,20 +247,26 @@ class CachedStore(ObjectStore):
     def _forget(self, name: str) -> None:
         self._directory.remove(self._file_of(name)[0])
 
-    def recent(self, name: str) -> Buffer | None:
-        """Return an object's copy if it may be served without asking, else None."""
+    def recent(self, name: str) -> Buffer | BinaryIO | None:
+        """Return an object's copy if it may be served without asking, else None.
+
+        A large one may come as a stream at the first of its bytes, which the caller closes.
+        """
         if not self._trusting and self._max_staleness <= 0:
             return None
         file_name, identity = self._file_of(name)
-        entry = self._recall(file_name, identity)
-        if entry is None:
+        found = self._recall_or_open(file_name, identity)
+        if found is None:
             return None
+        etag, data = found
         if not self._trusting and not self._validations.is_recent(
-            file_name, entry.etag, self._max_staleness
+            file_name, etag, self._max_staleness
         ):
+            if not isinstance(data, BUFFERS):
+                data.close()
             return None
         self._counts.hits += 1
-        return entry.data
+        return data
 
     # ------------------------------------------------------------------ one object
 
@@ -282,7 +310,12 @@ class CachedStore(ObjectStore):
 
     def open(self, name: str) -> BinaryIO:
         recent = self.recent(name)
-        return self._main.open(name) if recent is None else BytesIO(recent)
+        if recent is None:
+            return self._main.open(name)
+        if isinstance(recent, BUFFERS):
+            return BytesIO(recent)
+        with recent:
+            return BytesIO(recent.read())
 
     def put(
         self,

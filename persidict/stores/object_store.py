@@ -18,6 +18,9 @@ from persidict.jokers_and_status_flags import ETagValue
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Bytes on their way into or out of a store."""
 
+BUFFERS: Final = (bytes, bytearray, memoryview)
+"""The types that Buffer is made of, for `isinstance`."""
+
 AnyVersion: TypeAlias = Literal["*"]
 """As `if_match`: the object must exist. As `if_none_match`: it must not."""
 
