@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -117,6 +118,41 @@ def test_after_a_fork_the_pool_has_threads_again(pool: WorkerPool) -> None:
     child.start()
     assert answers.get(timeout=30) == [2 * n for n in range(20)]
     child.join(30)
+
+
+def finish_in_child(results: Iterator[int], answers: Any) -> None:
+    answers.put(list(results))
+
+
+def test_an_iteration_begun_before_a_fork_goes_on_in_the_child(pool: WorkerPool) -> None:
+    gate, parent = Gate(), os.getpid()
+    results = map_in_order(
+        lambda n: n if n == 0 or os.getpid() != parent else gate(n), range(100), pool
+    )
+    assert next(results) == 0
+    assert gate.begun.acquire(timeout=30)
+    context: Any = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    child = context.Process(target=finish_in_child, args=(results, answers), daemon=True)
+    child.start()
+    assert answers.get(timeout=30) == list(range(1, 100))
+    child.join(30)
+    gate.opened.set()
+    assert list(results) == list(range(1, 100))
+
+
+def test_a_child_of_a_fork_can_drop_an_iteration_begun_before(pool: WorkerPool) -> None:
+    gate, parent = Gate(), os.getpid()
+    results = map_in_order(
+        lambda n: n if n == 0 or os.getpid() != parent else gate(n), range(100), pool
+    )
+    assert next(results) == 0
+    context: Any = multiprocessing.get_context("fork")
+    child = context.Process(target=results.close, daemon=True)
+    child.start()
+    child.join(30)
+    gate.opened.set()
+    assert child.exitcode == 0
 
 
 def test_several_callers_share_the_threads(pool: WorkerPool) -> None:

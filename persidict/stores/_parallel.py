@@ -9,7 +9,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 
 ItemType = TypeVar("ItemType")
 ResultType = TypeVar("ResultType")
@@ -133,7 +134,8 @@ def map_in_order(
     """Apply a function to many items in parallel and yield the results in order, lazily.
 
     At most twice as many items as the pool has threads are taken ahead of the consumer.
-    When the consumer stops, what has not begun is never done.
+    When the consumer stops, what has not begun is never done. In a child after fork, where
+    no thread goes on, the consumer itself does again what was under way.
 
     Args:
         function: What to do with each item.
@@ -143,7 +145,7 @@ def map_in_order(
     Yields:
         One result for each item; an exception of `function` is raised in its place.
     """
-    window: deque[Future[ResultType]] = deque()
+    window: deque[_UnderWay[ResultType]] = deque()
     remaining = iter(items)
     first = next(remaining, _NOTHING)
     second = _NOTHING if first is _NOTHING else next(remaining, _NOTHING)
@@ -156,20 +158,38 @@ def map_in_order(
     try:
         for item in (first, second):
             if item is not _NOTHING:
-                window.append(pool.submit(_bound(function, item)))
+                window.append(_UnderWay(partial(function, item), pool))
         for item in remaining:
-            window.append(pool.submit(_bound(function, item)))
+            window.append(_UnderWay(partial(function, item), pool))
             if len(window) >= 2 * pool.max_workers:
                 yield window.popleft().result()
         while window:
             yield window.popleft().result()
     finally:
-        for future in window:
-            future.cancel()
+        for piece in window:
+            piece.cancel()
 
 
 _NOTHING: Final[Any] = object()
 
 
-def _bound(function: Callable[[ItemType], ResultType], item: ItemType) -> Callable[[], ResultType]:
-    return lambda: function(item)
+class _UnderWay(Generic[ResultType]):
+    """A piece of work that a thread of this process does, or did."""
+
+    __slots__ = ("_future", "_process", "_work")
+
+    def __init__(self, work: Callable[[], ResultType], pool: WorkerPool) -> None:
+        self._work = work
+        self._process = os.getpid()
+        self._future = pool.submit(work)
+
+    def result(self) -> ResultType:
+        return self._work() if self._is_orphaned else self._future.result()
+
+    def cancel(self) -> None:
+        if not self._is_orphaned:  # else its lock may be held by a thread that is no more
+            self._future.cancel()
+
+    @property
+    def _is_orphaned(self) -> bool:
+        return self._process != os.getpid()
