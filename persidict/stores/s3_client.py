@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from datetime import datetime
+from functools import lru_cache
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
+import botocore.loaders
 import botocore.session
 from botocore.exceptions import ClientError
 from botocore.handlers import add_expect_header
 from botocore.parsers import DEFAULT_TIMESTAMP_PARSER
 
 from persidict.stores._parallel import WorkerPool
+from persidict.stores._registry import LatestAndUsed
 from persidict.stores.s3_capabilities import CapabilityProbe, ETagForm, is_aws_endpoint
 from persidict.stores.s3_connection import S3Connection, Secret
 from persidict.stores.s3_doubts import Doubts
@@ -24,8 +26,6 @@ from persidict.stores.s3_lineage import LineageMemory
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-ResultType = TypeVar("ResultType")
 
 _EXPECT_ABOVE_BYTES: Final = 1024 * 1024
 _NO_CONSTRAINT_REGIONS: Final = (None, "", "us-east-1", "aws-global")
@@ -107,53 +107,38 @@ class SharedClient:
     def bucket(self, name: str) -> Bucket:
         """Return what this process knows of a bucket."""
         endpoint = self.endpoint
-        bucket = _BUCKETS.get((endpoint, name))
-        if bucket is None:
+
+        def make() -> Bucket:
             is_aws = is_aws_endpoint(endpoint)
             form = _ETAG_FORMS.setdefault(endpoint, ETagForm(is_proven=is_aws))
-            bucket = _BUCKETS.setdefault((endpoint, name), Bucket(form, is_aws=is_aws))
-        return bucket
+            return Bucket(form, is_aws=is_aws)
+
+        return _BUCKETS.get((endpoint, name), make)
 
 
 _ETAG_FORMS: Final[dict[str, ETagForm]] = {}
-_BUCKETS: Final[dict[tuple[str, str], Bucket]] = {}
-_SHARED: Final[dict[tuple[Any, ...], SharedClient]] = {}
-_READY: Final[weakref.WeakValueDictionary[tuple[int, int], SharedClient]] = (
-    weakref.WeakValueDictionary()
-)
-
-
-class _Registry:
-    lock = threading.Lock()
+_BUCKETS: Final[LatestAndUsed[tuple[str, str], Bucket]] = LatestAndUsed(256)
+_SHARED: Final[LatestAndUsed[tuple[Any, ...], SharedClient]] = LatestAndUsed(16)
+_READY: Final[LatestAndUsed[tuple[int, int], SharedClient]] = LatestAndUsed(0)
 
 
 def shared_client(connection: S3Connection) -> SharedClient:
     """Return the client of a configuration, the same one for equal configurations."""
-    if connection.ready_client is not None:
-        return _wrapped(connection.ready_client, connection.max_concurrency)
-    key = connection.registry_key()
-    with _Registry.lock:
-        shared = _SHARED.get(key)
-        if shared is None:
-            shared = SharedClient(connection, max_concurrency=connection.max_concurrency)
-            _SHARED[key] = shared
-    return shared
-
-
-def _wrapped(ready: S3Client, max_concurrency: int) -> SharedClient:
-    key = (id(ready), max_concurrency)  # not reused while its SharedClient holds the client
-    with _Registry.lock:
-        shared = _READY.get(key)
-        if shared is None:
-            shared = SharedClient(ready=ready, max_concurrency=max_concurrency)
-            _READY[key] = shared
-    return shared
+    ready, count = connection.ready_client, connection.max_concurrency
+    if ready is None:
+        return _SHARED.get(
+            connection.registry_key(), lambda: SharedClient(connection, max_concurrency=count)
+        )
+    # an id is not used again while its SharedClient holds the client
+    return _READY.get((id(ready), count), lambda: SharedClient(ready=ready, max_concurrency=count))
 
 
 def _forget_clients() -> None:
-    _Registry.lock = threading.Lock()
-    for shared in (*_SHARED.values(), *_READY.values()):
-        shared.forget_client()
+    for registry in (_SHARED, _READY):
+        registry.forget_lock()
+        for shared in registry.values():
+            shared.forget_client()
+    _BUCKETS.forget_lock()
     for bucket in _BUCKETS.values():
         bucket.forget_locks()
 
@@ -174,8 +159,15 @@ def _revealed(secret: Secret | None) -> str | None:
     return None if secret is None else secret.reveal()
 
 
+@lru_cache(maxsize=8)
+def _loader(data_path: str | None) -> botocore.loaders.Loader:
+    """Return what reads the descriptions of services, and keeps them for all clients."""
+    return botocore.loaders.create_loader(data_path)
+
+
 def _make_client(connection: S3Connection) -> S3Client:
     session = botocore.session.Session(profile=connection.profile_name)
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
     session.get_component("response_parser_factory").set_parser_defaults(
         timestamp_parser=_parse_timestamp
     )
