@@ -1,0 +1,230 @@
+"""Many items on S3: in little memory, and with nobody at work when nobody wants more."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persidict.basic_s3_dict import BasicS3Dict
+from tests.concurrency import Place, run_workers
+from tests.s3_dicts import connect
+from tests.s3_servers.canned import CannedServer, Synthetic, start_canned
+from tests.s3_servers.clients import CREDENTIALS
+from tests.s3_servers.fault_proxy import Fault, FaultProxy
+
+MANY = "PERSIDICT_TEST_ITEMS"
+"""The environment variable that lets the test of the memory read more items than it must."""
+
+ITEMS = Synthetic(int(os.environ.get(MANY, 6000)), pickle.dumps(b"x" * 10_000))
+MOST_KILOBYTES = 100_000
+"""Reading no more than one item takes 55 MB, and all items together as much on top of it."""
+
+Dict = BasicS3Dict[Any]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[CannedServer]:
+    with start_canned(ITEMS) as server:
+        yield server
+
+
+@pytest.fixture
+def d(server: CannedServer) -> Dict:
+    return connect(server.endpoint_url, bucket_name=ITEMS.bucket)
+
+
+def run_alone(program: str, endpoint_url: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in which `d` is a dictionary of many items, in a process of its own."""
+    preamble = f"""
+import persidict, threading
+d = persidict.BasicS3Dict(
+    bucket_name={ITEMS.bucket!r},
+    endpoint_url={endpoint_url!r},
+    region="us-east-1",
+    aws_access_key_id={CREDENTIALS[0]!r},
+    aws_secret_access_key={CREDENTIALS[1]!r},
+)
+"""
+    return subprocess.run(
+        [sys.executable, "-c", preamble + program],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=None if MANY in os.environ else 120,
+    )
+
+
+# ---------------------------------------------------------------------- memory
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(None if MANY in os.environ else 300)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_for_an_iteration_does_not_grow_with_the_number_of_items(
+    server: CannedServer,
+) -> None:
+    program = f"""
+assert sum(len(value) == 10_000 for _, value in d.items()) == {ITEMS.count}
+print(open("/proc/self/status").read())
+"""
+    ended = run_alone(program, server.endpoint_url)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", ended.stdout)
+    assert int(kilobytes) < MOST_KILOBYTES
+
+
+# ---------------------------------------------------------------------- consumers that stop
+
+
+def wait_until_nobody_works(d: Dict) -> None:
+    """Let all threads of a dictionary meet, which none can do that is at anything else."""
+    pool = d._s3_store.shared.pool
+    meeting = threading.Barrier(pool.max_workers + 1, timeout=60)
+    for _ in range(pool.max_workers):
+        pool.submit(meeting.wait)
+    meeting.wait()
+
+
+class Stop(Exception):
+    """What an interrupted consumer or producer raises."""
+
+
+def some_then_stop(count: int, element: Callable[[int], Any]) -> Iterator[Any]:
+    for number in range(count):
+        yield element(number)
+    raise Stop
+
+
+def key_of(number: int) -> str:
+    return ITEMS.names()[number].removesuffix(ITEMS.suffix)
+
+
+def stop_after_one(elements: Iterator[Any]) -> None:
+    for _ in elements:
+        raise Stop
+
+
+INTERRUPTED: dict[str, tuple[Callable[[Dict], Any], str]] = {
+    "items": (lambda d: stop_after_one(d.items()), "GetObject"),
+    "values": (lambda d: stop_after_one(d.values()), "GetObject"),
+    "items_and_timestamps": (lambda d: stop_after_one(d.items_and_timestamps()), "GetObject"),
+    "a range": (lambda d: stop_after_one(d.items(start=("0",))), "GetObject"),
+    "get_many": (lambda d: d.get_many(some_then_stop(200, key_of)), "GetObject"),
+    "set_many": (
+        lambda d: d.set_many(some_then_stop(200, lambda n: (f"new{n}", n))),
+        "PutObject",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", INTERRUPTED)
+def test_after_an_interruption_no_thread_is_at_work(
+    d: Dict, server: CannedServer, how: str
+) -> None:
+    operation, request = INTERRUPTED[how]
+    server.reset_counts()
+    with pytest.raises(Stop):
+        operation(d)
+    wait_until_nobody_works(d)
+    sent = server.counts()[request]
+    wait_until_nobody_works(d)
+    assert server.counts()[request] == sent
+    taken = 200 if "many" in how else 1
+    assert 0 < sent <= taken + 2 * d._s3_store.shared.pool.max_workers
+
+
+def test_a_stopped_deletion_deletes_no_further(server: CannedServer) -> None:
+    d = connect(server.endpoint_url)
+    d.update({str(number): number for number in range(3000)})
+    with pytest.raises(Stop):
+        d.discard_many(some_then_stop(2500, str))
+    wait_until_nobody_works(d)
+    assert len(d) >= 500
+
+
+def test_threads_of_an_abandoned_iteration_go_away(d: Dict) -> None:
+    iterator = iter(d.items())
+    next(iterator)
+    del iterator
+    pool = d._s3_store.shared.pool
+    for thread in threading.enumerate():
+        if thread.name == "persidict":
+            thread.join(60)
+    assert pool.workers == 0
+
+
+# ---------------------------------------------------------------------- threads and processes
+
+
+def test_a_daemon_thread_reads_and_writes_many_items(server: CannedServer) -> None:
+    d = connect(server.endpoint_url)
+    found: list[Any] = []
+
+    def work() -> None:
+        d.update({str(number): number for number in range(300)})
+        found.append(dict(d.items()))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert found == [{(str(number),): number for number in range(300)}]
+
+
+def read_some_keys(d: Dict, place: Place) -> int:
+    return len(d.get_many(map(key_of, range(100))))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_processes_forked_in_the_middle_of_an_iteration_read_many_items(d: Dict) -> None:
+    iterator = iter(d.items())
+    next(iterator)
+    assert run_workers(lambda: d, read_some_keys, count=2, start="fork") == [100, 100]
+    next(iterator)
+
+
+AT_EXIT = {
+    "an iterator held": "items = iter(d.items()); next(items)",
+    "an iterator dropped": "next(iter(d.items()))",
+    "an iterator in a daemon thread": """
+begun = threading.Event()
+def work():
+    for _ in d.items():
+        begun.set()
+threading.Thread(target=work, daemon=True).start()
+begun.wait()
+""",
+    "idle threads": "len(d.get_many(['00000001', '00000002', '00000003']))",
+    "bulk in an exit handler": """
+import atexit
+atexit.register(lambda: print(len(d.get_many(['00000001', '00000002', '00000003']))))
+""",
+}
+
+
+@pytest.mark.parametrize("left", AT_EXIT)
+def test_a_program_that_ends_with_bulk_under_way_ends_in_peace(
+    server: CannedServer, left: str
+) -> None:
+    ended = run_alone(AT_EXIT[left], server.endpoint_url)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == ("3\n" if left.startswith("bulk") else "")
+
+
+def test_a_program_does_not_wait_at_its_end_for_replies_that_nobody_wants(
+    server: CannedServer,
+) -> None:
+    with FaultProxy(server.endpoint_url) as proxy:
+        proxy.script(Fault.PASS, operation="GetObject", key="00000000.pkl")
+        proxy.script(*[Fault.STALL] * 1000, operation="GetObject")
+        ended = run_alone("next(iter(d.items()))", proxy.endpoint_url)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert proxy.injected()[Fault.STALL] > 0
