@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import re
@@ -28,12 +29,16 @@ ITEMS = Synthetic(int(os.environ.get(MANY, 6000)), pickle.dumps(b"x" * 10_000))
 MOST_KILOBYTES = 100_000
 """Reading no more than one item takes 55 MB, and all items together as much on top of it."""
 
+COUNTS = [1, 1000, 1001]
+"""How many small items there are in further buckets."""
+
 Dict = BasicS3Dict[Any]
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[CannedServer]:
-    with start_canned(ITEMS) as server:
+    small = [Synthetic(count, pickle.dumps(1), bucket=f"{count}-items") for count in COUNTS]
+    with start_canned(ITEMS, *small) as server:
         yield server
 
 
@@ -87,6 +92,62 @@ print(open("/proc/self/status").read())
     assert (ended.returncode, ended.stderr) == (0, "")
     (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", ended.stdout)
     assert int(kilobytes) < MOST_KILOBYTES
+
+
+# ---------------------------------------------------------------------- requests
+
+
+@pytest.fixture(scope="module")
+def hundred_thousand() -> Iterator[CannedServer]:
+    with start_canned(Synthetic(100_000, pickle.dumps(1))) as server:
+        yield server
+
+
+RANGES: dict[str, tuple[dict[str, Any], int]] = {
+    "10 in the middle": ({"start": "00050000", "stop": "00050010"}, 10),
+    "the first 10": ({"stop": "00000010"}, 10),
+    "the last 10": ({"start": "00099990"}, 10),
+    "none": ({"start": "00050000x", "stop": "00050000y"}, 0),
+}
+
+
+@pytest.mark.parametrize("which", RANGES)
+def test_a_few_keys_among_very_many_are_listed_in_one_request(
+    hundred_thousand: CannedServer, which: str
+) -> None:
+    bounds, count = RANGES[which]
+    d = connect(hundred_thousand.endpoint_url, bucket_name=ITEMS.bucket)
+    hundred_thousand.reset_counts()
+    assert len(list(d.keys(**bounds))) == count
+    assert hundred_thousand.counts() == {"ListObjectsV2": 1}
+
+
+def test_a_few_items_among_very_many_are_read_in_one_request_more_than_they_are(
+    hundred_thousand: CannedServer,
+) -> None:
+    d = connect(hundred_thousand.endpoint_url, bucket_name=ITEMS.bucket)
+    hundred_thousand.reset_counts()
+    assert len(dict(d.items(start="00050000", stop="00050010"))) == 10
+    assert hundred_thousand.counts() == {"ListObjectsV2": 1, "GetObject": 10}
+
+
+EACH_ITEM: dict[str, Callable[[Dict], Any]] = {
+    "items": lambda d: list(d.items()),
+    "values": lambda d: list(d.values()),
+    "dict": dict,
+    "items_and_timestamps": lambda d: list(d.items_and_timestamps()),
+}
+
+
+@pytest.mark.parametrize("how", EACH_ITEM)
+@pytest.mark.parametrize("count", COUNTS)
+def test_reading_everything_takes_a_request_for_each_item_and_for_each_thousand(
+    server: CannedServer, how: str, count: int
+) -> None:
+    d = connect(server.endpoint_url, bucket_name=f"{count}-items")
+    server.reset_counts()
+    EACH_ITEM[how](d)
+    assert server.counts() == {"ListObjectsV2": math.ceil(count / 1000), "GetObject": count}
 
 
 # ---------------------------------------------------------------------- consumers that stop
