@@ -141,6 +141,24 @@ def test_a_bulk_insertion_that_met_trouble_reports_success(bench: Bench, fault: 
     assert outcomes == {"a.pkl": bench.direct.etag("a")}
 
 
+def _without_date(response_dict: dict[str, Any], **kwargs: Any) -> None:
+    response_dict["headers"].pop("date", None)
+
+
+@each_trouble
+def test_an_insertion_that_met_trouble_reports_success_where_replies_bear_no_date(
+    bench: Bench, fault: Fault
+) -> None:
+    events = bench.d.s3_client.meta.events
+    events.register("before-parse.s3", _without_date)
+    bench.trouble("PutObject", fault)
+    try:
+        bench.append_only["a"] = 1
+    finally:
+        events.unregister("before-parse.s3", _without_date)
+    assert bench.direct["a"] == 1
+
+
 # ---------------------------------------------------------------------- others write on top
 
 

@@ -142,7 +142,8 @@ class S3Requests:
     def head_since(self, key: str, begun: float) -> tuple[Look, bool]:
         """Look at an object, and tell whether its version is older than a change begun before.
 
-        The age is told by the server's clock alone, which need not agree with this one's.
+        The age is told by the server's clock alone, which need not agree with this one's;
+        where a reply bears no date, no version is known to be older.
 
         Args:
             key: The object's key.
@@ -156,7 +157,10 @@ class S3Requests:
         except S3Error as error:
             self.fail(error, "head_object", key)
         look = self.read(key, reply)
-        now = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
+        date = reply["ResponseMetadata"]["HTTPHeaders"].get("date")
+        if date is None:
+            return look, False
+        now = parsedate_to_datetime(date).timestamp()
         return look, now - look.last_modified > time.monotonic() - begun + _CLOCK_TOLERANCE_SECONDS
 
     def read(self, key: str, reply: dict[str, Any]) -> Look:
