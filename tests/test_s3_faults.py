@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,6 @@ from persidict import (
     ETAG_HAS_CHANGED,
     ETAG_IS_THE_SAME,
     ITEM_NOT_AVAILABLE,
-    ConcurrencyConflictError,
     MutationPolicyError,
     PersiDict,
 )
@@ -339,7 +338,8 @@ TEN_PERCENT_OF_EACH = dict.fromkeys(
     ],
     0.1,
 )
-QUICK_RETRIES = {"retries": {"mode": "standard", "total_max_attempts": 12}}
+QUICK_RETRIES = {"retries": {"mode": "standard", "total_max_attempts": 4}}
+"""Pauses so short that a write is not lost from sight below what others write meanwhile."""
 
 
 @contextmanager
@@ -353,19 +353,14 @@ def storm(server: MotoServer, bucket: str) -> Iterator[Callable[..., Dict]]:
         yield calm
 
 
-def count_up(d: Dict, place: Place, times: int) -> tuple[int, int]:
-    """Increment; return how often that succeeded, and how often nobody knows."""
-    succeeded = unknown = 0
+def count_up(d: Dict, place: Place, times: int) -> int:
+    """Increment; return how often that succeeded."""
+    succeeded = 0
     for _ in range(times):
-        try:
+        with suppress(ClientError, BotoCoreError):
             add_one(d, n_retries=None)
-        except ConcurrencyConflictError:
-            continue
-        except (ClientError, BotoCoreError) as error:
-            unknown += any("does not tell" in note for note in error.__notes__)
-        else:
             succeeded += 1
-    return succeeded, unknown
+    return succeeded
 
 
 @pytest.mark.slow
@@ -375,11 +370,8 @@ def test_in_a_storm_a_counter_ends_at_the_number_of_successes(
     bucket = new_bucket_name()
     with storm(moto_aws_server, bucket) as factory:
         counted = run_workers(factory, count_up, 50, count=4, start="fork", timeout=240)
-    succeeded = sum(successes for successes, _ in counted)
-    unknown = sum(unknowns for _, unknowns in counted)
-    total = connect(moto_aws_server.endpoint_url, bucket_name=bucket)["a"]
-    assert succeeded <= total <= succeeded + unknown
-    assert succeeded > 100
+    assert connect(moto_aws_server.endpoint_url, bucket_name=bucket)["a"] == sum(counted)
+    assert sum(counted) > 100
 
 
 def insert_all(d: Dict, place: Place, count: int) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from persidict.exceptions import ConcurrencyConflictError, PreconditionFailed, WriteTookPlace
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue
+from persidict.stores.s3_errors import OUTCOME_UNKNOWN
 from persidict.stores.s3_lineage import find_write
 
 _REFUSALS: Final = (PreconditionFailed, ConcurrencyConflictError)
@@ -38,10 +39,22 @@ class Doubts(threading.local):
 
     def __exit__(self, error_type: object, error: object, traceback: object) -> None:
         try:
-            if self._last is not None and isinstance(error, _REFUSALS):
-                self._last.look()
+            if self._last is not None and isinstance(error, Exception):
+                self._settle(self._last.look, error)
         finally:
             self._last = self._outer.pop()
+
+    def _settle(self, look: Callable[[], object], error: Exception) -> None:
+        """Look once more, because an operation ends with a refusal or with a look that failed."""
+        try:
+            look()
+        except WriteTookPlace:
+            raise
+        except Exception as failure:
+            if isinstance(error, _REFUSALS):
+                failure.add_note(OUTCOME_UNKNOWN)
+                raise
+            error.add_note(OUTCOME_UNKNOWN)
 
     def remember(
         self, key: str, token: str, expected: ETagIfExists, look: Callable[[], object]
@@ -52,15 +65,10 @@ class Doubts(threading.local):
             key: The object.
             token: The write's token.
             expected: The version that it was to replace.
-            look: Looks at the object, and has what it sees examined.
+            look: Looks at the object as insistently as it takes, and has it examined.
         """
         if self._outer:
             self._last = _Doubt(key, token, expected, look)
-
-    @property
-    def pending_key(self) -> str | None:
-        """The key of the refusal that has not been examined yet, None if there is none."""
-        return None if self._last is None else self._last.key
 
     def examine(self, key: str, current: ETagValue, lineage: str | None) -> None:
         """Look for the write that was refused last in what is there now.

@@ -5,14 +5,16 @@ replaced a version under a condition, the tokens and ETags of the versions befor
 newest first. So a writer whose reply was lost finds its write not only while that is the
 current version, but also when others have written on top of it meanwhile.
 
-The format: ``token[;token:etag ...][;.]``, where ``.`` says that the line began with an
-insertion into emptiness, and ``-`` stands for a token that is not known.
+The format: ``token[;token etag ...][;.]`` without the space, where ``.`` says that the line
+began with an insertion into emptiness, and dashes stand for a token that is not known. An
+ETag that is an MD5 is written in base64, any other one as it is, behind ``=``.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Iterator
 from enum import Enum
 from typing import Any, Final, NamedTuple
@@ -20,10 +22,13 @@ from typing import Any, Final, NamedTuple
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ItemNotAvailableFlag
 
 METADATA_KEY: Final = "persidict-lineage"
-_DEPTH: Final = 20
-"""900 bytes at most, of the 2 KB that S3 allows for metadata."""
+_LONGEST: Final = 1500
+"""Bytes, of the 2 KB that S3 allows for metadata; 48 versions whose ETags are MD5s."""
+_TOKEN_LENGTH: Final = 8
 _BEGINNING: Final = "."
-_UNKNOWN: Final = "-"
+_UNKNOWN: Final = "-" * _TOKEN_LENGTH
+_MD5: Final = re.compile(r"[0-9a-f]{32}")
+_AS_IT_IS: Final = "="
 
 
 class Outcome(Enum):
@@ -42,8 +47,8 @@ class Finding(NamedTuple):
 
 
 def new_token() -> str:
-    """Return 72 random bits in 12 characters."""
-    return base64.urlsafe_b64encode(os.urandom(9)).decode("ascii")
+    """Return 48 random bits in 8 characters."""
+    return base64.urlsafe_b64encode(os.urandom(6)).decode("ascii")
 
 
 def first(token: str, expected: ETagIfExists | None) -> str:
@@ -59,9 +64,22 @@ def extend(token: str, replaced: ETagValue, lineage: str | None) -> str:
         replaced: The version's ETag.
         lineage: The version's lineage, None if it is not known.
     """
-    own, *older = (lineage or _UNKNOWN).split(";", _DEPTH)
-    entries = [token, f"{own}:{replaced.strip(chr(34))}", *older]
-    return ";".join(entries[:_DEPTH])
+    own, *older = (lineage or _UNKNOWN).split(";")
+    line = ";".join((token, own + _shortened(replaced), *older))
+    return line if len(line) <= _LONGEST else line[: line.rindex(";", 0, _LONGEST + 1)]
+
+
+def _shortened(etag: ETagValue) -> str:
+    bare = etag.strip('"')
+    if _MD5.fullmatch(bare):
+        return base64.urlsafe_b64encode(bytes.fromhex(bare)).decode("ascii").rstrip("=")
+    return _AS_IT_IS + bare
+
+
+def _restored(text: str) -> ETagValue:
+    if text.startswith(_AS_IT_IS):
+        return ETagValue(f'"{text[1:]}"')
+    return ETagValue(f'"{base64.urlsafe_b64decode(text + "==").hex()}"')
 
 
 def _entries(lineage: str | None, current: ETagValue) -> Iterator[tuple[str, ETagValue]]:
@@ -69,8 +87,10 @@ def _entries(lineage: str | None, current: ETagValue) -> Iterator[tuple[str, ETa
     own, *older = (lineage or _UNKNOWN).split(";")
     yield own, current
     for entry in older:
-        token, _, etag = entry.partition(":")
-        yield token, ETagValue(f'"{etag}"')
+        try:
+            yield entry[:_TOKEN_LENGTH], _restored(entry[_TOKEN_LENGTH:])
+        except ValueError:
+            return  # the beginning, or written by others
 
 
 def descends_from(version: ETagIfExists, lineage: str | None, current: ETagValue) -> bool:

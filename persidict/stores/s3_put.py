@@ -35,9 +35,9 @@ from persidict.stores.s3_lineage import (
     first,
     new_token,
 )
-from persidict.stores.s3_requests import S3Requests, canonical_etag, pause
+from persidict.stores.s3_requests import Look, S3Requests, canonical_etag, pause
 
-_LOOKS: Final = 4
+_LOOKS: Final = 8
 
 
 class Put:
@@ -177,26 +177,30 @@ class Put:
         self._tried_both_forms = True
         self._request["IfMatch"] = ETagForm.other(self._request["IfMatch"])
 
-    def _look_if_there(self) -> None:
-        with suppress(ObjectNotFound):
-            self._requests.head(self._key)
-
     def _find(self) -> Finding:
         """Look for this write in what is there now."""
-        for attempt in range(1, _LOOKS + 1):
+        try:
+            look, is_older = self._look()
+        except (ObjectNotFound, *S3Error):
+            return Finding(Outcome.UNKNOWN)
+        if is_older:
+            return Finding(Outcome.NOT_WRITTEN)
+        return find_write(self._token, self._expected, look.lineage, look.etag)
+
+    def _look(self) -> tuple[Look, bool]:
+        """Look at the object, and again if that fails in passing."""
+        for attempt in range(1, _LOOKS):
             try:
-                look, is_older = self._requests.head_since(self._key, self._begun)
-            except ObjectNotFound:
-                break
+                return self._requests.head_since(self._key, self._begun)
             except S3Error as error:
                 if not is_passing(error):
-                    break
+                    raise
                 pause(attempt)
-                continue
-            if is_older:
-                return Finding(Outcome.NOT_WRITTEN)
-            return find_write(self._token, self._expected, look.lineage, look.etag)
-        return Finding(Outcome.UNKNOWN)
+        return self._requests.head_since(self._key, self._begun)
+
+    def _look_if_there(self) -> None:
+        with suppress(ObjectNotFound):
+            self._look()
 
     def _raise(self, error: BaseException, note: str = "") -> NoReturn:
         self._requests.fail(error, "put_object", self._key, note)

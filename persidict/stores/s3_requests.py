@@ -16,7 +16,6 @@ from persidict.stores.s3_capabilities import Support
 from persidict.stores.s3_client import Bucket, SharedClient, check_bucket, ensure_bucket
 from persidict.stores.s3_errors import (
     NO_SUCH_BUCKET,
-    OUTCOME_UNKNOWN,
     S3Error,
     annotate,
     code_of,
@@ -179,8 +178,6 @@ class S3Requests:
         if is_absence(error):
             self._rule_out_a_missing_bucket(error, name, key)
             raise ObjectNotFound(f"s3://{self.bucket_name}/{key}") from error
-        if not note and self.bucket.doubts.pending_key == key:
-            note = OUTCOME_UNKNOWN  # the look failed that might have shown a refused write
         if note:
             error.add_note(note)
         annotate(error, name, self.bucket_name, key)
