@@ -15,9 +15,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.en
 _SLOW_MODULES = frozenset(
     {
         "test_basic_s3_dict",
+        "test_benchmarks",
         "test_cached_faults",
+        "test_cached_stress",
         "test_crash",
         "test_s3_canned",
+        "test_s3_concurrency",
         "test_s3_dict",
         "test_s3_fault_proxy",
         "test_s3_faults",
