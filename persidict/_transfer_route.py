@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -159,6 +159,22 @@ class Route:
     def list_target(self) -> Iterable[tuple[NonEmptySafeStrTuple, ObjectInfo | None]]:
         """Iterate over the keys of the target and what listing tells of its objects."""
         return _listing(self._target)
+
+    def interrupted_writes(
+        self, items: Iterable[Item]
+    ) -> Callable[[Collection[NonEmptySafeStrTuple]], None]:
+        """Look for writes in the target that killed processes may have left; see the port.
+
+        Returns:
+            A function to be called with the keys of the items that have been written anew.
+        """
+        if not isinstance(self._target, StoredDict):
+            return lambda written: None
+        name_of = self._target._naming.name_of
+        end = self._target._store.origin.interrupted_writes(
+            {name_of(item.key): item.size for item in items}
+        )
+        return lambda written: end({name_of(key) for key in written})
 
     # ------------------------------------------------------------------ reading and writing
 

@@ -125,7 +125,9 @@ def sync_items(
     """Make a dictionary hold what another one does, copying only what differs.
 
     Keeps no records, so that a sync that was interrupted, by whatever, continues when it is
-    called again: what has arrived is found to be there.
+    called again: what has arrived is found to be there. Of large items that it copies to S3
+    it also ends uploads that were open before and have received nothing since: a process that
+    was killed leaves them. To find them costs a request.
 
     An item is skipped only if it is proven to be the same, by its content: times of writing
     prove nothing and are not looked at. Between dictionaries of one format, sizes that
@@ -167,9 +169,11 @@ def sync_items(
     # listed first: what others put into the source, then into the target, is not deleted
     present = dict(route.list_target())
     items = _listed(route, present)
+    end_interrupted = route.interrupted_writes(items)
     with _progress_bar(progress, "syncing", len(items)) as advance:
         ledger = _Ledger(target, advance, must_exist=False)
         _Transfer(route, ledger, only_new=target.append_only, keeps_existing=False).run(items)
+    end_interrupted(ledger.copied)
     if delete and not ledger.failed:
         superfluous = present.keys() - {item.key for item in items}
         ledger.delete(key for key in present if key in superfluous)
@@ -233,13 +237,13 @@ class _Ledger:
         self._target = target
         self._advance = advance
         self._must_exist = must_exist
-        self._copied: list[NonEmptySafeStrTuple] = []
+        self.copied: list[NonEmptySafeStrTuple] = []
         self._skipped: list[NonEmptySafeStrTuple] = []
         self._deleted: list[NonEmptySafeStrTuple] = []
         self.failed: dict[NonEmptySafeStrTuple, Exception] = {}
 
     def note_copied(self, key: NonEmptySafeStrTuple) -> None:
-        self._copied.append(key)
+        self.copied.append(key)
         self._advance()
 
     def note_skipped(self, key: NonEmptySafeStrTuple) -> None:
@@ -269,7 +273,7 @@ class _Ledger:
 
     def result(self) -> TransferResult:
         return TransferResult(
-            tuple(self._copied),
+            tuple(self.copied),
             tuple(self._skipped),
             tuple(self._deleted),
             MappingProxyType(self.failed),

@@ -7,7 +7,7 @@ levels; data are bytes. The vocabulary is that of HTTP and S3.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from io import BytesIO
 from typing import BinaryIO, Final, Literal, NamedTuple, TypeAlias
@@ -255,6 +255,19 @@ class ObjectStore(ABC):
     def origin(self) -> ObjectStore:
         """The store that holds the objects: this one, or the one that it keeps copies of."""
         return self
+
+    def interrupted_writes(self, sizes: Mapping[str, int]) -> Callable[[Collection[str]], None]:
+        """Look for writes of objects that are under way, or that killed processes left.
+
+        Args:
+            sizes: About how many bytes the objects to look for have, by name; 0: unknown.
+
+        Returns:
+            A function to be called with the names of those that have been written anew: it
+            ends the writes of them that have made no progress since. By default, a write
+            that is interrupted leaves nothing that is worth it.
+        """
+        return lambda written: None
 
     def can_copy_from(self, source: ObjectStore) -> bool:
         """Tell whether `copy_many` moves objects of another store inside the storage."""

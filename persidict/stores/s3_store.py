@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, BinaryIO, Final, Literal
 
@@ -34,9 +34,12 @@ from persidict.stores.s3_large import (
 from persidict.stores.s3_put import Put
 from persidict.stores.s3_requests import S3Requests, canonical_etag, is_etag, pause
 from persidict.stores.s3_stream import READ_ATTEMPTS, BodyTrouble, ObjectMoved, open_stream
+from persidict.stores.s3_uploads import OpenUploads
 
 _PAGE_SIZE: Final = 1000
 _PARALLEL_READ_ATTEMPTS: Final = 3
+_SIZE_TOLERANCE: Final = 4
+"""How many times as large as in one format a value may be in another one."""
 
 
 class S3Store(ObjectStore):
@@ -315,6 +318,13 @@ class S3Store(ObjectStore):
             return name, write.etag
         except Exception as error:  # reported to the caller, item by item
             return name, error
+
+    def interrupted_writes(self, sizes: Mapping[str, int]) -> Callable[[Collection[str]], None]:
+        """Look for uploads in parts, in one request if any object may be large; see the port."""
+        small = self._large_object_size // _SIZE_TOLERANCE
+        keys = [self._prefix + name for name, size in sizes.items() if not 0 < size < small]
+        uploads = OpenUploads(self._requests, keys)
+        return lambda written: uploads.end_stalled({self._prefix + name for name in written})
 
     def can_copy_from(self, source: ObjectStore) -> bool:
         """Tell whether another store is reached with the same client; see the port."""
