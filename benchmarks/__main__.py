@@ -5,17 +5,45 @@ from __future__ import annotations
 import argparse
 import importlib
 import itertools
+import os
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
+from benchmarks import page, plots, published
 from benchmarks.environment import describe
-from benchmarks.harness import Bench, Suite, summary, table
+from benchmarks.harness import Bench, Result, Row, Suite, summary, table
 
-SUITES: Final = ("files", "s3", "caches")
+SUITES: Final = (
+    "files",
+    "files_many",
+    "s3",
+    "s3_single",
+    "s3_many",
+    "large",
+    "caches",
+    "counter",
+)
 """The modules of this package that have a `SUITE`."""
 
-_LIBRARIES: Final = ("persidict", "mixinforge", "numpy", "lz4", "diskcache", "boto3", "botocore")
+_LIBRARIES: Final = (
+    "persidict",
+    "mixinforge",
+    "numpy",
+    "lz4",
+    "boto3",
+    "botocore",
+    "s3transfer",
+    "s3fs",
+    "fsspec",
+    "obstore",
+    "diskcache",
+    "zict",
+    "sqlitedict",
+)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -25,12 +53,25 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dir", help="where to put files (default: as for temporary files)")
     parser.add_argument("--quick", action="store_true", help="only see that everything works")
     parser.add_argument(
-        "--seconds", type=float, default=6.0, help="how long one comparison may take at most"
+        "--seconds", type=float, default=3.0, help="how long one comparison may take (default: 3)"
+    )
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        metavar="DIR",
+        help=f"where the virtual environment of {published.NAME} is kept, and made if it is missing"
+        " (default: the user's cache directory; nowhere with --quick)",
+    )
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="write a PNG for each suite")
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="put the results between this page's marks"
     )
     arguments = parser.parse_args(argv)
     for name in arguments.suites:
         if name not in SUITES:
             parser.error(f"there is no suite {name!r}; there are {', '.join(SUITES)}")
+    if arguments.environments is None and not arguments.quick:
+        arguments.environments = _user_cache()
     return arguments
 
 
@@ -39,17 +80,40 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     if arguments.dir is not None:
         tempfile.tempdir = arguments.dir
-    bench = Bench(quick=arguments.quick, seconds=arguments.seconds)
-    print(describe(tempfile.gettempdir(), _LIBRARIES))
-    results = []
+    bench = Bench(
+        quick=arguments.quick, seconds=arguments.seconds, environments=arguments.environments
+    )
+    head = describe(tempfile.gettempdir(), _LIBRARIES)
+    head += f"\n- beside it: {published.versions(bench)}"
+    print(head)
+    start = time.perf_counter()
+    results: dict[str, list[Result]] = {}
+    parts = []
     for name in arguments.suites:
         suite: Suite = importlib.import_module(f"benchmarks.{name}").SUITE
         print(name, file=sys.stderr)
-        found = list(suite.run(bench))
-        print(f"\n### {suite.title}\n\n{suite.note}\n\n{table(found)}", flush=True)
-        results.append(found)
-    print(f"\n{summary(itertools.chain.from_iterable(results))}")
+        results[name] = list(suite.run(bench))
+        parts.append(f"### {suite.title}\n\n{suite.note}\n\n{table(results[name])}")
+        print(f"\n{parts[-1]}", flush=True)
+        if arguments.plots is not None:
+            _plot(suite.title, results[name], arguments.plots / f"{name}.png")
+    minutes = (time.perf_counter() - start) / 60
+    found = list(itertools.chain.from_iterable(results.values()))
+    end = f"{summary(found)} It took {minutes:.1f} minutes."
+    print(f"\n{end}\n\n{page.behind(found)}")
+    if arguments.page is not None:
+        page.update(arguments.page, "\n\n".join([head, end, page.behind(found), *parts]))
     return 0
+
+
+def _plot(title: str, results: Sequence[Result], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plots.plot(title, [result for result in results if isinstance(result, Row)], path)
+
+
+def _user_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "persidict-benchmarks"
 
 
 if __name__ == "__main__":

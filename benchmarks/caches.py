@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from benchmarks.files import values
 from benchmarks.harness import Bench, Result, Suite, timed
-from benchmarks.s3 import BUCKET, ROUND_TRIP, connection, dictionary, plain_client
+from benchmarks.s3 import ROUND_TRIP
+from benchmarks.s3_peers import BUCKET
+from benchmarks.s3_places import connection, dictionary, plain_client
 from persidict.file_dir_dict import FileDirDict
 from persidict.s3_dict_file_dir_cached import S3Dict
 from tests.s3_servers.canned import start_canned

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.harness import Bench, Fact, Measure, Omission, Result, Row, Suite, timed
+from benchmarks.peers import PeerUnavailable, load
 from persidict import FileDirDict, LocalDict, PersiDict
 
 _HEAVY: Final = ("boto3", "numpy", "pandas", "joblib", "jsonpickle")
@@ -123,9 +124,9 @@ def writes_beside_diskcache(bench: Bench) -> Iterator[Result]:
     journal is slow to make files for some seconds after others were deleted.
     """
     try:
-        import diskcache  # type: ignore[import-untyped]
-    except ImportError:
-        yield Omission("diskcache", "because it is not installed")
+        diskcache = load("diskcache")
+    except PeerUnavailable as reason:
+        yield Omission("diskcache.Cache", str(reason))
         return
     new = (f"key{i}" for i in itertools.count())
     inserts = [("insert", new, kind) for kind in ("200 B", "10 KB dict")]

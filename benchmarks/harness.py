@@ -3,6 +3,7 @@
 A benchmark compares a subject with a floor or a peer. Both are measured in turn, in short
 batches, and each pair of batches gives one ratio: whatever else the machine does at that
 moment slows down both. The table shows the median of the ratios and their quartiles.
+Where one operation takes long, there are few pairs; the table says how many.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import time
 import timeit
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 Measure: TypeAlias = Callable[[int], float]
 """Does something a number of times and returns how many seconds that took altogether."""
 
 _BATCH_SECONDS: Final = 0.001
-_FEWEST_PAIRS: Final = 15
+_SLOW_SECONDS: Final = 0.05
+_ENOUGH_PAIRS: Final = 15
+_FEWEST_PAIRS: Final = 3
 _STABLE_WITHIN: Final = 0.01
 
 
@@ -38,6 +42,19 @@ def timed(
         **names: What the source code refers to.
     """
     return timeit.Timer(statement, timer=clock, globals=names).timeit
+
+
+def after(prepare: Callable[[], object], measure: Measure) -> Measure:
+    """Measure something that needs a preparation each time, which does not count."""
+
+    def prepared(number: int) -> float:
+        seconds = 0.0
+        for _ in range(number):
+            prepare()
+            seconds += measure(1)
+        return seconds
+
+    return prepared
 
 
 class Spread(NamedTuple):
@@ -66,6 +83,8 @@ class Row:
         floor: Seconds that one operation of the floor took.
         ratio: The subject's time divided by the floor's, pair by pair.
         at_most: The target for the ratio, None if there is none.
+        at_least: The target for the speed, None if there is none.
+        pairs: How many pairs were measured.
     """
 
     title: str
@@ -74,11 +93,22 @@ class Row:
     floor: Spread
     ratio: Spread
     at_most: float | None = None
+    at_least: float | None = None
+    pairs: int = 1
+
+    @property
+    def speed(self) -> Spread:
+        """How many times as fast as the floor the subject is."""
+        return Spread(1 / self.ratio.high, 1 / self.ratio.median, 1 / self.ratio.low)
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the median ratio, as it is printed, keeps to the target."""
-        return None if self.at_most is None else round(self.ratio.median, 2) <= self.at_most
+        """Whether the medians, as they are printed, keep to the target."""
+        if self.at_most is not None:
+            return round(self.ratio.median, 2) <= self.at_most
+        if self.at_least is not None:
+            return round(self.speed.median, 2) >= self.at_least
+        return None
 
 
 class Fact(NamedTuple):
@@ -86,6 +116,18 @@ class Fact(NamedTuple):
 
     title: str
     is_met: bool
+
+
+class Remark(NamedTuple):
+    """Something that a reader has to know, and that is no target."""
+
+    title: str
+    text: str
+
+    @property
+    def is_met(self) -> None:
+        """There is nothing to be met."""
+        return None
 
 
 class Omission(NamedTuple):
@@ -100,7 +142,7 @@ class Omission(NamedTuple):
         return None
 
 
-Result: TypeAlias = Row | Fact | Omission
+Result: TypeAlias = Row | Fact | Remark | Omission
 
 
 class Bench:
@@ -109,11 +151,17 @@ class Bench:
     Args:
         quick: Whether to measure just enough to see that everything works.
         seconds: How long a comparison may go on until its median has become stable.
+        environments: Where virtual environments of peers are kept, and made if they are
+            missing; None: such peers are left out.
     """
 
-    def __init__(self, *, quick: bool = False, seconds: float = 6.0) -> None:
+    def __init__(
+        self, *, quick: bool = False, seconds: float = 6.0, environments: Path | None = None
+    ) -> None:
         self.quick = quick
+        self.environments = environments
         self._seconds = 0.0 if quick else seconds
+        self._enough_pairs = 2 if quick else _ENOUGH_PAIRS
         self._fewest_pairs = 2 if quick else _FEWEST_PAIRS
         self._batch_seconds = 0.0 if quick else _BATCH_SECONDS
 
@@ -129,41 +177,58 @@ class Bench:
         *,
         against: str,
         at_most: float | None = None,
+        at_least: float | None = None,
+        items: int = 1,
+        floor_items: int | None = None,
     ) -> Row:
-        """Measure subject and floor in turn until the median of their ratios is stable."""
-        print(f"  {title} ...", file=sys.stderr, flush=True)
-        contenders = [self._in_batches(subject), self._in_batches(floor)]
-        subject_times: list[float] = []
-        floor_times: list[float] = []
+        """Measure subject and floor in turn until the median of their ratios is stable.
+
+        Args:
+            title: What is done.
+            subject: Measures it.
+            floor: Measures the other way to do it.
+            against: What that other way is.
+            at_most: The target for the subject's time divided by the floor's.
+            at_least: The target for how many times as fast as the floor the subject is.
+            items: How many items one operation handles; the times are those of one item.
+            floor_items: The same for the floor, if it handles another number of them.
+        """
+        print(f"  {title}: {against} ...", file=sys.stderr, flush=True)
+        contenders = (
+            self._in_batches(subject, items),
+            self._in_batches(floor, floor_items or items),
+        )
+        times: tuple[list[float], list[float]] = ([], [])
         gc.collect()
         deadline = time.perf_counter() + self._seconds
         while True:
             # A B, then B A: neither always comes when the other has warmed something up
-            order = (0, 1) if len(floor_times) % 2 == 0 else (1, 0)
-            taken = {which: contenders[which]() for which in order}
-            subject_times.append(taken[0])
-            floor_times.append(taken[1])
-            if len(floor_times) < self._fewest_pairs:
-                continue
-            ratios = [s / f for s, f in zip(subject_times, floor_times, strict=True)]
-            if _is_stable(ratios) or time.perf_counter() >= deadline:
+            order = (0, 1) if len(times[0]) % 2 == 0 else (1, 0)
+            for which in order:
+                times[which].append(contenders[which]())
+            ratios = [s / f for s, f in zip(*times, strict=True)]
+            if len(ratios) >= self._enough_pairs and _is_stable(ratios):
+                break
+            if len(ratios) >= self._fewest_pairs and time.perf_counter() >= deadline:
                 break
         return Row(
             title,
             against,
-            Spread.of(subject_times),
-            Spread.of(floor_times),
+            Spread.of(times[0]),
+            Spread.of(times[1]),
             Spread.of(ratios),
             at_most,
+            at_least,
+            len(ratios),
         )
 
-    def _in_batches(self, measure: Measure) -> Callable[[], float]:
+    def _in_batches(self, measure: Measure, items: int) -> Callable[[], float]:
         """Warm up, and choose how often to repeat so that a batch is neither long nor short."""
         number = 1
-        measure(number)
-        while measure(number) < self._batch_seconds:
-            number *= 2
-        return lambda: measure(number) / number
+        if measure(number) < _SLOW_SECONDS:
+            while measure(number) < self._batch_seconds:
+                number *= 2
+        return lambda: measure(number) / number / items
 
 
 def _is_stable(ratios: list[float]) -> bool:
@@ -179,8 +244,9 @@ def _is_stable(ratios: list[float]) -> bool:
 # ---------------------------------------------------------------------- tables
 
 _HEADER: Final = (
-    "|  | compared with | persidict | the other | ratio (quartiles) | target | met |\n"
-    "|---|---|--:|--:|--:|--:|---|"
+    "|  | compared with | persidict | the other | time, ratio (quartiles) | speed | target |"
+    " met | pairs |\n"
+    "|---|---|--:|--:|--:|--:|--:|---|--:|"
 )
 
 
@@ -208,6 +274,8 @@ def table(results: Iterable[Result]) -> str:
                 rows.append(_line(result))
             case Fact(title, is_met):
                 others.append(f"- {title}: {_yes_or_no(is_met)}")
+            case Remark(title, text):
+                others.append(f"- {title}: {text}")
             case Omission(title, reason):
                 others.append(f"- {title}: not measured, {reason}")
     return "\n".join([_HEADER, *rows, *([""] if others else []), *others])
@@ -220,18 +288,30 @@ def summary(results: Iterable[Result]) -> str:
 
 
 def _line(row: Row) -> str:
-    target = "" if row.at_most is None else f"{row.at_most:g}"
-    ratio = f"{row.ratio.median:.2f} ({row.ratio.low:.2f} - {row.ratio.high:.2f})"
+    low, median, high = map(_two_digits, row.ratio)
     cells = (
         row.title,
         row.against,
         duration(row.subject.median),
         duration(row.floor.median),
-        ratio,
-        target,
+        f"{median} ({low} - {high})",
+        f"{_two_digits(row.speed.median)} x",
+        _target(row),
         "" if row.is_met is None else _yes_or_no(row.is_met),
+        str(row.pairs),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _target(row: Row) -> str:
+    if row.at_least is not None:
+        return f"speed ≥ {row.at_least:g}"
+    return "" if row.at_most is None else f"time ≤ {row.at_most:g}"
+
+
+def _two_digits(number: float) -> str:
+    """Return a number with two digits behind the point, or, when it is small, two that count."""
+    return f"{number:.2f}" if number >= 0.1 else f"{number:#.2g}"
 
 
 def _yes_or_no(holds: bool) -> str:

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
-
-import boto3
+from typing import Any, Final
 
 from benchmarks.files import small_value
 from benchmarks.harness import Bench, Measure, Result, Row, Suite, timed
-from persidict.basic_s3_dict import BasicS3Dict
+from benchmarks.s3_peers import BUCKET
+from benchmarks.s3_places import dictionary, plain_client
 from tests.s3_servers.canned import Synthetic, start_canned
 from tests.s3_servers.latency_proxy import start_latency_proxy
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
 ROUND_TRIP: Final = 0.02
-BUCKET: Final = "benchmark"
-_ANY_CREDENTIAL: Final = "test"
-_REGION: Final = "us-east-1"
 
 
 def run(bench: Bench) -> Iterator[Result]:
@@ -106,32 +99,6 @@ def listing(bench: Bench, endpoint_url: str, keys: int) -> Row:
         timed("page(Bucket='many')", time.process_time, page=client.list_objects_v2),
         against="boto3 list_objects_v2",
         at_most=0.5,
-    )
-
-
-def connection(endpoint_url: str) -> dict[str, Any]:
-    """Return what an S3 dictionary needs to reach one of the servers here."""
-    return {
-        "endpoint_url": endpoint_url,
-        "region": _REGION,
-        "aws_access_key_id": _ANY_CREDENTIAL,
-        "aws_secret_access_key": _ANY_CREDENTIAL,
-    }
-
-
-def dictionary(endpoint_url: str, *, bucket: str = BUCKET) -> BasicS3Dict[Any]:
-    """Return a dictionary on one of the servers here."""
-    return BasicS3Dict(bucket_name=bucket, **connection(endpoint_url))
-
-
-def plain_client(endpoint_url: str) -> S3Client:
-    """Return a client as boto3 makes it when nothing is said about its configuration."""
-    return boto3.client(
-        "s3",
-        endpoint_url=endpoint_url,
-        region_name=_REGION,
-        aws_access_key_id=_ANY_CREDENTIAL,
-        aws_secret_access_key=_ANY_CREDENTIAL,
     )
 
 

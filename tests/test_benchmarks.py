@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from benchmarks import page, published
 from benchmarks.__main__ import SUITES, main
 from benchmarks.harness import (
     Bench,
     Fact,
     Measure,
     Omission,
+    Remark,
     Result,
     Row,
     Spread,
+    after,
     duration,
     summary,
     table,
     timed,
 )
+from benchmarks.peers import PeerUnavailable, load
+from benchmarks.worker import Worker, WorkerError, together
 
 
-def row(ratio: float, at_most: float | None) -> Row:
+def row(ratio: float, at_most: float | None = None, at_least: float | None = None) -> Row:
     """Return the row of a floor that takes a second."""
-    return Row("title", "floor", Spread.of([ratio]), Spread.of([1.0]), Spread.of([ratio]), at_most)
+    subject, floor = Spread.of([ratio]), Spread.of([1.0])
+    return Row("title", "floor", subject, floor, subject, at_most, at_least)
 
 
 def recorded(name: str, seconds: float, calls: list[str]) -> Measure:
@@ -57,7 +66,9 @@ def quick_run() -> str:
 
 
 def test_a_quick_run_prints_a_table_for_each_suite(quick_run: str) -> None:
-    assert quick_run.count("\n### ") == len(SUITES)
+    titles = {importlib.import_module(f"benchmarks.{name}").SUITE.title for name in SUITES}
+    assert len(titles) == len(SUITES)
+    assert titles <= set(re.findall("(?m)^### (.*)$", quick_run))
 
 
 def test_every_line_of_a_table_has_all_cells(quick_run: str) -> None:
@@ -65,9 +76,16 @@ def test_every_line_of_a_table_has_all_cells(quick_run: str) -> None:
     assert {len(row) for row in rows} == {len(header)}
 
 
+def test_no_process_loses_an_increment(quick_run: str) -> None:
+    facts = [line for line in quick_run.splitlines() if "no increment was lost" in line]
+    assert facts
+    assert all(fact.endswith(": yes") for fact in facts)
+
+
 def test_every_row_with_a_target_says_whether_it_is_met(quick_run: str) -> None:
     rows = [row for row in cells(quick_run) if row[0] and not row[0].startswith("-")]
-    assert {(row[5] != "", row[6] in ("yes", "**no**")) for row in rows} <= {
+    assert rows
+    assert {(row[6] != "", row[7] in ("yes", "**no**")) for row in rows} <= {
         (True, True),
         (False, False),
     }
@@ -76,12 +94,24 @@ def test_every_row_with_a_target_says_whether_it_is_met(quick_run: str) -> None:
 def test_the_environment_is_told_before_the_tables(quick_run: str) -> None:
     head, _, _ = quick_run.partition("###")
     named = {line.split(":")[0] for line in head.splitlines() if line}
-    assert named == {"- machine", "- load when it started", "- files", "- Python", "- versions"}
+    assert named == {
+        "- machine",
+        "- load when it started",
+        "- files",
+        "- Python",
+        "- versions",
+        "- beside it",
+    }
+
+
+def test_a_quick_run_makes_no_environment_for_the_published_version(quick_run: str) -> None:
+    assert "persidict 0.309: not measured, because a quick run makes no environment" in quick_run
 
 
 def test_a_suite_can_be_run_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["files", "--quick"]) == 0
-    assert capsys.readouterr().out.count("\n### ") == 1
+    titles = re.findall("(?m)^### (.*)$", capsys.readouterr().out)
+    assert titles == ["Files and RAM", "Targets that were missed", "Where another way is faster"]
 
 
 def test_an_unknown_suite_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,12 +170,27 @@ def test_a_target_is_the_most_that_the_ratio_may_be(
     assert row(ratio, at_most).is_met is is_met
 
 
+@pytest.mark.parametrize(
+    ("ratio", "at_least", "is_met"), [(0.5, 2.0, True), (0.499, 2.0, True), (0.51, 2.0, False)]
+)
+def test_a_target_for_the_speed_is_the_least_that_it_may_be(
+    ratio: float, at_least: float, is_met: bool
+) -> None:
+    assert row(ratio, at_least=at_least).is_met is is_met
+
+
+def test_the_speed_is_the_inverse_of_the_ratio() -> None:
+    ratio = Spread(0.25, 0.5, 2.0)
+    assert Row("", "", ratio, ratio, ratio).speed == (0.5, 2.0, 4.0)
+
+
 def test_the_summary_counts_what_has_a_target() -> None:
     results: list[Result] = [
         row(1.0, 2.0),
         row(3.0, 2.0),
         row(9.0, None),
         Fact("", True),
+        Remark("", ""),
         Omission("", ""),
     ]
     assert summary(results) == "2 of 3 targets met."
@@ -154,7 +199,12 @@ def test_the_summary_counts_what_has_a_target() -> None:
 @pytest.mark.parametrize(
     ("result", "line"),
     [
-        (row(3.0, 2.0), "| title | floor | 3.00 s | 1.00 s | 3.00 (3.00 - 3.00) | 2 | **no** |"),
+        (
+            row(3.0, 2.0),
+            "| 3.00 s | 1.00 s | 3.00 (3.00 - 3.00) | 0.33 x | time ≤ 2 | **no** | 1 |",
+        ),
+        (row(0.05, at_least=12), "| 0.050 (0.050 - 0.050) | 20.00 x | speed ≥ 12 | yes | 1 |"),
+        (Remark("the server", "is fast"), "- the server: is fast"),
         (Fact("it holds", True), "- it holds: yes"),
         (Omission("peer", "because it is not installed"), "- peer: not measured, because it is"),
     ],
@@ -177,3 +227,102 @@ def test_a_function_is_measured_as_often_as_asked() -> None:
     record: Callable[[], None] = lambda: calls.append(1)  # noqa: E731
     timed(record)(7)
     assert len(calls) == 7
+
+
+def test_what_is_prepared_is_not_measured() -> None:
+    calls: list[str] = []
+    prepared = after(lambda: calls.append("prepare"), recorded("measure", 2.0, calls))
+    assert prepared(2) == 4.0
+    assert calls == ["prepare", "measure"] * 2
+
+
+def test_the_times_of_a_row_are_those_of_one_item() -> None:
+    bench = Bench(seconds=0)
+    measured = bench.compare(
+        "",
+        recorded("", 1.0, []),
+        recorded("", 1.0, []),
+        against="",
+        items=10,
+        floor_items=2,
+    )
+    assert (measured.subject.median, measured.floor.median) == (0.1, 0.5)
+
+
+def test_what_takes_long_is_measured_in_few_pairs() -> None:
+    slow = recorded("", 0.5, [])
+    assert Bench(seconds=0).compare("", slow, slow, against="").pairs == 3
+
+
+def test_a_worker_keeps_names_between_statements() -> None:
+    with Worker() as worker:
+        worker.execute("a = 20")
+        worker.execute("b = a + 1")
+        assert worker.evaluate("b * 2") == 42
+
+
+def test_what_a_worker_prints_is_not_taken_for_an_answer() -> None:
+    with Worker() as worker:
+        worker.execute("print('noise')")
+        assert worker.evaluate("'answer'") == "answer"
+
+
+def test_an_exception_in_a_worker_is_raised_with_its_message() -> None:
+    with Worker() as worker, pytest.raises(WorkerError, match="ZeroDivisionError"):
+        worker.execute("1 / 0")
+
+
+def test_a_worker_runs_a_measured_statement_as_often_as_asked() -> None:
+    with Worker() as worker:
+        worker.execute("calls = []")
+        worker.timed("calls.append(1)")(3)
+        assert worker.evaluate("len(calls)") == 3
+
+
+def test_all_workers_run_a_statement() -> None:
+    with Worker() as first, Worker() as second:
+        for worker in (first, second):
+            worker.execute("calls = []")
+        together([first, second], "calls.append(1)")(2)
+        assert [worker.evaluate("len(calls)") for worker in (first, second)] == [2, 2]
+
+
+def test_a_worker_that_has_ended_is_an_error() -> None:
+    with Worker() as worker, pytest.raises(WorkerError):
+        worker.execute("import os; os._exit(0)")
+
+
+def test_an_environment_that_cannot_be_made_leaves_the_published_version_out(
+    tmp_path: Path,
+) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    with pytest.raises(PeerUnavailable, match="cannot be installed"):
+        published.start(Bench(environments=in_the_way))
+
+
+def test_a_peer_that_is_not_installed_is_named() -> None:
+    with pytest.raises(PeerUnavailable, match="no_such_library is not installed"):
+        load("no_such_library.module")
+
+
+def test_results_take_the_place_of_those_before(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(f"head\n{page.BEGIN}\nold\n{page.END}\ntail\n", encoding="utf-8")
+    page.update(path, "new")
+    assert path.read_text("utf-8") == f"head\n{page.BEGIN}\n\nnew\n\n{page.END}\ntail\n"
+
+
+def test_a_page_without_marks_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text("something else", encoding="utf-8")
+    with pytest.raises(ValueError):
+        page.update(path, "new")
+    assert path.read_text(encoding="utf-8") == "something else"
+
+
+def test_missed_targets_and_faster_peers_are_listed() -> None:
+    missed, slower, met = row(3.0, at_most=2.0), row(5.0), row(0.1, at_least=2.0)
+    first, second = page.behind([missed, slower, met]).split("### ")[1:]
+    assert ("3.00 (" in first, "5.00 (" in first) == (True, False)
+    assert ("3.00 (" in second, "5.00 (" in second) == (False, True)

@@ -1,0 +1,42 @@
+"""Results as a part of a Markdown page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from benchmarks.harness import Result, Row, table
+
+BEGIN: Final = "<!-- results: written by python -m benchmarks --page -->"
+END: Final = "<!-- end of results -->"
+_CLEARLY: Final = 1.05
+
+
+def behind(results: Iterable[Result]) -> str:
+    """Return tables of what missed its target, and of where the other is clearly faster."""
+    rows = [result for result in results if isinstance(result, Row)]
+    missed = [row for row in rows if row.is_met is False]
+    slower = [row for row in rows if row.at_most is None and row.ratio.low > _CLEARLY]
+    slower.sort(key=lambda row: row.ratio.median, reverse=True)
+    parts = []
+    for title, chosen in (
+        ("Targets that were missed", missed),
+        ("Where another way is faster", slower),
+    ):
+        parts.append(f"### {title}\n\n{table(chosen) if chosen else 'None.'}")
+    return "\n\n".join(parts)
+
+
+def update(path: Path, text: str) -> None:
+    """Replace what is between the marks of a page.
+
+    Raises:
+        ValueError: The page has no marks.
+    """
+    old = path.read_text(encoding="utf-8")
+    head, begin, rest = old.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{path} has no lines {BEGIN!r} and {END!r}")
+    path.write_text(f"{head}{begin}\n\n{text}\n\n{end}{tail}", encoding="utf-8")

@@ -1,0 +1,162 @@
+"""The servers that S3 benchmarks run on, and clients for them."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+
+from benchmarks import published
+from benchmarks.harness import Bench, Remark
+from benchmarks.s3_peers import ANY_CREDENTIAL, BUCKET, CONCURRENCY, REGION
+from benchmarks.worker import Worker
+from persidict.basic_s3_dict import BasicS3Dict
+from tests.s3_servers.canned import Synthetic, start_canned
+from tests.s3_servers.latency_proxy import start_latency_proxy
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ROUND_TRIPS: Final = (0.0, 0.02, 0.08)
+_PIPELINED: Final = 100
+
+
+class Place(NamedTuple):
+    """A server, near by and from afar.
+
+    Attributes:
+        direct_url: The server itself.
+        endpoint_url: A proxy in front of it.
+        round_trip: Seconds that the proxy adds.
+    """
+
+    direct_url: str
+    endpoint_url: str
+    round_trip: float
+
+    @property
+    def far(self) -> str:
+        """How far away it is, in words."""
+        return f"{self.round_trip * 1000:.0f} ms away"
+
+
+def round_trips(bench: Bench) -> tuple[float, ...]:
+    """Return how far away servers are in this run."""
+    return (0.0,) if bench.quick else ROUND_TRIPS
+
+
+@contextmanager
+def place(round_trip: float, *synthetic: Synthetic) -> Iterator[Place]:
+    """Start a server with an empty bucket, and a proxy."""
+    with (
+        start_canned(*synthetic) as server,
+        start_latency_proxy(server.endpoint_url, round_trip=round_trip) as proxy,
+    ):
+        plain_client(server.endpoint_url).create_bucket(Bucket=BUCKET)
+        yield Place(server.endpoint_url, proxy.endpoint_url, round_trip)
+
+
+def connection(endpoint_url: str) -> dict[str, Any]:
+    """Return what an S3 dictionary needs to reach one of the servers here."""
+    return {
+        "endpoint_url": endpoint_url,
+        "region": REGION,
+        "aws_access_key_id": ANY_CREDENTIAL,
+        "aws_secret_access_key": ANY_CREDENTIAL,
+    }
+
+
+def dictionary(endpoint_url: str, *, bucket: str = BUCKET, prefix: str = "") -> BasicS3Dict[Any]:
+    """Return a dictionary on one of the servers here."""
+    return BasicS3Dict(bucket_name=bucket, root_prefix=prefix, **connection(endpoint_url))
+
+
+def plain_client(endpoint_url: str) -> S3Client:
+    """Return a client as boto3 makes it when nothing is said about its configuration."""
+    return _client(endpoint_url, None)
+
+
+def pool_client(endpoint_url: str) -> S3Client:
+    """Return a client that keeps a connection for each thread, and is plain otherwise."""
+    return _client(endpoint_url, Config(max_pool_connections=CONCURRENCY))
+
+
+def start_published(bench: Bench, where: Place) -> Worker:
+    """Start 0.309 with `make(bucket, prefix)`, and the same as `make_near` without the proxy.
+
+    Raises:
+        PeerUnavailable: It cannot be installed or used.
+    """
+    worker = published.start(
+        bench,
+        {
+            "AWS_ACCESS_KEY_ID": ANY_CREDENTIAL,
+            "AWS_SECRET_ACCESS_KEY": ANY_CREDENTIAL,
+            "AWS_DEFAULT_REGION": REGION,
+        },
+    )
+    worker.execute(
+        "import os\n"
+        "def make_at(url, bucket, prefix):\n"
+        "    os.environ['AWS_ENDPOINT_URL'] = url\n"
+        "    return persidict.BasicS3Dict(bucket_name=bucket, root_prefix=prefix)\n"
+        f"def make(*where): return make_at({where.endpoint_url!r}, *where)\n"
+        f"def make_near(*where): return make_at({where.direct_url!r}, *where)\n"
+    )
+    return worker
+
+
+def server_speed(bench: Bench, where: Place) -> Remark:
+    """Find out how many small objects the server can send, asked by a client that does nothing.
+
+    The client is a socket: it sends many requests at once and counts what comes back.
+    """
+    plain_client(where.direct_url).put_object(Bucket=BUCKET, Key="small", Body=b"x" * 200)
+    rounds = bench.size(100, 2)
+    speeds = [_pipelined(url, rounds) for url in (where.direct_url, where.endpoint_url)]
+    return Remark(
+        "what the server can do",
+        f"{speeds[0]:,.0f} objects of 200 B per second, and behind the proxy at"
+        f" {where.round_trip * 1000:.0f} ms {speeds[1]:,.0f} on one connection;"
+        f" {_PIPELINED} requests at a time from a bare socket",
+    )
+
+
+def _pipelined(endpoint_url: str, rounds: int) -> float:
+    url = urlsplit(endpoint_url)
+    request = f"GET /{BUCKET}/small HTTP/1.1\r\nHost: benchmark\r\n\r\n".encode() * _PIPELINED
+    with socket.create_connection((url.hostname, url.port)) as connected:
+        received = connected.makefile("rb")
+        connected.sendall(request)
+        size = _reply_size(received) * _PIPELINED
+        received.read(size - size // _PIPELINED)
+        start = time.perf_counter()
+        for _ in range(rounds):
+            connected.sendall(request)
+            received.read(size)
+        return rounds * _PIPELINED / (time.perf_counter() - start)
+
+
+def _reply_size(received: Any) -> int:
+    """Read one reply and return how many bytes it has."""
+    lines = list(iter(received.readline, b"\r\n"))
+    fields = dict(line.lower().split(b": ", 1) for line in lines[1:])
+    body = received.read(int(fields[b"content-length"]))
+    return sum(map(len, lines)) + len(b"\r\n") + len(body)
+
+
+def _client(endpoint_url: str, config: Config | None) -> S3Client:
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint_url,
+        region_name=REGION,
+        aws_access_key_id=ANY_CREDENTIAL,
+        aws_secret_access_key=ANY_CREDENTIAL,
+        config=config,
+    )

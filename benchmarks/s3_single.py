@@ -1,0 +1,113 @@
+"""Single operations on S3, with every library that has them, near and far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks import published
+from benchmarks.files import small_value
+from benchmarks.harness import Bench, Measure, Omission, Result, Row, Suite, timed
+from benchmarks.peers import PeerUnavailable
+from benchmarks.s3_peers import BotoLoop, ObjectPeer, optional_peers
+from benchmarks.s3_places import (
+    Place,
+    dictionary,
+    place,
+    plain_client,
+    round_trips,
+    start_published,
+)
+from persidict import ANY_ETAG, ETAG_IS_THE_SAME, ITEM_NOT_AVAILABLE
+
+_READ = "d['a']"
+_WRITE = "d['a'] = v"
+_LOOK = "'a' in d"
+_SWAP = """
+r = d.set_item_if("swapped", value=v, condition=same, expected_etag=r.resulting_etag)
+"""
+_FIRST_SWAP = """
+r = d.set_item_if("swapped", value=v, condition=any_etag, expected_etag=absent)
+"""
+
+
+def run(bench: Bench) -> Iterator[Result]:
+    """Measure everything in this module."""
+    for number, round_trip in enumerate(round_trips(bench)):
+        with place(round_trip) as where:
+            peers, omissions = optional_peers(where.endpoint_url)
+            if number == 0:
+                yield from omissions
+            for peer in (BotoLoop(plain_client(where.endpoint_url), "boto3"), *peers):
+                yield from beside_peer(bench, where, peer)
+            try:
+                worker = start_published(bench, where)
+            except PeerUnavailable as reason:
+                yield Omission(f"{published.NAME}, {where.far}", str(reason))
+                continue
+            with worker:
+                worker.execute("d = make('benchmark', 'published')")
+                worker.execute(
+                    f"v = {small_value()!r}; d['a'] = v; same = persidict.ETAG_IS_THE_SAME;"
+                    "any_etag = persidict.ANY_ETAG; absent = persidict.ITEM_NOT_AVAILABLE"
+                )
+                worker.execute(_FIRST_SWAP)
+                others = {
+                    "get": worker.timed(_READ),
+                    "put": worker.timed(_WRITE),
+                    "in": worker.timed(_LOOK),
+                    "compare-and-swap": worker.timed(f"global r; {_SWAP.strip()}"),
+                }
+                yield from rows(bench, where, others, published.NAME)
+
+
+def beside_peer(bench: Bench, where: Place, peer: ObjectPeer) -> Iterator[Row]:
+    """Compare with one library."""
+    value = small_value()
+    peer.put("a", value)
+    names: dict[str, Any] = {"peer": peer, "v": value}
+    others = {
+        "get": timed("peer.get('a')", **names),
+        "put": timed("peer.put('a', v)", **names),
+        "in": timed("peer.contains('a')", **names),
+    }
+    swap = peer.swap("swapped", value)
+    if swap is not None:
+        others["compare-and-swap"] = timed(swap)
+    yield from rows(bench, where, others, peer.title)
+
+
+def rows(bench: Bench, where: Place, others: dict[str, Measure], against: str) -> Iterator[Row]:
+    """Do the same with a dictionary."""
+    own = _own(where)
+    for operation, other in others.items():
+        yield bench.compare(f"{operation}, {where.far}", own[operation], other, against=against)
+
+
+def _own(where: Place) -> dict[str, Measure]:
+    d = dictionary(where.endpoint_url, prefix="persidict")
+    value = small_value()
+    d["a"] = value
+    etag: Any = d.set_item_if(
+        "swapped", value=value, condition=ANY_ETAG, expected_etag=ITEM_NOT_AVAILABLE
+    ).resulting_etag
+
+    def overwrite() -> None:
+        nonlocal etag
+        etag = d.set_item_if(
+            "swapped", value=value, condition=ETAG_IS_THE_SAME, expected_etag=etag
+        ).resulting_etag
+
+    return {
+        "get": timed(_READ, d=d),
+        "put": timed(_WRITE, d=d, v=value),
+        "in": timed(_LOOK, d=d),
+        "compare-and-swap": timed(overwrite),
+    }
+
+
+SUITE = Suite(
+    "S3: single operations",
+    "A value of 200 B, pickled and unpickled by each. A proxy adds the round trip time.",
+    run,
+)
