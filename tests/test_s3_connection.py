@@ -141,11 +141,12 @@ def test_what_means_nothing_beside_a_ready_client_is_refused(
         {"aws_session_token": "only"},
         {"bucket_name": ""},
         {"max_concurrency": 0},
+        {"endpoint_url": "127.0.0.1:9000"},
     ],
     ids=lambda params: next(iter(params)),
 )
 def test_parameters_without_meaning_are_refused(params: dict[str, Any]) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=next(iter(params))):
         BasicS3Dict(**params)
 
 
@@ -160,12 +161,14 @@ def test_parameters_without_meaning_are_refused(params: dict[str, Any]) -> None:
         {"bucket_name": None},
         {"root_prefix": None},
         {"max_concurrency": "32"},
+        {"s3_client": "client"},
     ],
     ids=lambda params: "=".join(map(str, next(iter(params.items())))),
 )
 def test_parameters_of_a_wrong_type_are_refused(params: dict[str, Any]) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError) as raised:
         BasicS3Dict(**params)
+    assert next(iter(params)) in f"{raised.value}\n{notes_of(raised.value)}"
 
 
 # ---------------------------------------------------------------------- where things are

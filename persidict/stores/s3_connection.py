@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore import UNSIGNED
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 
 from persidict.stores._parallel import check_max_concurrency
 
@@ -107,9 +108,13 @@ def as_config(options: Mapping[str, Any]) -> Config:
     given = dict(options)
     if given.get("signature_version") == _UNSIGNED_NAME:
         given["signature_version"] = UNSIGNED
-    if "retries" in given:
-        given["retries"] = dict(given["retries"])  # botocore rewrites it in place
-    return Config(**given)
+    try:
+        if "retries" in given:
+            given["retries"] = dict(given["retries"])  # botocore rewrites it in place
+        return Config(**given)
+    except (BotoCoreError, TypeError, ValueError) as error:
+        error.add_note("persidict: the options of boto_config are those of a botocore Config")
+        raise
 
 
 def _frozen(value: Any) -> Any:
@@ -175,7 +180,7 @@ class S3Connection:
         check_max_concurrency(max_concurrency)
         connection = cls(
             region=_text("region", region),
-            endpoint_url=_text("endpoint_url", endpoint_url),
+            endpoint_url=_url("endpoint_url", endpoint_url),
             profile_name=_text("profile_name", profile_name),
             access_key_id=as_secret("aws_access_key_id", access_key_id),
             secret_access_key=as_secret("aws_secret_access_key", secret_access_key),
@@ -196,6 +201,10 @@ class S3Connection:
             )
         if self.ready_client is None:
             return
+        if not hasattr(self.ready_client, "put_object") or not hasattr(self.ready_client, "meta"):
+            raise TypeError(
+                f"s3_client must be a boto3 S3 client, not {type(self.ready_client).__name__}"
+            )
         given = (self.endpoint_url, self.profile_name, self.access_key_id, self.options)
         if any(given):
             raise ValueError(
@@ -243,3 +252,10 @@ def _text(name: str, given: Any) -> str | None:
     if given is not None and not isinstance(given, str):
         raise TypeError(f"{name} must be a str or None, not {type(given).__name__}")
     return given or None
+
+
+def _url(name: str, url: Any) -> str | None:
+    text = _text(name, url)
+    if text and not text.startswith(("http://", "https://")):
+        raise ValueError(f"{name} must begin with http:// or https://, it is {text!r}")
+    return text
