@@ -26,17 +26,19 @@ from persidict.jokers_and_status_flags import (
     ITEM_NOT_AVAILABLE,
     KEEP_CURRENT,
     NEVER_RETRIEVE,
-    ETagConditionFlag,
     ETagIfExists,
-    RetrieveValueFlag,
 )
 from persidict.testing._base import AnyDict, as_tuple, content_of
 from persidict.testing.model import DictModel, Key, keys_in_range, outcome_of
 from persidict.testing.samples import groups_of_keys, sample_values
 
-CONDITIONS = st.sampled_from([ETAG_IS_THE_SAME, ETAG_HAS_CHANGED, ANY_ETAG])
 RETRIEVALS = st.sampled_from([ALWAYS_RETRIEVE, NEVER_RETRIEVE, IF_ETAG_CHANGED])
-EXPECTATIONS = st.sampled_from(["current", "stale", "of another item", "absent"])
+CONDITION = st.fixed_dictionaries(
+    {
+        "condition": st.sampled_from([ETAG_IS_THE_SAME, ETAG_HAS_CHANGED, ANY_ETAG]),
+        "expected_etag": st.sampled_from(["current", "stale", "of another item", "absent"]),
+    }
+)
 JOKERS: st.SearchStrategy[Any] = st.sampled_from([KEEP_CURRENT, DELETE_CURRENT])
 
 
@@ -248,107 +250,48 @@ class DictMachine(RuleBasedStateMachine):
         d, local = self._reach(key, how)
         self._agree(lambda: d.get_with_etag(local), lambda: self.model.get_with_etag(key))
 
-    @rule(
-        key=KEYS,
-        condition=CONDITIONS,
-        expectation=EXPECTATIONS,
-        retrieve_value=RETRIEVALS,
-        how=REACHES,
-    )
-    def get_item_if(
-        self,
-        key: Key,
-        condition: ETagConditionFlag,
-        expectation: str,
-        retrieve_value: RetrieveValueFlag,
-        how: str,
-    ) -> None:
+    def _agree_if(self, operation: str, key: Key, how: str, **arguments: Any) -> None:
+        """Carry out a conditional operation on both sides."""
+        d, local = self._reach(key, how)
+        arguments["expected_etag"] = self._expected(key, arguments["expected_etag"])
+        self._agree(
+            lambda: getattr(d, operation)(local, **arguments),
+            lambda: getattr(self.model, operation)(key, **arguments),
+        )
+
+    @rule(key=KEYS, how=REACHES, condition=CONDITION, retrieve_value=RETRIEVALS)
+    def get_item_if(self, key: Key, how: str, condition: dict[str, Any], **arguments: Any) -> None:
         """Read on a condition."""
-        d, local = self._reach(key, how)
-        arguments: dict[str, Any] = {
-            "condition": condition,
-            "expected_etag": self._expected(key, expectation),
-            "retrieve_value": retrieve_value,
-        }
-        self._agree(
-            lambda: d.get_item_if(local, **arguments),
-            lambda: self.model.get_item_if(key, **arguments),
-        )
+        self._agree_if("get_item_if", key, how, **condition, **arguments)
 
     @rule(
         key=KEYS,
+        how=REACHES,
+        condition=CONDITION,
+        retrieve_value=RETRIEVALS,
         value=st.one_of(VALUES, VALUES, JOKERS),
-        condition=CONDITIONS,
-        expectation=EXPECTATIONS,
-        retrieve_value=RETRIEVALS,
-        how=REACHES,
     )
-    def set_item_if(
-        self,
-        key: Key,
-        value: Any,
-        condition: ETagConditionFlag,
-        expectation: str,
-        retrieve_value: RetrieveValueFlag,
-        how: str,
-    ) -> None:
+    def set_item_if(self, key: Key, how: str, condition: dict[str, Any], **arguments: Any) -> None:
         """Write or delete on a condition."""
-        d, local = self._reach(key, how)
-        arguments: dict[str, Any] = {
-            "value": value,
-            "condition": condition,
-            "expected_etag": self._expected(key, expectation),
-            "retrieve_value": retrieve_value,
-        }
-        self._agree(
-            lambda: d.set_item_if(local, **arguments),
-            lambda: self.model.set_item_if(key, **arguments),
-        )
+        self._agree_if("set_item_if", key, how, **condition, **arguments)
 
     @rule(
         key=KEYS,
-        value=st.one_of(VALUES, VALUES, VALUES, JOKERS),
-        condition=CONDITIONS,
-        expectation=EXPECTATIONS,
-        retrieve_value=RETRIEVALS,
         how=REACHES,
+        condition=CONDITION,
+        retrieve_value=RETRIEVALS,
+        default_value=st.one_of(VALUES, VALUES, VALUES, JOKERS),
     )
     def setdefault_if(
-        self,
-        key: Key,
-        value: Any,
-        condition: ETagConditionFlag,
-        expectation: str,
-        retrieve_value: RetrieveValueFlag,
-        how: str,
+        self, key: Key, how: str, condition: dict[str, Any], **arguments: Any
     ) -> None:
         """Insert on a condition."""
-        d, local = self._reach(key, how)
-        arguments: dict[str, Any] = {
-            "default_value": value,
-            "condition": condition,
-            "expected_etag": self._expected(key, expectation),
-            "retrieve_value": retrieve_value,
-        }
-        self._agree(
-            lambda: d.setdefault_if(local, **arguments),
-            lambda: self.model.setdefault_if(key, **arguments),
-        )
+        self._agree_if("setdefault_if", key, how, **condition, **arguments)
 
-    @rule(key=KEYS, condition=CONDITIONS, expectation=EXPECTATIONS, how=REACHES)
-    def discard_if(
-        self, key: Key, condition: ETagConditionFlag, expectation: str, how: str
-    ) -> None:
+    @rule(key=KEYS, how=REACHES, condition=CONDITION)
+    def discard_if(self, key: Key, how: str, condition: dict[str, Any]) -> None:
         """Delete on a condition."""
-        d, local = self._reach(key, how)
-        arguments: dict[str, Any] = {
-            "condition": condition,
-            "expected_etag": self._expected(key, expectation),
-        }
-        self._agree(
-            lambda: d.discard_if(local, **arguments),
-            lambda: self.model.discard_if(key, **arguments),
-        )
+        self._agree_if("discard_if", key, how, **condition)
 
     @rule(key=KEYS, answer=st.one_of(VALUES, VALUES, JOKERS), how=REACHES)
     def transform_item(self, key: Key, answer: Any, how: str) -> None:
