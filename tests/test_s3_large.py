@@ -26,6 +26,8 @@ from persidict._stored_dict import StoredDict
 from persidict.basic_s3_dict import BasicS3Dict
 from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
 from persidict.stores import s3_large
+from persidict.stores.object_store import NOT_MODIFIED, ObjectInfo
+from persidict.stores.s3_recent import RecentNames
 from persidict.stores.s3_store import S3Store
 from tests.s3_dicts import connect
 from tests.s3_servers.canned import start_canned
@@ -327,6 +329,113 @@ def test_a_read_that_goes_on_failing_raises_what_went_wrong(bench: Bench) -> Non
     assert any("GetObject" in note and "/a'" in note for note in caught.value.__notes__)
 
 
+@pytest.fixture
+def read_before(store: S3Store, server: MotoServer) -> S3Store:
+    """A store that knows "a" as large."""
+    store.put("a", OLD)
+    server.reset_log()
+    return store
+
+
+def test_of_what_was_large_before_the_server_is_never_asked_for_all(
+    read_before: S3Store, server: MotoServer
+) -> None:
+    assert bytes_of(read_before, "a") == OLD
+    assert all("range" in request.headers for request in reads(server))
+
+
+def test_what_was_large_before_is_told_of_as_it_is(read_before: S3Store) -> None:
+    found = read_before.get("a")
+    assert isinstance(found, tuple)
+    assert found[1] == read_before.head("a")
+
+
+@pytest.mark.parametrize("size", [1, LARGE // 2, LARGE // 2 + 1, LARGE, LARGE + 1])
+def test_what_was_large_before_is_read_whatever_its_size_is_now(
+    read_before: S3Store, size: int
+) -> None:
+    read_before.shared.client.put_object(
+        Bucket=read_before.bucket_name, Key=read_before.prefix + "a", Body=NEW[:size]
+    )
+    assert bytes_of(read_before, "a") == NEW[:size]
+
+
+def test_what_was_large_before_is_read_when_it_is_empty_now(read_before: S3Store) -> None:
+    read_before.put("a", b"")
+    assert bytes_of(read_before, "a") == b""
+
+
+def test_what_was_large_before_and_is_unchanged_is_not_read(read_before: S3Store) -> None:
+    found = read_before.get("a", if_none_match=read_before.head("a").etag)
+    assert found is NOT_MODIFIED
+
+
+def test_what_is_small_again_is_read_in_one_request_without_a_range(
+    read_before: S3Store, server: MotoServer
+) -> None:
+    read_before.put("a", b"small")
+    read_before.get("a")
+    server.reset_log()
+    assert bytes_of(read_before, "a") == b"small"
+    assert ["range" in request.headers for request in reads(server)] == [False]
+
+
+def test_what_a_listing_tells_to_be_large_is_read_in_ranges_alone(
+    bench: Bench, server: MotoServer
+) -> None:
+    bench.client.put_object(Bucket=bench.bucket, Key=bench.prefix + "listed", Body=OLD)
+    entries = [entry for entry in bench.direct.list() if isinstance(entry, ObjectInfo)]
+    server.reset_log()
+    assert [bytes(data) for _, data, _ in bench.direct.get_many(entries)] == [OLD]
+    assert all("range" in request.headers for request in reads(server))
+
+
+class BodyThatWaits:
+    """The body of a reply, which nobody gets anything of before a moment has come."""
+
+    def __init__(self, body: Any, moment: threading.Event) -> None:
+        self._body = body
+        self._moment = moment
+        self.has_read = 0
+
+    def read(self, amt: int | None = None) -> bytes:
+        assert self._moment.wait(30)
+        chunk: bytes = self._body.read(amt)
+        self.has_read += len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        self._body.close()
+
+
+def test_once_others_help_the_rest_of_a_whole_body_is_not_read(bench: Bench) -> None:
+    bench.direct.put("a", OLD)
+    key = bench.prefix + "a"
+    reply: Any = bench.client.get_object(Bucket=bench.bucket, Key=key)
+    help_has_come = threading.Event()
+    reply["Body"] = body = BodyThatWaits(reply["Body"], help_has_come)
+
+    def note_help(**_: Any) -> None:
+        help_has_come.set()
+
+    bench.client.meta.events.register("before-send.s3.GetObject", note_help)
+    try:
+        data = s3_large.read_large(bench.direct._requests, key, reply, large_object_size=LARGE)
+    finally:
+        bench.client.meta.events.unregister("before-send.s3.GetObject", note_help)
+    assert bytes(data) == OLD
+    assert body.has_read == s3_large.range_size(LARGE)
+
+
+def test_only_so_many_names_are_remembered_as_large_and_the_latest_are() -> None:
+    names = RecentNames(8)
+    for number in range(100):
+        names.add(str(number))
+    remembered = [number for number in range(100) if str(number) in names]
+    assert len(remembered) <= 8
+    assert remembered[-3:] == [97, 98, 99]
+
+
 class _Reply412:
     def stream(self) -> Iterator[bytes]:
         yield b"<Error><Code>PreconditionFailed</Code></Error>"
@@ -349,7 +458,8 @@ def test_ranges_are_read_from_a_server_that_wants_etags_without_quotes(
     etag = d._store.put("a", OLD)
     server.reset_log()
     d._store.get("a")
-    conditions = {r.headers["if-match"] for r in reads(server) if "range" in r.headers}
+    ranged = [r.headers for r in reads(server) if "range" in r.headers]
+    conditions = {headers["if-match"] for headers in ranged if headers["range"][:8] != "bytes=0-"}
     assert conditions == {etag.strip('"')}
 
 

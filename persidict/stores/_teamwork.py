@@ -51,6 +51,8 @@ class Teamwork(Generic[PartType]):
         self._error: BaseException | None = None
         self.is_given_up = False
         """Whether an error has made all further work vain."""
+        self.is_helped = False
+        """Whether a helper has come."""
 
     def __enter__(self) -> Teamwork[PartType]:
         for _ in range(self._team_size - 1):
@@ -88,6 +90,7 @@ class Teamwork(Generic[PartType]):
                     return
                 part = self._parts.pop()
                 self._busy_helpers += 1
+                self.is_helped = True
             try:
                 self._help_with(part)
             except BaseException as error:  # raised where the caller waits

@@ -23,6 +23,7 @@ from persidict.stores.s3_connection import S3Connection, Secret
 from persidict.stores.s3_doubts import Doubts
 from persidict.stores.s3_errors import annotated, code_of, status_of
 from persidict.stores.s3_lineage import LineageMemory
+from persidict.stores.s3_recent import RecentNames
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -40,6 +41,7 @@ class Bucket:
         self.probe = CapabilityProbe(etag_form, is_aws=is_aws)
         self.lineages = LineageMemory()
         self.doubts = Doubts()
+        self.large_names = RecentNames()
         self.is_known_to_exist = False
         self.lock = threading.Lock()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import uuid
 import weakref
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from time import monotonic
@@ -29,7 +28,7 @@ from persidict.stores.s3_errors import (
 )
 from persidict.stores.s3_lineage import METADATA_KEY, Outcome, find_write
 from persidict.stores.s3_put import Put
-from persidict.stores.s3_requests import S3Requests, canonical_etag
+from persidict.stores.s3_requests import S3Requests, canonical_etag, size_of
 from persidict.stores.s3_stream import Body, BodyTrouble, BytesInPlace, PinnedObject, fill
 
 DEFAULT_LARGE_OBJECT_SIZE: Final = 16 * 1024 * 1024
@@ -66,22 +65,28 @@ def check_large_object_size(size: int) -> int:
 # ---------------------------------------------------------------------- reading
 
 
+def range_size(large_object_size: int) -> int:
+    """Return how many bytes each range has that a large object is read in."""
+    return max(1, min(_PART_SIZE, large_object_size // 2))
+
+
 def read_large(
-    requests: S3Requests, key: str, reply: Mapping[str, Any], *, large_object_size: int
+    requests: S3Requests, key: str, reply: dict[str, Any], *, large_object_size: int
 ) -> bytearray:
     """Read the body of a reply to a GET, with the help of GETs for ranges of that version.
 
-    The calling thread reads on in the body that it has, from the front; threads that are
-    free read ranges, from the back. So nothing is asked for twice, and where no thread is
-    free, the one request does it all. Needs no more memory than the bytes returned. The
-    checksum of a whole object is compared only where the one request has read all of it.
+    The reply is one to a GET for the whole object, or for its first `range_size` bytes. The
+    calling thread reads on in the body that it has, from the front; threads that are
+    free read ranges, from the back. Once one of them has come, the body is closed, lest the
+    server sends what others read; where no thread is free, the one request does it all.
+    Needs no more memory than the bytes returned. The checksum of a whole object is compared
+    only where the one request has read all of it.
 
     Args:
         requests: The bucket.
         key: The object's key.
         reply: The reply.
-        large_object_size: The size from which on objects are large; ranges are half of
-            that, and at most 8 MiB.
+        large_object_size: The size from which on objects are large.
 
     Raises:
         ObjectMoved: The object was replaced or deleted meanwhile.
@@ -98,15 +103,15 @@ class _Range(NamedTuple):
 
 class _Download:
     def __init__(
-        self, requests: S3Requests, key: str, reply: Mapping[str, Any], large_object_size: int
+        self, requests: S3Requests, key: str, reply: dict[str, Any], large_object_size: int
     ) -> None:
-        self._size: int = reply["ContentLength"]
+        self._size = size_of(reply)
         self._pinned = PinnedObject(requests, key, canonical_etag(reply["ETag"]), self._size)
         self._body: Body = reply["Body"]
-        self._body_is_whole = True
+        self._readable: int = reply["ContentLength"]
         self._position = 0
         self._content = BytesInPlace(self._size)
-        length = max(1, min(_PART_SIZE, large_object_size // 2))
+        length = range_size(large_object_size)
         ranges = [
             _Range(start, min(start + length, self._size)) for start in range(0, self._size, length)
         ]
@@ -129,15 +134,21 @@ class _Download:
         self._pinned.read_into(part.start, self._content.view[part.start : part.stop])
 
     def _read_in_sequence(self, part: _Range) -> None:
-        if self._body_is_whole:
+        if self._position and self._team.is_helped:
+            self._stop_reading_the_body()
+        if part.stop <= self._readable:
             try:
                 fill(self._content.view[part.start : part.stop], self._body)
             except BodyTrouble:
-                self._body_is_whole = False
+                self._stop_reading_the_body()
             else:
                 self._position = part.stop
                 return
         self._read_range(part)
+
+    def _stop_reading_the_body(self) -> None:
+        self._readable = 0
+        self._body.close()
 
 
 # ---------------------------------------------------------------------- writing

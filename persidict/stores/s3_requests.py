@@ -51,6 +51,12 @@ def canonical_etag(etag: str) -> ETagValue:
     return ETagValue(etag if etag.endswith('"') else f'"{etag}"')
 
 
+def size_of(reply: dict[str, Any]) -> int:
+    """Return how large an object is, of which a reply brings the whole or a range, or nothing."""
+    total = reply.get("ContentRange", "").rpartition("/")[2]
+    return int(total) if total else int(reply["ContentLength"])
+
+
 def is_etag(text: str) -> bool:
     """Tell whether a text can be the ETag of an object: one in quotes, and no list of them."""
     return _ETAG.fullmatch(text) is not None
@@ -170,7 +176,7 @@ class S3Requests:
         bucket.doubts.examine(key, etag, lineage)
         if lineage is not None:
             bucket.lineages.remember(key, etag, lineage)
-        return Look(etag, reply["ContentLength"], reply["LastModified"].timestamp(), lineage)
+        return Look(etag, size_of(reply), reply["LastModified"].timestamp(), lineage)
 
     def fail(self, error: BaseException, operation: str, key: str = "", note: str = "") -> NoReturn:
         """Raise ObjectNotFound for absence, and anything else as it is, with a note."""

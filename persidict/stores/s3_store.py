@@ -29,15 +29,17 @@ from persidict.stores.s3_large import (
     DEFAULT_LARGE_OBJECT_SIZE,
     check_large_object_size,
     put_large,
+    range_size,
     read_large,
 )
 from persidict.stores.s3_put import Put
-from persidict.stores.s3_requests import S3Requests, canonical_etag, is_etag, pause
+from persidict.stores.s3_requests import S3Requests, canonical_etag, is_etag, pause, size_of
 from persidict.stores.s3_stream import READ_ATTEMPTS, BodyTrouble, ObjectMoved, open_stream
 from persidict.stores.s3_uploads import OpenUploads
 
 _PAGE_SIZE: Final = 1000
 _PARALLEL_READ_ATTEMPTS: Final = 3
+_NOT_SATISFIABLE: Final = 416
 _SIZE_TOLERANCE: Final = 4
 """How many times as large as in one format a value may be in another one."""
 
@@ -128,18 +130,31 @@ class S3Store(ObjectStore):
 
         A body that breaks off, is too short or does not match the checksum that the server
         sent is read again, a bounded number of times. A large object takes more requests, see
-        `read_large`; one that is replaced meanwhile is read anew, as it is then.
+        `read_large`; one that is replaced meanwhile is read anew, as it is then. Of one that
+        was large before, the first request asks for the beginning alone, because servers get
+        ready to send all that they are asked for.
         """
         key = self._prefix + name
         request: dict[str, Any] = {"Key": key}
+        large_names = self._requests.bucket.large_names
         if if_none_match is not None and is_etag(if_none_match):
             request["IfNoneMatch"] = if_none_match
         attempt = 0
         while True:
             attempt += 1
+            request.pop("Range", None)
+            if (
+                key in large_names
+                and attempt <= _PARALLEL_READ_ATTEMPTS
+                and self.shared.pool.max_workers > 1
+            ):
+                request["Range"] = f"bytes=0-{range_size(self._large_object_size) - 1}"
             try:
                 reply = self._requests.send("get_object", **request)
             except S3Error as error:
+                if status_of(error) == _NOT_SATISFIABLE and "Range" in request:
+                    large_names.discard(key)  # there is no range of an empty object
+                    continue
                 if status_of(error) == 304 and if_none_match is not None:
                     self._requests.bucket.doubts.examine(key, if_none_match, None)
                     return NOT_MODIFIED
@@ -157,9 +172,14 @@ class S3Store(ObjectStore):
             return data, ObjectInfo(name, look.etag, look.size, look.last_modified)
 
     def _body_of(self, key: str, reply: dict[str, Any], attempt: int) -> Buffer:
-        is_large = reply["ContentLength"] > self._large_object_size
-        if is_large and attempt <= _PARALLEL_READ_ATTEMPTS:
+        size = size_of(reply)
+        is_large = size > self._large_object_size
+        is_cut = size > reply["ContentLength"]
+        if is_cut or (is_large and attempt <= _PARALLEL_READ_ATTEMPTS):
+            self._requests.bucket.large_names.add(key)
             return read_large(self._requests, key, reply, large_object_size=self._large_object_size)
+        if not is_large:
+            self._requests.bucket.large_names.discard(key)
         data: bytes = reply["Body"].read()
         return data
 
@@ -193,6 +213,7 @@ class S3Store(ObjectStore):
         self._refuse_impossible(name, if_match)
         key = self._prefix + name
         if len(data) > self._large_object_size:
+            self._requests.bucket.large_names.add(key)
             return put_large(
                 self._requests,
                 key,
@@ -292,7 +313,12 @@ class S3Store(ObjectStore):
                 yield found
 
     def _get_if_there(self, entry: str | ObjectInfo) -> tuple[str, Buffer, ObjectInfo] | None:
-        name = entry if isinstance(entry, str) else entry.name
+        if isinstance(entry, str):
+            name = entry
+        else:
+            name = entry.name
+            if entry.size > self._large_object_size:
+                self._requests.bucket.large_names.add(self._prefix + name)
         try:
             found = self.get(name)
         except ObjectNotFound:

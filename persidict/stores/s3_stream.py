@@ -260,5 +260,4 @@ def _read_beginning(requests: S3Requests, key: str) -> tuple[PinnedObject, bytes
             pause(attempt)
             continue
         look = requests.read(key, reply)
-        total = reply.get("ContentRange", "").rpartition("/")[2]
-        return PinnedObject(requests, key, look.etag, int(total or look.size)), beginning
+        return PinnedObject(requests, key, look.etag, look.size), beginning
