@@ -16,6 +16,7 @@ from typing import Final
 from benchmarks import page, plots, published
 from benchmarks.environment import describe
 from benchmarks.harness import Bench, Result, Row, Suite, summary, table
+from benchmarks.peers import PeerUnavailable, load
 
 SUITES: Final = (
     "files",
@@ -53,7 +54,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dir", help="where to put files (default: as for temporary files)")
     parser.add_argument("--quick", action="store_true", help="only see that everything works")
     parser.add_argument(
-        "--seconds", type=float, default=3.0, help="how long one comparison may take (default: 3)"
+        "--seconds", type=float, default=2.0, help="how long one comparison may take (default: 2)"
     )
     parser.add_argument(
         "--environments",
@@ -70,6 +71,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     for name in arguments.suites:
         if name not in SUITES:
             parser.error(f"there is no suite {name!r}; there are {', '.join(SUITES)}")
+    if arguments.plots is not None:
+        try:
+            load("matplotlib")
+        except PeerUnavailable as reason:
+            parser.error(f"no plots, {reason}")
     if arguments.environments is None and not arguments.quick:
         arguments.environments = _user_cache()
     return arguments
@@ -96,7 +102,10 @@ def main(argv: list[str] | None = None) -> int:
         parts.append(f"### {suite.title}\n\n{suite.note}\n\n{table(results[name])}")
         print(f"\n{parts[-1]}", flush=True)
         if arguments.plots is not None:
-            _plot(suite.title, results[name], arguments.plots / f"{name}.png")
+            picture = arguments.plots / f"{name}.png"
+            _plot(suite.title, results[name], picture)
+            if arguments.page is not None:
+                parts.append(page.image(suite.title, picture, arguments.page))
     minutes = (time.perf_counter() - start) / 60
     found = list(itertools.chain.from_iterable(results.values()))
     end = f"{summary(found)} It took {minutes:.1f} minutes."

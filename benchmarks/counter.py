@@ -13,7 +13,7 @@ from benchmarks.files import directories
 from benchmarks.harness import Bench, Fact, Measure, Omission, Remark, Result, Suite
 from benchmarks.peers import PeerUnavailable, load
 from benchmarks.s3_peers import BUCKET
-from benchmarks.s3_places import Place, connection, place, start_published
+from benchmarks.s3_places import Place, connect, connection, place, start_published
 from benchmarks.worker import Worker, together
 
 _IMPORT_ROOT: Final = str(Path(persidict.__file__).resolve().parents[1])
@@ -179,7 +179,8 @@ def _published_files(bench: Bench, directory: str) -> Worker:
 
 
 def _published_s3(bench: Bench, where: Place) -> Worker:
-    worker = start_published(bench, where)
+    worker = start_published(bench)
+    connect(worker, where)
     worker.execute(f"d = make_near({BUCKET!r}, 'published')\n{_COUNTER}")
     return worker
 

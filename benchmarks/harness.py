@@ -321,6 +321,6 @@ def _yes_or_no(holds: bool) -> str:
 def duration(seconds: float) -> str:
     """Return a time with three digits and a fitting unit."""
     for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
-        if seconds * factor >= 1:
+        if seconds * factor >= 0.9995:  # what is printed as 1.00
             return f"{seconds * factor:#.3g} {unit}".replace(". ", " ")
     return f"{seconds * 1e9:.0f} ns"

@@ -14,7 +14,7 @@ from benchmarks import published
 from benchmarks.harness import Bench, Measure, Omission, Result, Row, Suite, timed
 from benchmarks.peers import PeerUnavailable
 from benchmarks.s3_peers import BUCKET, CONCURRENCY, BotoLoop, optional_peers
-from benchmarks.s3_places import Place, dictionary, place, pool_client, start_published
+from benchmarks.s3_places import Place, connect, dictionary, place, pool_client, start_published
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -87,11 +87,12 @@ def arrays(bench: Bench, where: Place, megabytes: int) -> Iterator[Result]:
     for peer in (BotoLoop(client, "boto3, one request"), *others):
         yield from rows(peer.title, _calls(peer.put, peer.get, value))
     try:
-        worker = start_published(bench, where)
+        worker = start_published(bench)
     except PeerUnavailable as reason:
         omissions.append(Omission(published.NAME, str(reason)))
     else:
         with worker:
+            connect(worker, where)
             worker.execute("import numpy; d = make('benchmark', 'published')")
             worker.execute(f"v = {_ARRAY.format(count=count)}")
             others_calls = worker.timed("d['a'] = v"), worker.timed("d['a']")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,12 @@ def behind(results: Iterable[Result]) -> str:
     ):
         parts.append(f"### {title}\n\n{table(chosen) if chosen else 'None.'}")
     return "\n\n".join(parts)
+
+
+def image(title: str, picture: Path, path: Path) -> str:
+    """Return what shows a picture in a page."""
+    place = Path(os.path.relpath(picture.resolve(), path.resolve().parent))
+    return f"![{title}]({place.as_posix()})"
 
 
 def update(path: Path, text: str) -> None:

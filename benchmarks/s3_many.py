@@ -21,6 +21,7 @@ from benchmarks.s3_peers import (
 )
 from benchmarks.s3_places import (
     Place,
+    connect,
     dictionary,
     place,
     pool_client,
@@ -99,11 +100,12 @@ def run(bench: Bench) -> Iterator[Result]:
             for peer in (pools[0], *peers) if with_all else ():
                 yield from lists_and_deletions(bench, objects, peer)
             try:
-                worker = start_published(bench, where)
+                worker = start_published(bench)
             except PeerUnavailable as reason:
                 yield Omission(f"{published.NAME}, {where.far}", str(reason))
                 continue
             with worker:
+                connect(worker, where)
                 yield from beside_published(bench, objects, worker, with_all=with_all)
     yield from many_keys(bench)
 
@@ -210,17 +212,17 @@ def many_keys(bench: Bench) -> Iterator[Result]:
             Synthetic(members, body, bucket="many", prefix=f"group{number}/")
             for number in range(_GROUPS)
         ]
-        with place(0.0 if bench.quick else _WITH_TARGETS, *groups) as where:
-            try:
-                worker = start_published(bench, where)
-            except PeerUnavailable as reason:
-                yield Omission(f"{published.NAME}, {_GROUPS * members} keys", str(reason))
-                continue
-            with worker:
-                worker.execute("d = make('many', '')")
-                yield from beside_published_keys(
-                    bench, where, worker, members=members, with_target=with_target
-                )
+        try:
+            worker = start_published(bench)
+        except PeerUnavailable as reason:
+            yield Omission(f"{published.NAME}, {_GROUPS * members} keys", str(reason))
+            continue
+        with worker, place(0.0 if bench.quick else _WITH_TARGETS, *groups) as where:
+            connect(worker, where)
+            worker.execute("d = make('many', '')")
+            yield from beside_published_keys(
+                bench, where, worker, members=members, with_target=with_target
+            )
 
 
 def beside_published_keys(

@@ -87,13 +87,13 @@ def pool_client(endpoint_url: str) -> S3Client:
     return _client(endpoint_url, Config(max_pool_connections=CONCURRENCY))
 
 
-def start_published(bench: Bench, where: Place) -> Worker:
-    """Start 0.309 with `make(bucket, prefix)`, and the same as `make_near` without the proxy.
+def start_published(bench: Bench) -> Worker:
+    """Start 0.309 in a process that knows the credentials of the servers here.
 
     Raises:
         PeerUnavailable: It cannot be installed or used.
     """
-    worker = published.start(
+    return published.start(
         bench,
         {
             "AWS_ACCESS_KEY_ID": ANY_CREDENTIAL,
@@ -101,6 +101,10 @@ def start_published(bench: Bench, where: Place) -> Worker:
             "AWS_DEFAULT_REGION": REGION,
         },
     )
+
+
+def connect(worker: Worker, where: Place) -> None:
+    """Give 0.309 a function `make(bucket, prefix)`, and `make_near`, which leaves the proxy out."""
     worker.execute(
         "import os\n"
         "def make_at(url, bucket, prefix):\n"
@@ -109,7 +113,6 @@ def start_published(bench: Bench, where: Place) -> Worker:
         f"def make(*where): return make_at({where.endpoint_url!r}, *where)\n"
         f"def make_near(*where): return make_at({where.direct_url!r}, *where)\n"
     )
-    return worker
 
 
 def server_speed(bench: Bench, where: Place) -> Remark:

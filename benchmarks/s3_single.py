@@ -12,6 +12,7 @@ from benchmarks.peers import PeerUnavailable
 from benchmarks.s3_peers import BotoLoop, ObjectPeer, optional_peers
 from benchmarks.s3_places import (
     Place,
+    connect,
     dictionary,
     place,
     plain_client,
@@ -41,11 +42,12 @@ def run(bench: Bench) -> Iterator[Result]:
             for peer in (BotoLoop(plain_client(where.endpoint_url), "boto3"), *peers):
                 yield from beside_peer(bench, where, peer)
             try:
-                worker = start_published(bench, where)
+                worker = start_published(bench)
             except PeerUnavailable as reason:
                 yield Omission(f"{published.NAME}, {where.far}", str(reason))
                 continue
             with worker:
+                connect(worker, where)
                 worker.execute("d = make('benchmark', 'published')")
                 worker.execute(
                     f"v = {small_value()!r}; d['a'] = v; same = persidict.ETAG_IS_THE_SAME;"

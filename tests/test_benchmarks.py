@@ -216,7 +216,13 @@ def test_every_kind_of_result_has_its_line(result: Result, line: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(2.0, "2.00 s"), (0.1234, "123 ms"), (0.0000123, "12.3 µs"), (0.0000004567, "457 ns")],
+    [
+        (2.0, "2.00 s"),
+        (0.1234, "123 ms"),
+        (0.0009999, "1.00 ms"),
+        (0.0000123, "12.3 µs"),
+        (0.0000004567, "457 ns"),
+    ],
 )
 def test_times_have_three_digits_and_a_unit(seconds: float, text: str) -> None:
     assert duration(seconds) == text
@@ -326,3 +332,8 @@ def test_missed_targets_and_faster_peers_are_listed() -> None:
     first, second = page.behind([missed, slower, met]).split("### ")[1:]
     assert ("3.00 (" in first, "5.00 (" in first) == (True, False)
     assert ("3.00 (" in second, "5.00 (" in second) == (False, True)
+
+
+def test_a_picture_is_named_as_seen_from_the_page(tmp_path: Path) -> None:
+    picture, path = tmp_path / "docs" / "plots" / "files.png", tmp_path / "docs" / "page.md"
+    assert page.image("Files", picture, path) == "![Files](plots/files.png)"
