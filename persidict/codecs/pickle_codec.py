@@ -7,9 +7,14 @@ import io
 import pickle
 import struct
 import sys
-from typing import Any, BinaryIO, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from persidict._memory import new_buffer
 from persidict.codecs.codec import Buffer, Codec, MissingExtraError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _PROTOCOL: Final = 5
 
@@ -35,6 +40,9 @@ _COMPRESS_FROM: Final = 16 * 1024
 """Smaller files do not take up noticeably less space when they are compressed."""
 _SAMPLE: Final = 4 * 1024
 _LARGE: Final = 1024 * 1024
+_HUGE: Final = 16 * 1024 * 1024
+_MOST_AROUND_AN_ARRAY: Final = 16 * 1024
+_READ_AHEAD: Final = 256 * 1024
 
 
 class PickleCodec(Codec):
@@ -53,7 +61,7 @@ class PickleCodec(Codec):
     def __init__(self, *, compress: bool = False) -> None:
         self._compress = compress
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: Any) -> Buffer:
         """Pickle a value.
 
         Raises:
@@ -72,8 +80,9 @@ class PickleCodec(Codec):
             Exception: What the unpickler or decompressor raises for damaged data, of which
                 every truncation and every byte too many is recognised.
         """
-        if isinstance(data, bytearray) and _is_plain(data):
-            return pickle.loads(data)  # as bytes, or as a stream, it would be a copy
+        if isinstance(data, memoryview) and len(data) >= _LARGE:
+            # as bytes, it would be a copy
+            return self.decode_stream(io.BufferedReader(_BytesInMemory(data), _READ_AHEAD))
         data = bytes(data)
         if len(data) > _FRAMED.size:
             opcode, frame_length = _FRAMED.unpack_from(data)
@@ -92,13 +101,30 @@ class PickleCodec(Codec):
         return _unpickle(stream)
 
 
-def _is_plain(data: bytearray) -> bool:
-    """Tell whether bytes are neither compressed nor joblib's nor followed by others."""
-    return (
-        not data.startswith(_COMPRESSED)
-        and data.endswith(pickle.STOP)
-        and _JOBLIB_MODULE.encode() not in data
-    )
+class _BytesInMemory(io.RawIOBase):
+    """Somebody else's memory as a raw stream; `io.BytesIO` would copy it."""
+
+    def __init__(self, content: memoryview) -> None:
+        super().__init__()
+        self._content = content.cast("B")
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._position = (0, self._position, len(self._content))[whence] + offset
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        target = memoryview(buffer).cast("B")
+        piece = self._content[self._position : self._position + len(target)]
+        target[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
 
 
 def _is_large_array(value: Any) -> bool:
@@ -106,14 +132,36 @@ def _is_large_array(value: Any) -> bool:
     return numpy is not None and isinstance(value, numpy.ndarray) and value.nbytes >= _LARGE
 
 
-def _array_pickled(array: Any) -> bytes:
+def _array_pickled(array: Any) -> Buffer:
     """Do what `pickle.dumps` does, which reserves half as much again as large bytes need."""
+    if array.nbytes >= _HUGE:
+        target = _Target(array.nbytes + _MOST_AROUND_AN_ARRAY)
+        with suppress(ValueError):  # there is more to this array than its bytes
+            pickle.Pickler(target, _PROTOCOL).dump(array)
+            return target.written()
     stream = io.BytesIO()
     pickle.Pickler(stream, _PROTOCOL).dump(array)
     return stream.getvalue()
 
 
-def _compressed_if_it_pays(data: bytes) -> bytes:
+class _Target:
+    """A file for a pickler, of a size that is known before."""
+
+    def __init__(self, size: int) -> None:
+        self._content = new_buffer(size)
+        self._filled = 0
+
+    def write(self, data: Buffer) -> int:
+        piece = memoryview(data).cast("B")
+        start, self._filled = self._filled, self._filled + len(piece)
+        self._content[start : self._filled] = piece
+        return len(piece)
+
+    def written(self) -> memoryview:
+        return self._content[: self._filled].toreadonly()
+
+
+def _compressed_if_it_pays(data: Buffer) -> Buffer:
     import lz4.frame  # type: ignore[import-untyped]
 
     view = memoryview(data)

@@ -25,7 +25,7 @@ from persidict.stores.object_store import (
     list_from_sorted,
 )
 
-_Stored: TypeAlias = tuple[bytes, ETagValue, float]
+_Stored: TypeAlias = tuple[Buffer, ETagValue, float]
 """Bytes, version and time of writing; a plain tuple, which is fastest to make."""
 
 
@@ -133,7 +133,8 @@ class MemoryStore(ObjectStore):
         if_match: ETagValue | None = None,
         if_none_match: AnyVersion | None = None,
     ) -> ETagValue:
-        held = data if type(data) is bytes else bytes(data)
+        is_final = type(data) is bytes or (type(data) is memoryview and data.readonly)
+        held = data if is_final else bytes(data)
         memory = self._memory
         directory, file_name = self._split(name)
         with memory.lock:

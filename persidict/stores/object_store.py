@@ -136,7 +136,7 @@ class ObjectStore(ABC):
 
         Args:
             name: The object's name.
-            data: Its bytes.
+            data: Its bytes. What a read-only view shows is never changed: it may be kept.
             if_match: Write only over this version.
             if_none_match: ``"*"``: write only if there is no object. At most one of the
                 two conditions is given.

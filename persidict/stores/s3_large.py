@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple, NoReturn
 
 from botocore.exceptions import ClientError
 
+from persidict._memory import new_buffer
 from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists, ETagValue
 from persidict.stores._teamwork import Teamwork
@@ -29,7 +30,7 @@ from persidict.stores.s3_errors import (
 from persidict.stores.s3_lineage import METADATA_KEY, Outcome, find_write
 from persidict.stores.s3_put import Put
 from persidict.stores.s3_requests import S3Requests, canonical_etag, size_of
-from persidict.stores.s3_stream import Body, BodyTrouble, BytesInPlace, PinnedObject, fill
+from persidict.stores.s3_stream import Body, BodyTrouble, PinnedObject, fill
 
 DEFAULT_LARGE_OBJECT_SIZE: Final = 16 * 1024 * 1024
 
@@ -72,7 +73,7 @@ def range_size(large_object_size: int) -> int:
 
 def read_large(
     requests: S3Requests, key: str, reply: dict[str, Any], *, large_object_size: int
-) -> bytearray:
+) -> memoryview:
     """Read the body of a reply to a GET, with the help of GETs for ranges of that version.
 
     The reply is one to a GET for the whole object, or for its first `range_size` bytes. The
@@ -110,7 +111,7 @@ class _Download:
         self._body: Body = reply["Body"]
         self._readable: int = reply["ContentLength"]
         self._position = 0
-        self._content = BytesInPlace(self._size)
+        self._content = new_buffer(self._size)
         length = range_size(large_object_size)
         ranges = [
             _Range(start, min(start + length, self._size)) for start in range(0, self._size, length)
@@ -118,7 +119,7 @@ class _Download:
         self._first = ranges.pop(0)
         self._team = Teamwork(ranges, requests.shared.pool, self._read_range, team_size=_TEAM_SIZE)
 
-    def run(self) -> bytearray:
+    def run(self) -> memoryview:
         try:
             with self._team:
                 self._read_in_sequence(self._first)
@@ -128,17 +129,17 @@ class _Download:
                 self._body.read(1)  # the end, where the checksum is compared
         finally:
             self._body.close()
-        return self._content.finish()
+        return self._content
 
     def _read_range(self, part: _Range) -> None:
-        self._pinned.read_into(part.start, self._content.view[part.start : part.stop])
+        self._pinned.read_into(part.start, self._content[part.start : part.stop])
 
     def _read_in_sequence(self, part: _Range) -> None:
         if self._position and self._team.is_helped:
             self._stop_reading_the_body()
         if part.stop <= self._readable:
             try:
-                fill(self._content.view[part.start : part.stop], self._body)
+                fill(self._content[part.start : part.stop], self._body)
             except BodyTrouble:
                 self._stop_reading_the_body()
             else:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 from botocore.exceptions import ClientError, FlexibleChecksumError, IncompleteReadError
 
+from persidict._memory import new_buffer
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.s3_capabilities import ETagForm
 from persidict.stores.s3_errors import ConnectionTrouble, S3Error, is_absence, status_of
@@ -51,28 +51,6 @@ def fill(target: memoryview, body: Body) -> None:
             raise IncompleteReadError(actual_bytes=filled, expected_bytes=len(target))
         target[filled : filled + len(chunk)] = chunk
         filled += len(chunk)
-
-
-class BytesInPlace:
-    """Bytes that are made by filling a buffer, without a copy in the end.
-
-    Args:
-        size: How many.
-
-    Attributes:
-        view: What is to be filled.
-    """
-
-    def __init__(self, size: int) -> None:
-        # no BytesIO: some Pythons crash when one that lends its buffer is garbage in a cycle
-        self._content = bytearray(size)
-        self.view = memoryview(self._content)
-
-    def finish(self) -> bytearray:
-        """Return the bytes; the view is of no use any more."""
-        with suppress(BufferError):  # a slice lives on in some traceback
-            self.view.release()
-        return self._content
 
 
 class PinnedObject:
@@ -201,11 +179,11 @@ class _RangedReader(io.RawIOBase):
         return len(target)
 
     def readall(self) -> bytes:
-        rest = BytesInPlace(max(0, self._pinned.size - self._position))
+        rest = new_buffer(max(0, self._pinned.size - self._position))
         filled = 0
-        while filled < len(rest.view):
-            filled += self._read_into(rest.view[filled:])
-        return bytes(rest.finish())
+        while filled < len(rest):
+            filled += self._read_into(rest[filled:])
+        return bytes(rest)
 
     def _fill(self, target: memoryview) -> None:
         try:

@@ -1,0 +1,24 @@
+"""Memory for large values that costs little to be written to for the first time."""
+
+from __future__ import annotations
+
+import mmap
+from contextlib import suppress
+from typing import Final
+
+_LARGE: Final = 4 * 1024 * 1024
+_IS_ADVISABLE: Final = hasattr(mmap, "MADV_HUGEPAGE") and hasattr(mmap, "MAP_ANONYMOUS")
+
+
+def new_buffer(size: int) -> memoryview:
+    """Return that many bytes of zeros, to be written to.
+
+    Python touches all of what it allocates, page by page, which takes longer than to fill it.
+    Where the system has huge pages, a large buffer is made of them, as numpy's arrays are.
+    """
+    if size >= _LARGE and _IS_ADVISABLE:
+        with suppress(OSError):  # no such pages, or no leave to map any: as everywhere else
+            pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            pages.madvise(mmap.MADV_HUGEPAGE)
+            return memoryview(pages)
+    return memoryview(bytearray(size))
