@@ -100,6 +100,7 @@ class CachedConformance:
         return changed(d, ("main_dict", "data_cache"), **params)
 
 
+@pytest.mark.slow
 class TestMutableDictCached(CachedConformance, MutableDictConformance):
     @pytest.fixture(params=["pkl", "json"])
     def new_dict(self, request: pytest.FixtureRequest, place: str, tmp_path: Path) -> Maker:
@@ -112,6 +113,7 @@ class TestMutableDictCached(CachedConformance, MutableDictConformance):
         return d
 
 
+@pytest.mark.slow
 class TestAppendOnlyDictCached(CachedConformance, AppendOnlyDictConformance):
     @pytest.fixture(params=["pkl", "json"])
     def new_dict(self, request: pytest.FixtureRequest, place: str, tmp_path: Path) -> Maker:

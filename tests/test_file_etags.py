@@ -42,6 +42,7 @@ def assert_all_differ(etags: Iterator[ETagIfExists], times: int) -> None:
     assert len(set(etags)) == times
 
 
+@pytest.mark.slow
 def test_20000_overwrites_with_values_of_equal_size_have_20000_etags(
     dictionary: FileDirDict[Any],
 ) -> None:
