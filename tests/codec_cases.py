@@ -85,7 +85,7 @@ class Node:
     def method(self) -> None: ...
 
 
-def decodes(codec: Codec, data: bytes) -> bool:
+def decodes(codec: Codec, data: bytes | memoryview) -> bool:
     try:
         codec.decode(data)
     except Exception:

@@ -267,3 +267,44 @@ def test_a_large_file_that_was_cut_is_an_error_that_names_it_and_leaves_nothing_
         d["k"]
     gc.collect()
     assert [w for w in recwarn if issubclass(w.category, ResourceWarning)] == []
+
+
+def array_with_many_fields() -> Any:
+    """Make an array whose pickle holds much more than the bytes of its elements."""
+    names = [f"field{number}_{'x' * 100}" for number in range(200)]
+    return np.zeros(25_000, dtype=[(name, "f4") for name in names])
+
+
+HUGE = {
+    "array": np.random.default_rng(0).random(2_500_000),
+    "of Fortran": np.asfortranarray(np.random.default_rng(0).random((1_250, 2_000))),
+    "not contiguous": np.random.default_rng(0).random((1_250, 4_000))[:, ::2],
+    "masked": np.ma.masked_less(np.random.default_rng(0).random(2_500_000), 0.5),
+    "many fields": array_with_many_fields(),
+    "objects": np.array([*range(2_000_000), "x"], dtype=object)[-2_100_000:],
+    "bytes": random.Random(0).randbytes(17_000_000),
+}
+
+
+@pytest.mark.parametrize("codec", [PKL, PKL_OF_FILES])
+@pytest.mark.parametrize("kind", HUGE)
+def test_a_huge_value_comes_back_equal_also_from_foreign_memory(codec: Codec, kind: str) -> None:
+    data = codec.encode(HUGE[kind])
+    assert equal(codec.decode(data), HUGE[kind])
+    assert equal(codec.decode(memoryview(bytearray(data))), HUGE[kind])
+
+
+@pytest.mark.parametrize("kind", LARGE)
+@pytest.mark.parametrize("compressor", [None, *COMPRESSORS[:1]])
+def test_what_joblib_wrote_is_read_from_foreign_memory(kind: str, compressor: str | None) -> None:
+    value = {"one": LARGE[kind], "another": np.zeros(200_000)}
+    data = joblib_dump(value, compress=(compressor, 0) if compressor else 0)
+    assert len(data) > 1024 * 1024
+    assert equal(PKL.decode(memoryview(data)), value)
+
+
+@pytest.mark.parametrize("damage", ["cut", "longer"])
+def test_damage_in_foreign_memory_is_an_error(damage: str) -> None:
+    data = bytes(PKL.encode(np.zeros(400_000)))
+    damaged = data[:-1000] if damage == "cut" else data + b"."
+    assert not decodes(PKL, memoryview(damaged))

@@ -28,6 +28,7 @@ pytest.register_assert_rewrite(
             "_stores",
             "_subdicts",
             "_time",
+            "_transfers",
             "_transforming",
             "state_machines",
         )

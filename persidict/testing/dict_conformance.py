@@ -24,6 +24,12 @@ from persidict.testing._parameters import (
 from persidict.testing._reading import EqualityTests, ReadingTests, ViewTests
 from persidict.testing._subdicts import SubdictChangingTests, SubdictReadingTests
 from persidict.testing._time import TimeTests
+from persidict.testing._transfers import (
+    StoredBytesTests,
+    TransferAppendOnlyTests,
+    TransferChangingTests,
+    TransferTests,
+)
 from persidict.testing._transforming import TransformChangeTests, TransformInsertTests
 
 
@@ -39,6 +45,7 @@ class InsertingDictConformance(
     ValueTests,
     BulkReadingTests,
     RangeTests,
+    TransferTests,
 ):
     """What every dictionary does that takes new items, whether or not they can change.
 
@@ -46,7 +53,9 @@ class InsertingDictConformance(
     """
 
 
-class AppendOnlyDictConformance(InsertingDictConformance, AppendOnlyTests, BulkAppendOnlyTests):
+class AppendOnlyDictConformance(
+    InsertingDictConformance, AppendOnlyTests, BulkAppendOnlyTests, TransferAppendOnlyTests
+):
     """What a dictionary does that is append-only by nature."""
 
     @pytest.fixture
@@ -65,6 +74,7 @@ class MutableDictConformance(
     TransformChangeTests,
     ChangingValueTests,
     BulkChangingTests,
+    TransferChangingTests,
 ):
     """What a dictionary does whose items can be changed and removed."""
 
@@ -74,6 +84,8 @@ class DictConformance(
     AppendOnlyTests,
     AppendOnlyTransformTests,
     BulkAppendOnlyTests,
+    TransferAppendOnlyTests,
+    StoredBytesTests,
     ConstructorTests,
 ):
     """Everything that the contract asks of a storage with the common parameters.
