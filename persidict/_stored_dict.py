@@ -286,12 +286,18 @@ class StoredDict(PersiDict[ValueType]):
     # ------------------------------------------------------------------ many items
 
     def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
+        for key, _ in self._named_keys(page_size=page_size):
+            yield key
+
+    def _named_keys(
+        self, *, page_size: int | None = None
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, str]]:
         key_of = self._naming.key_of
         try:
             for name in self._store.names(page_size=page_size):
                 key = key_of(name)
                 if key is not None:
-                    yield key
+                    yield key, name
         except Exception as error:
             _note(error, "list", None)
             raise
@@ -337,7 +343,7 @@ class StoredDict(PersiDict[ValueType]):
         if self._store.listing_brings_versions:
             yield from self._listing()
         else:
-            yield from self._named(self._keys())
+            yield from self._named_keys()
 
     def _load_many(
         self, keys: Iterable[NonEmptySafeStrTuple]

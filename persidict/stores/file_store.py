@@ -219,6 +219,32 @@ class FileStore(ObjectStore):
             if stream is None:
                 os.close(fd)
 
+    def get_many(
+        self, entries: Iterable[str | ObjectInfo]
+    ) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
+        """Read many files, in the order given; see the port.
+
+        Of files in one directory that come one after the other, only the first has the
+        directories above it looked at for links.
+        """
+        looked_at = None
+        for entry in entries:
+            name = entry if isinstance(entry, str) else entry.name
+            path = self._path(name)
+            directory = os.path.dirname(name)
+            try:
+                if directory != looked_at:
+                    self._refuse_links(path)
+                    looked_at = directory
+                fd, status = self._open_file(name, path)
+            except ObjectNotFound:
+                continue
+            try:
+                data = read_whole(fd, status.st_size)
+            finally:
+                os.close(fd)
+            yield name, data, info_of(name, status)
+
     def open(self, name: str) -> BinaryIO:
         """Open the file itself; Windows replaces and deletes no file that is open."""
         return os.fdopen(self._open(name)[0], "rb")
@@ -228,6 +254,9 @@ class FileStore(ObjectStore):
         path = self._path(name)
         if path.find(os.sep, self._first_below_root) >= 0:
             self._refuse_links(path)
+        return self._open_file(name, path)
+
+    def _open_file(self, name: str, path: str) -> tuple[int, os.stat_result]:
         try:
             fd = os.open(path, _platform.READ_FLAGS)
         except OSError as error:
