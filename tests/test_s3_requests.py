@@ -310,9 +310,12 @@ def watched(moto_aws_server: MotoServer) -> MotoServer:
     return moto_aws_server.with_quirks(AWS)
 
 
-def test_a_small_body_is_sent_without_asking_first(watched: MotoServer) -> None:
+@pytest.mark.parametrize("size", [100_000, 5_000_000])
+def test_a_body_under_no_condition_is_sent_without_asking_first(
+    watched: MotoServer, size: int
+) -> None:
     d = connect(watched.endpoint_url)
-    d["a"] = "x" * 100_000
+    d["a"] = random.Random(0).randbytes(size)
     put = watched.requests()[-1]
     assert put.operation == "PutObject"
     assert "expect" not in put.headers
@@ -324,6 +327,14 @@ def test_a_small_body_is_sent_without_asking_first_by_a_ready_client_too(
     d: Dict = BasicS3Dict(bucket_name="ready", s3_client=connect(watched.endpoint_url).s3_client)
     d["a"] = 1
     assert "expect" not in watched.requests()[-1].headers
+
+
+def test_a_small_body_under_a_condition_is_sent_without_asking_first(watched: MotoServer) -> None:
+    d = connect(watched.endpoint_url, append_only=True)
+    d["a"] = "x" * 100_000
+    put = watched.requests()[-1]
+    assert (put.operation, put.headers["if-none-match"]) == ("PutObject", "*")
+    assert "expect" not in put.headers
 
 
 def test_a_large_body_under_an_unmet_condition_is_never_sent(watched: MotoServer) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _EXPECT_ABOVE_BYTES: Final = 1024 * 1024
+_CONDITIONS: Final = frozenset({"If-Match", "If-None-Match"})
 _NO_CONSTRAINT_REGIONS: Final = (None, "", "us-east-1", "aws-global")
 _IS_MINE: Final = ("BucketAlreadyOwnedByYou", "OperationAborted")
 
@@ -59,7 +60,7 @@ class SharedClient:
     Args:
         connection: The configuration, for a client made here.
         ready: A client that was made elsewhere, instead. Nothing of it is changed, but that
-            it sends small bodies without asking first.
+            it sends bodies without asking first, where they are small or no condition can refuse them.
         max_concurrency: How many requests may be under way at once.
     """
 
@@ -71,7 +72,7 @@ class SharedClient:
         max_concurrency: int = 32,
     ) -> None:
         if ready is not None:
-            _send_small_bodies_at_once(ready)
+            _send_bodies_at_once(ready)
         self._connection = connection
         self._ready = ready
         self._client: S3Client | None = ready
@@ -182,12 +183,12 @@ def _make_client(connection: S3Connection) -> S3Client:
         aws_session_token=_revealed(connection.session_token),
         config=connection.config(),
     )
-    _send_small_bodies_at_once(client)
+    _send_bodies_at_once(client)
     return client
 
 
-def _send_small_bodies_at_once(client: S3Client) -> None:
-    """Have the client ask for leave to send a body only where the body is large."""
+def _send_bodies_at_once(client: S3Client) -> None:
+    """Have the client ask for leave to send a body only where it is large and may be refused."""
     events = client.meta.events
     events.unregister("before-call.s3", add_expect_header)
     events.register("before-call.s3", _expect_if_large, unique_id="persidict-expect")
@@ -198,7 +199,11 @@ def _expect_if_large(model: Any, params: dict[str, Any], **kwargs: Any) -> None:
     if model.name == "UploadPart":
         return  # a part is sent under no condition
     body = params.get("body")
-    if not isinstance(body, BytesIO) or body.getbuffer().nbytes > _EXPECT_ABOVE_BYTES:
+    # a stream, of a client that others use too, may be one that cannot be sent again
+    if not isinstance(body, BytesIO) or (
+        body.getbuffer().nbytes > _EXPECT_ABOVE_BYTES
+        and not _CONDITIONS.isdisjoint(params["headers"])
+    ):
         add_expect_header(model, params, **kwargs)
 
 
