@@ -60,7 +60,8 @@ class SharedClient:
     Args:
         connection: The configuration, for a client made here.
         ready: A client that was made elsewhere, instead. Nothing of it is changed, but that
-            it sends bodies without asking first, where they are small or no condition can refuse them.
+            it sends bodies without asking first where they are small or no condition can
+            refuse them.
         max_concurrency: How many requests may be under way at once.
     """
 
