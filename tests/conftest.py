@@ -33,6 +33,11 @@ _SLOW_MODULES = frozenset(
 """Modules that run long suites against servers or kill many processes."""
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes run the tests: one more than there are cores, as many wait."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in _SLOW_MODULES:
