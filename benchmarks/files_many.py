@@ -63,6 +63,7 @@ def run(bench: Bench) -> Iterator[Result]:
 def durable_batch(bench: Bench) -> Row:
     """Compare a batch of durable writes with a loop of them."""
     count = bench.size(400, 5)
+    os.sync()  # else the disk writes what the rows before have left, and both wait for that
     with directories("batch", "loop") as (batch, loop):
         items = {f"key{number}": small_value() for number in range(count)}
         return bench.compare(
