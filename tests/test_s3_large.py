@@ -26,7 +26,7 @@ from persidict.basic_s3_dict import BasicS3Dict
 from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
 from persidict.stores import s3_large
 from persidict.stores.object_store import NOT_MODIFIED, ObjectInfo
-from persidict.stores.s3_recent import RecentNames
+from persidict.stores.s3_recent import RecentNotes
 from persidict.stores.s3_store import S3Store
 from tests.s3_dicts import connect
 from tests.s3_servers.canned import start_canned
@@ -426,9 +426,9 @@ def test_once_others_help_the_rest_of_a_whole_body_is_not_read(bench: Bench) -> 
 
 
 def test_only_so_many_names_are_remembered_as_large_and_the_latest_are() -> None:
-    names = RecentNames(8)
+    names = RecentNotes[int](8)
     for number in range(100):
-        names.add(str(number))
+        names.put(str(number), 0)
     remembered = [number for number in range(100) if str(number) in names]
     assert len(remembered) <= 8
     assert remembered[-3:] == [97, 98, 99]

@@ -23,7 +23,7 @@ from persidict.stores.s3_connection import S3Connection, Secret
 from persidict.stores.s3_doubts import Doubts
 from persidict.stores.s3_errors import annotated, code_of, status_of
 from persidict.stores.s3_lineage import LineageMemory
-from persidict.stores.s3_recent import RecentNames
+from persidict.stores.s3_recent import RecentNotes
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -42,7 +42,7 @@ class Bucket:
         self.probe = CapabilityProbe(etag_form, is_aws=is_aws)
         self.lineages = LineageMemory()
         self.doubts = Doubts()
-        self.large_names = RecentNames()
+        self.large_names = RecentNotes[None](1024)
         self.is_known_to_exist = False
         self.lock = threading.Lock()
 

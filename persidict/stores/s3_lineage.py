@@ -20,6 +20,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ItemNotAvailableFlag
+from persidict.stores.s3_recent import RecentNotes
 
 METADATA_KEY: Final = "persidict-lineage"
 _LONGEST: Final = 1500
@@ -130,16 +131,11 @@ class LineageMemory:
     """The lineages of the versions seen last, bounded; safe to share among threads."""
 
     def __init__(self, capacity: int = 2048) -> None:
-        self._capacity = capacity
-        self._known: dict[str, tuple[str, str]] = {}
+        self._known = RecentNotes[tuple[str, str]](capacity)
 
     def remember(self, name: str, etag: str, lineage: str) -> None:
         """Keep the lineage of the current version of an object."""
-        known = self._known
-        if len(known) >= self._capacity and name not in known:
-            for oldest in list(known)[: self._capacity // 4]:
-                known.pop(oldest, None)
-        known[name] = (etag, lineage)
+        self._known.put(name, (etag, lineage))
 
     def recall(self, name: str, etag: Any) -> str | None:
         """Return the lineage of that version, None if it is not known."""

@@ -1,30 +1,38 @@
-"""The names seen last, of what was worth remembering."""
+"""What was noted last of named things."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Generic, TypeVar
 
-_CAPACITY: Final = 1024
+NotedType = TypeVar("NotedType")
 
 
-class RecentNames:
-    """A bounded set of names, of which the latest stay; safe to share among threads."""
+class RecentNotes(Generic[NotedType]):
+    """A bounded mapping from names, of which the latest stay; safe to share among threads.
 
-    def __init__(self, capacity: int = _CAPACITY) -> None:
+    Args:
+        capacity: How many names there are at most.
+    """
+
+    def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._names: dict[str, None] = {}
+        self._notes: dict[str, NotedType] = {}
 
-    def add(self, name: str) -> None:
-        """Remember a name, and forget some of the oldest ones when there are too many."""
-        names = self._names
-        if len(names) >= self._capacity and name not in names:
-            for oldest in list(names)[: max(1, self._capacity // 4)]:
-                names.pop(oldest, None)
-        names[name] = None
+    def put(self, name: str, note: NotedType) -> None:
+        """Note something of a name, and forget some of the oldest when there are too many."""
+        notes = self._notes
+        if len(notes) >= self._capacity and name not in notes:
+            for oldest in list(notes)[: max(1, self._capacity // 4)]:
+                notes.pop(oldest, None)
+        notes[name] = note
+
+    def get(self, name: str) -> NotedType | None:
+        """Return what was noted, None if nothing is known."""
+        return self._notes.get(name)
 
     def discard(self, name: str) -> None:
         """Forget a name."""
-        self._names.pop(name, None)
+        self._notes.pop(name, None)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._names
+        return name in self._notes

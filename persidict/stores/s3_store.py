@@ -176,7 +176,7 @@ class S3Store(ObjectStore):
         is_large = size > self._large_object_size
         is_cut = size > reply["ContentLength"]
         if is_cut or (is_large and attempt <= _PARALLEL_READ_ATTEMPTS):
-            self._requests.bucket.large_names.add(key)
+            self._requests.bucket.large_names.put(key, None)
             return read_large(self._requests, key, reply, large_object_size=self._large_object_size)
         if not is_large:
             self._requests.bucket.large_names.discard(key)
@@ -213,7 +213,7 @@ class S3Store(ObjectStore):
         self._refuse_impossible(name, if_match)
         key = self._prefix + name
         if len(data) > self._large_object_size:
-            self._requests.bucket.large_names.add(key)
+            self._requests.bucket.large_names.put(key, None)
             return put_large(
                 self._requests,
                 key,
@@ -318,7 +318,7 @@ class S3Store(ObjectStore):
         else:
             name = entry.name
             if entry.size > self._large_object_size:
-                self._requests.bucket.large_names.add(self._prefix + name)
+                self._requests.bucket.large_names.put(self._prefix + name, None)
         try:
             found = self.get(name)
         except ObjectNotFound:
