@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from persidict._naming import PlainNaming
-from persidict._stored_dict import StoredDict
 from persidict.codecs import codec_for
 from persidict.jokers_and_status_flags import (
     ValueType,
 )
+from persidict.naming import PlainNaming
 from persidict.safe_str_tuple import (
     SafeStrTuple,
 )
+from persidict.stored_dict import StoredDict
 from persidict.stores.object_store import CommonPrefix
 
 if TYPE_CHECKING:
     from botocore.config import Config
     from mypy_boto3_s3 import S3Client
 
-    from persidict.stores.s3_capabilities import S3Capabilities
-    from persidict.stores.s3_connection import Secret
-    from persidict.stores.s3_store import S3Store
+    from persidict.stores.s3.capabilities import S3Capabilities
+    from persidict.stores.s3.connection import Secret
+    from persidict.stores.s3.store import S3Store
 
 _CONTENT_TYPES = {"pkl": "application/octet-stream", "json": "application/json"}
 _CONTENT_TYPE_OF_TEXT = "text/plain"
@@ -106,9 +106,9 @@ class BasicS3Dict(StoredDict[ValueType]):
             base_class_for_values=base_class_for_values,
             serialization_format=serialization_format,
         )
-        from persidict.stores.s3_client import shared_client
-        from persidict.stores.s3_connection import S3Connection
-        from persidict.stores.s3_store import S3Store
+        from persidict.stores.s3.client import shared_client
+        from persidict.stores.s3.connection import S3Connection
+        from persidict.stores.s3.store import S3Store
 
         _check_text("bucket_name", bucket_name)
         _check_text("root_prefix", root_prefix, may_be_empty=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, NoReturn
 
-from persidict._cached_dict import MISS, CachedDict, check_apart
+from persidict.cached_dict import MISS, CachedDict, check_apart
 from persidict.exceptions import MutationPolicyError, ObjectNotFound
 from persidict.jokers_and_status_flags import (
     VALUE_NOT_RETRIEVED,

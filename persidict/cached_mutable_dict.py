@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from persidict._cached_dict import MISS, CachedDict, check_apart
+from persidict.cached_dict import MISS, CachedDict, check_apart
 from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import (
     KEEP_CURRENT,

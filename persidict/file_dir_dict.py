@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from persidict._naming import FileNaming
-from persidict._primitives import check_flag
-from persidict._stored_dict import StoredDict
 from persidict.codecs import codec_for
+from persidict.contract.primitives import check_flag
 from persidict.jokers_and_status_flags import ValueType
+from persidict.naming import FileNaming
 from persidict.safe_str_tuple import SafeStrTuple
 from persidict.safe_str_tuple_signing import check_digest_len
-from persidict.stores._parallel import check_max_concurrency
-from persidict.stores.file_store import FileStore, absolute_directory
+from persidict.stored_dict import StoredDict
+from persidict.stores.files.store import FileStore, absolute_directory
+from persidict.stores.shared.parallel import check_max_concurrency
 
 
 class FileDirDict(StoredDict[ValueType]):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from persidict._naming import PlainNaming
-from persidict._primitives import check_count
-from persidict._stored_dict import StoredDict
 from persidict.codecs import codec_for
+from persidict.contract.primitives import check_count
 from persidict.jokers_and_status_flags import ValueType
-from persidict.stores.memory_store import MemoryStore
+from persidict.naming import PlainNaming
+from persidict.stored_dict import StoredDict
+from persidict.stores.memory import MemoryStore
 
 
 class LocalDict(StoredDict[ValueType]):

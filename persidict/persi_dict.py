@@ -10,11 +10,17 @@ from typing import Any, TypeVar, cast
 
 from mixinforge import ParameterizableMixin, sort_dict_by_keys
 
-from persidict._bulk import BulkOperations
-from persidict._conditional import ConditionalOperations
-from persidict._listing import Listing
-from persidict._primitives import KeyRange, Version, check_count, check_flag, raise_key_error
-from persidict._views import ItemsView, KeysView, ValuesView
+from persidict.contract.bulk import BulkOperations
+from persidict.contract.conditional import ConditionalOperations
+from persidict.contract.listing import Listing
+from persidict.contract.primitives import (
+    KeyRange,
+    Version,
+    check_count,
+    check_flag,
+    raise_key_error,
+)
+from persidict.contract.views import ItemsView, KeysView, ValuesView
 from persidict.exceptions import (
     ObjectNotFound,
     PreconditionFailed,

@@ -10,15 +10,15 @@ from persidict.basic_s3_dict import BasicS3Dict
 from persidict.jokers_and_status_flags import ValueType
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
 from persidict.safe_str_tuple_signing import check_digest_len
-from persidict.stores.cached_store import CachedStore, CacheInfo
+from persidict.stores.cached.store import CachedStore, CacheInfo
 from persidict.stores.object_store import BUFFERS
 
 if TYPE_CHECKING:
     from botocore.config import Config
     from mypy_boto3_s3 import S3Client
 
-    from persidict.stores.s3_connection import Secret
-    from persidict.stores.s3_store import S3Store
+    from persidict.stores.s3.connection import Secret
+    from persidict.stores.s3.store import S3Store
 
 
 class S3Dict_FileDirCached(BasicS3Dict[ValueType]):

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn, TypeVar, cast
 
-from persidict._primitives import KeyRange, Version
-from persidict._sameness import same_content
+from persidict.contract.primitives import KeyRange, Version
+from persidict.contract.sameness import same_content
 from persidict.exceptions import MutationPolicyError, ObjectNotFound, PreconditionFailed
 from persidict.file_dir_dict import FileDirDict
 from persidict.jokers_and_status_flags import (

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from persidict.exceptions import ObjectNotFound
-from persidict.stores import cache_entry
-from persidict.stores.cache_entry import CacheEntry, CorruptEntry, pack, unpack
-from persidict.stores.cached_store import CachedStore
-from persidict.stores.memory_store import MemoryStore
+from persidict.stores.cached import entry as cache_entry
+from persidict.stores.cached.entry import CacheEntry, CorruptEntry, pack, unpack
+from persidict.stores.cached.store import CachedStore
+from persidict.stores.memory import MemoryStore
 from persidict.stores.object_store import NOT_MODIFIED, ObjectStore
 from persidict.testing import StoreConformance
 from tests.faults import SmallDisk, files_below

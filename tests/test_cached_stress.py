@@ -22,8 +22,8 @@ import pytest
 
 from persidict import DELETE_CURRENT, FileDirDict, MutableDictCached, PersiDict, S3Dict
 from persidict.exceptions import ObjectNotFound
-from persidict.stores.cached_store import CachedStore
-from persidict.stores.file_store import FileStore
+from persidict.stores.cached.store import CachedStore
+from persidict.stores.files.store import FileStore
 from tests.concurrency import Place, joined, run_workers
 from tests.faults import files_below, intercepted_system_calls, run_in_child
 from tests.linearizability import UNCHANGED, UNKNOWN, Operation, Version, assert_linearizable

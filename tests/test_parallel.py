@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from persidict.stores._parallel import WorkerPool, map_in_order
+from persidict.stores.shared.parallel import WorkerPool, map_in_order
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from persidict import (
     PersiDict,
     WriteOnceDict,
 )
-from persidict._stored_dict import StoredDict
 from persidict.exceptions import BackendError
+from persidict.stored_dict import StoredDict
 from tests.s3_dicts import connect
 from tests.s3_servers.fixtures import moto_aws_server
 from tests.s3_servers.moto_server import MotoServer

@@ -6,7 +6,7 @@ import gc
 import threading
 import weakref
 
-from persidict.stores._registry import LatestAndUsed
+from persidict.stores.shared.latest_and_used import LatestAndUsed
 
 
 class Thing:

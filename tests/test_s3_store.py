@@ -11,10 +11,10 @@ from botocore.exceptions import ClientError
 
 from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
 from persidict.stores.object_store import ANY_VERSION, CommonPrefix, NotModified, ObjectInfo
-from persidict.stores.s3_capabilities import PROBE_NAME, S3Capabilities, Support, is_aws_endpoint
-from persidict.stores.s3_client import shared_client
-from persidict.stores.s3_connection import S3Connection
-from persidict.stores.s3_store import S3Store
+from persidict.stores.s3.capabilities import PROBE_NAME, S3Capabilities, Support, is_aws_endpoint
+from persidict.stores.s3.client import shared_client
+from persidict.stores.s3.connection import S3Connection
+from persidict.stores.s3.store import S3Store
 from tests.s3_servers.clients import CREDENTIALS, new_bucket_name
 from tests.s3_servers.fixtures import localstack_server, moto_aws_server, moto_like
 from tests.s3_servers.moto_server import MotoServer
@@ -245,7 +245,7 @@ def test_collisions_are_tried_again(new_store: NewStore) -> None:
 def test_collisions_without_end_are_raised(
     new_store: NewStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persidict.stores.s3_requests.pause", lambda attempt: None)
+    monkeypatch.setattr("persidict.stores.s3.requests.pause", lambda attempt: None)
     store = new_store()
     etag = store.put("a", b"1", if_none_match=ANY_VERSION)
     colliding = new_store(ServerQuirks(conflict_every=1), bucket_name=store.bucket_name)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from persidict.exceptions import ObjectNotFound
-from persidict.stores.s3_store import S3Store
+from persidict.stores.s3.store import S3Store
 from tests.s3_dicts import connect
 from tests.s3_servers.canned import CannedServer, start_canned
 from tests.s3_servers.fault_proxy import Fault, FaultProxy

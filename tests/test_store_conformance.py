@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from persidict.stores.file_store import FileStore
-from persidict.stores.memory_store import MemoryStore
+from persidict.stores.files.store import FileStore
+from persidict.stores.memory import MemoryStore
 from persidict.stores.object_store import ObjectStore
 from persidict.testing import StoreConformance
 

@@ -32,10 +32,10 @@ from persidict import (
     copy_items,
     sync_items,
 )
-from persidict._stored_dict import StoredDict
 from persidict.basic_s3_dict import BasicS3Dict
 from persidict.codecs import MissingExtraError
 from persidict.exceptions import BackendError
+from persidict.stored_dict import StoredDict
 from tests.faults import intercepted_system_calls
 from tests.s3_dicts import connect
 from tests.s3_servers.clients import new_bucket_name
@@ -271,7 +271,7 @@ def test_more_items_than_are_compared_at_once_are_synced(make: Make) -> None:
 def test_no_more_bytes_are_read_at_once_than_may_be_held(
     make: Make, monkeypatch: pytest.MonkeyPatch, transfer: Transfer
 ) -> None:
-    monkeypatch.setattr("persidict.transfer._CHUNK_BYTES", 1000)
+    monkeypatch.setattr("persidict.transfer.items._CHUNK_BYTES", 1000)
     source, target = make("ram", "txt"), make("ram", "txt")
     source.update({str(number): "x" * 300 for number in range(20)})
     source["large"] = "x" * 5000

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from persidict._memory import new_buffer
+from persidict.buffers import new_buffer
 from persidict.codecs.codec import Buffer, Codec, MissingExtraError
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from persidict._stored_dict import StoredDict
 from persidict.exceptions import MutationPolicyError
 from persidict.local_dict import LocalDict
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
+from persidict.stored_dict import StoredDict
 from persidict.testing._base import AnyDict, ConformanceBase, NewDict, as_tuple, content_of
 from persidict.testing.model import Key
 from persidict.transfer import copy_items, sync_items

@@ -1,0 +1,474 @@
+"""Conditional operations: changing an item only if it is still the version one saw."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, Generic, cast
+
+from persidict.contract.primitives import DictPrimitives, check_count
+from persidict.exceptions import (
+    ConcurrencyConflictError,
+    ObjectNotFound,
+    PreconditionFailed,
+    WriteTookPlace,
+)
+from persidict.jokers_and_status_flags import (
+    ALWAYS_RETRIEVE,
+    ANY_ETAG,
+    DELETE_CURRENT,
+    ETAG_HAS_CHANGED,
+    ETAG_IS_THE_SAME,
+    IF_ETAG_CHANGED,
+    ITEM_NOT_AVAILABLE,
+    KEEP_CURRENT,
+    NEVER_RETRIEVE,
+    VALUE_NOT_RETRIEVED,
+    ConditionalOperationResult,
+    ETagConditionFlag,
+    ETagIfExists,
+    ETagValue,
+    ItemNotAvailableFlag,
+    Joker,
+    OperationResult,
+    RetrieveValueFlag,
+    TransformingFunction,
+    ValueType,
+)
+from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple, as_key
+
+_Change = Callable[[ETagIfExists], tuple[ETagIfExists, Any]]
+
+
+def is_satisfied(
+    condition: ETagConditionFlag, expected_etag: Any, actual_etag: ETagIfExists
+) -> bool:
+    """Evaluate a condition: the decision table of all conditional operations."""
+    if condition is ETAG_IS_THE_SAME:
+        return bool(expected_etag == actual_etag)
+    if condition is ETAG_HAS_CHANGED:
+        return bool(expected_etag != actual_etag)
+    return True
+
+
+def _is_value_wanted(retrieve: RetrieveValueFlag, expected: Any, actual: ETagIfExists) -> bool:
+    if actual is ITEM_NOT_AVAILABLE or retrieve is NEVER_RETRIEVE:
+        return False
+    return retrieve is ALWAYS_RETRIEVE or expected != actual
+
+
+def _check_condition(condition: Any, expected_etag: Any) -> None:
+    if condition not in (ANY_ETAG, ETAG_IS_THE_SAME, ETAG_HAS_CHANGED):
+        raise ValueError(
+            "condition must be ANY_ETAG, ETAG_IS_THE_SAME or ETAG_HAS_CHANGED,"
+            f" not {condition!r:.80}"
+        )
+    if condition is not ANY_ETAG and not isinstance(expected_etag, (str, ItemNotAvailableFlag)):
+        raise TypeError(
+            f"expected_etag must be an ETag or ITEM_NOT_AVAILABLE, not {expected_etag!r:.80}"
+        )
+
+
+def _check_retrieve(retrieve_value: Any) -> None:
+    if not isinstance(retrieve_value, RetrieveValueFlag):
+        raise TypeError(
+            "retrieve_value must be ALWAYS_RETRIEVE, NEVER_RETRIEVE or IF_ETAG_CHANGED,"
+            f" not {retrieve_value!r:.80}"
+        )
+
+
+def _stand_in(actual: ETagIfExists) -> Any:
+    """Return what stands for a value that was not fetched."""
+    return ITEM_NOT_AVAILABLE if actual is ITEM_NOT_AVAILABLE else VALUE_NOT_RETRIEVED
+
+
+class ConditionalOperations(DictPrimitives, Generic[ValueType]):
+    """The conditional operations of every dictionary, written once on its primitives."""
+
+    def get_with_etag(self, key: NonEmptyPersiDictKey) -> ConditionalOperationResult:
+        """Read an item together with its version.
+
+        Returns:
+            As `get_item_if` under ANY_ETAG with ALWAYS_RETRIEVE.
+        """
+        return self.get_item_if(
+            key,
+            condition=ANY_ETAG,
+            expected_etag=ITEM_NOT_AVAILABLE,
+            retrieve_value=ALWAYS_RETRIEVE,
+        )
+
+    def get_item_if(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        condition: ETagConditionFlag,
+        expected_etag: ETagIfExists,
+        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
+    ) -> ConditionalOperationResult:
+        """Look at an item and evaluate a condition on its version, in one step.
+
+        Args:
+            key: The key.
+            condition: ANY_ETAG, ETAG_IS_THE_SAME or ETAG_HAS_CHANGED.
+            expected_etag: The version to compare with; ITEM_NOT_AVAILABLE for absence.
+            retrieve_value: Whether to fetch the value of an existing item.
+
+        Returns:
+            What was found; nothing changes. The value and the ETag are of one version.
+
+        Raises:
+            ValueError: The condition is none of the three.
+            TypeError: `retrieve_value` is no RetrieveValueFlag.
+        """
+        checked = as_key(key)
+        _check_condition(condition, expected_etag)
+        _check_retrieve(retrieve_value)
+        return self._report_unchanged(checked, condition, expected_etag, retrieve_value)
+
+    def set_item_if(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        value: ValueType | Joker,
+        condition: ETagConditionFlag,
+        expected_etag: ETagIfExists,
+        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
+    ) -> ConditionalOperationResult:
+        """Store a value if a condition on the item's version holds, in one atomic step.
+
+        Args:
+            key: The key.
+            value: The value; KEEP_CURRENT writes nothing, DELETE_CURRENT deletes.
+            condition: ANY_ETAG, ETAG_IS_THE_SAME or ETAG_HAS_CHANGED.
+            expected_etag: The version to compare with; ITEM_NOT_AVAILABLE for absence, so
+                that ETAG_IS_THE_SAME with it means: insert if absent.
+            retrieve_value: Whether to fetch the stored value where nothing is written.
+
+        Returns:
+            What was found and what was left behind. An unmet condition is a result.
+
+        Raises:
+            ValueError: The condition is none of the three.
+            TypeError: The value, or `retrieve_value`, is of a wrong type.
+            MutationPolicyError: The dictionary is append-only, and the condition holds for
+                an existing item, or the value is DELETE_CURRENT.
+        """
+        checked = as_key(key)
+        _check_condition(condition, expected_etag)
+        _check_retrieve(retrieve_value)
+        if value is KEEP_CURRENT:
+            return self._report_unchanged(checked, condition, expected_etag, retrieve_value)
+        if value is DELETE_CURRENT:
+            self._refuse_deletion()
+            return self._delete_if(checked, condition, expected_etag, retrieve_value)
+        self._check_value(value)
+
+        def write(actual: ETagIfExists) -> tuple[ETagIfExists, Any]:
+            if self.append_only and actual is not ITEM_NOT_AVAILABLE:
+                self._refuse_change(checked)
+            return self._write(checked, value, actual), value
+
+        is_insert = expected_etag is ITEM_NOT_AVAILABLE
+        return self._change_if(
+            checked,
+            condition,
+            expected_etag,
+            retrieve_value,
+            change=write,
+            presume=is_insert or not self.append_only,
+            written=value,
+        )
+
+    def setdefault_if(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        default_value: ValueType,
+        condition: ETagConditionFlag,
+        expected_etag: ETagIfExists,
+        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
+    ) -> ConditionalOperationResult:
+        """Insert a value if the key is absent and a condition holds, in one atomic step.
+
+        An existing item is never touched, whatever the condition.
+
+        Args:
+            key: The key.
+            default_value: What to insert.
+            condition: ANY_ETAG, ETAG_IS_THE_SAME or ETAG_HAS_CHANGED.
+            expected_etag: The version to compare with; ITEM_NOT_AVAILABLE for absence.
+            retrieve_value: Whether to fetch the value of an existing item.
+
+        Returns:
+            What was found and what was left behind.
+
+        Raises:
+            ValueError: The condition is none of the three.
+            TypeError: The value is a joker or of a wrong type, or `retrieve_value` is.
+        """
+        checked = as_key(key)
+        _check_condition(condition, expected_etag)
+        _check_retrieve(retrieve_value)
+        self._check_value(default_value, "default_value")
+        may_insert = is_satisfied(condition, expected_etag, ITEM_NOT_AVAILABLE)
+        look = self._reads_are_cheap or not may_insert
+        try:
+            with self._doubting_refusals():
+                while True:
+                    if look:
+                        found = self._report_unchanged(
+                            checked, condition, expected_etag, retrieve_value
+                        )
+                        if found.actual_etag is not ITEM_NOT_AVAILABLE or not may_insert:
+                            return found
+                    try:
+                        etag = self._write(checked, default_value, ITEM_NOT_AVAILABLE)
+                        break
+                    except PreconditionFailed:
+                        look = True
+        except WriteTookPlace as write:
+            etag = write.etag
+        return ConditionalOperationResult(True, ITEM_NOT_AVAILABLE, etag, default_value)
+
+    def discard_if(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        condition: ETagConditionFlag,
+        expected_etag: ETagIfExists,
+    ) -> ConditionalOperationResult:
+        """Delete an item if a condition on its version holds, in one atomic step.
+
+        Args:
+            key: The key.
+            condition: ANY_ETAG, ETAG_IS_THE_SAME or ETAG_HAS_CHANGED.
+            expected_etag: The version to compare with; ITEM_NOT_AVAILABLE for absence.
+
+        Returns:
+            What was found and what was left behind; the value is never fetched.
+
+        Raises:
+            ValueError: The condition is none of the three.
+            MutationPolicyError: The dictionary is append-only and the condition holds for
+                an existing item.
+        """
+        checked = as_key(key)
+        _check_condition(condition, expected_etag)
+        return self._delete_if(checked, condition, expected_etag, NEVER_RETRIEVE)
+
+    def transform_item(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        transformer: TransformingFunction,
+        n_retries: int | None = 6,
+    ) -> OperationResult:
+        """Read an item, compute a new value from it and write it back; nobody's update is lost.
+
+        Args:
+            key: The key.
+            transformer: Called with the current value, or ITEM_NOT_AVAILABLE. Returns the
+                new value, KEEP_CURRENT or DELETE_CURRENT. May be called more than once.
+            n_retries: How often to start again when the item was changed meanwhile; None:
+                never give up.
+
+        Returns:
+            The version and the value left behind; after KEEP_CURRENT, the object that the
+            transformer was given, with whatever the transformer did to it.
+
+        Raises:
+            ConcurrencyConflictError: The item was changed by others in every attempt.
+            ValueError: `n_retries` is negative.
+            TypeError: `n_retries` is no int, or the new value is of a wrong type.
+            MutationPolicyError: The dictionary is append-only and the transformer wants to
+                change an existing item, or to delete.
+        """
+        checked = as_key(key)
+        self._check_n_retries(n_retries)
+        if not callable(transformer):
+            raise TypeError(f"transformer must be callable, not {type(transformer).__name__}")
+        new_value: Any = None
+        try:
+            with self._doubting_refusals():
+                for attempt in itertools.count(1):
+                    current, etag = self._look_up(checked, None)
+                    new_value = transformer(current)
+                    try:
+                        return self._replace(checked, etag, current, new_value)
+                    except PreconditionFailed:
+                        if n_retries is not None and attempt > n_retries:
+                            raise ConcurrencyConflictError(checked, attempt) from None
+                        self._pause(attempt)
+        except WriteTookPlace as write:
+            return OperationResult(write.etag, new_value)
+        raise AssertionError("unreachable")
+
+    @staticmethod
+    def _check_n_retries(n_retries: int | None) -> None:
+        check_count("n_retries", n_retries)
+        if n_retries is not None and n_retries < 0:
+            raise ValueError(f"n_retries must not be negative, it is {n_retries}")
+
+    def _replace(
+        self, key: NonEmptySafeStrTuple, etag: ETagIfExists, current: Any, new_value: Any
+    ) -> OperationResult:
+        """Do what a transformer wants done to the version that it was given."""
+        if new_value is KEEP_CURRENT:
+            return OperationResult(etag, current)
+        if new_value is DELETE_CURRENT:
+            self._refuse_deletion()
+            self._remove_version(key, etag)
+            return OperationResult(ITEM_NOT_AVAILABLE, ITEM_NOT_AVAILABLE)
+        self._check_value(new_value, "the transformer's result")
+        if self.append_only and etag is not ITEM_NOT_AVAILABLE:
+            self._refuse_change(key)
+        return OperationResult(self._write(key, new_value, etag), new_value)
+
+    # ------------------------------------------------------------------ how conditions work
+
+    def _insert(self, key: NonEmptySafeStrTuple, value: Any) -> None:
+        """Insert an item, or raise PreconditionFailed if there is one."""
+        try:
+            with self._doubting_refusals():
+                self._write(key, value, ITEM_NOT_AVAILABLE)
+        except WriteTookPlace:
+            return
+
+    def _look_up(
+        self, key: NonEmptySafeStrTuple, if_none_match: ETagValue | None
+    ) -> tuple[Any, ETagIfExists]:
+        """Load, with absence as ITEM_NOT_AVAILABLE."""
+        try:
+            return self._load(key, if_none_match=if_none_match)
+        except ObjectNotFound:
+            return ITEM_NOT_AVAILABLE, ITEM_NOT_AVAILABLE
+
+    def _current_etag(self, key: NonEmptySafeStrTuple) -> ETagIfExists:
+        try:
+            return self._head(key).etag
+        except ObjectNotFound:
+            return ITEM_NOT_AVAILABLE
+
+    def _observe(
+        self, key: NonEmptySafeStrTuple, expected: Any, retrieve: RetrieveValueFlag
+    ) -> tuple[Any, ETagIfExists]:
+        """Return value and version in one look, the value only as far as it is wanted."""
+        if retrieve is NEVER_RETRIEVE:
+            actual = self._current_etag(key)
+            return _stand_in(actual), actual
+        if retrieve is ALWAYS_RETRIEVE or not isinstance(expected, str):
+            return self._look_up(key, None)
+        return self._look_up(key, cast("ETagValue", expected))
+
+    def _report_unchanged(
+        self,
+        key: NonEmptySafeStrTuple,
+        condition: ETagConditionFlag,
+        expected: ETagIfExists,
+        retrieve: RetrieveValueFlag,
+    ) -> ConditionalOperationResult:
+        value, actual = self._observe(key, expected, retrieve)
+        satisfied = is_satisfied(condition, expected, actual)
+        return ConditionalOperationResult(satisfied, actual, actual, value)
+
+    def _report_unmet(
+        self,
+        key: NonEmptySafeStrTuple,
+        condition: ETagConditionFlag,
+        expected: ETagIfExists,
+        retrieve: RetrieveValueFlag,
+        actual: ETagIfExists | None,
+    ) -> ConditionalOperationResult | None:
+        """Report an unmet condition; None if a fresh look shows that it holds after all."""
+        if actual is None or _is_value_wanted(retrieve, expected, actual):
+            found = self._report_unchanged(key, condition, expected, retrieve)
+            return None if found.condition_was_satisfied else found
+        return ConditionalOperationResult(False, actual, actual, _stand_in(actual))
+
+    def _change_if(
+        self,
+        key: NonEmptySafeStrTuple,
+        condition: ETagConditionFlag,
+        expected: ETagIfExists,
+        retrieve: RetrieveValueFlag,
+        *,
+        change: _Change,
+        presume: bool,
+        written: Any = ITEM_NOT_AVAILABLE,
+    ) -> ConditionalOperationResult:
+        """Make a change to the version that satisfies a condition; start again if it moves.
+
+        `change` gets that version and raises PreconditionFailed if it is not the current one
+        any more. `presume`: under ETAG_IS_THE_SAME, try at once instead of looking first.
+        `written`: the value that the change leaves behind.
+        """
+        try:
+            with self._doubting_refusals():
+                return self._try_to_change(
+                    key, condition, expected, retrieve, change=change, presume=presume
+                )
+        except WriteTookPlace as write:
+            return ConditionalOperationResult(True, write.replaced, write.etag, written)
+
+    def _try_to_change(
+        self,
+        key: NonEmptySafeStrTuple,
+        condition: ETagConditionFlag,
+        expected: ETagIfExists,
+        retrieve: RetrieveValueFlag,
+        *,
+        change: _Change,
+        presume: bool,
+    ) -> ConditionalOperationResult:
+        presume = presume and condition is ETAG_IS_THE_SAME
+        known: ETagIfExists | None = None
+        for attempt in itertools.count(1):
+            if presume:
+                known = expected
+            elif known is None:
+                known = self._current_etag(key)
+            if is_satisfied(condition, expected, known):
+                try:
+                    return ConditionalOperationResult(True, known, *change(known))
+                except PreconditionFailed as failed:
+                    known = failed.actual_etag
+            seems_unmet = presume if known is None else not is_satisfied(condition, expected, known)
+            if seems_unmet:
+                unmet = self._report_unmet(key, condition, expected, retrieve, known)
+                if unmet is not None:
+                    return unmet
+                known = None
+            self._pause(attempt)
+        raise AssertionError("unreachable")
+
+    def _delete_if(
+        self,
+        key: NonEmptySafeStrTuple,
+        condition: ETagConditionFlag,
+        expected: ETagIfExists,
+        retrieve: RetrieveValueFlag,
+    ) -> ConditionalOperationResult:
+        def delete(actual: ETagIfExists) -> tuple[ETagIfExists, Any]:
+            if actual is not ITEM_NOT_AVAILABLE:
+                self._refuse_deletion()
+            self._remove_version(key, actual)
+            return ITEM_NOT_AVAILABLE, ITEM_NOT_AVAILABLE
+
+        return self._change_if(
+            key,
+            condition,
+            expected,
+            retrieve,
+            change=delete,
+            presume=expected is not ITEM_NOT_AVAILABLE and not self.append_only,
+        )
+
+    def _remove_version(self, key: NonEmptySafeStrTuple, etag: ETagIfExists) -> None:
+        """Delete one version; raise PreconditionFailed if it is not the current one."""
+        if isinstance(etag, ItemNotAvailableFlag):
+            return
+        try:
+            self._remove(key, etag)
+        except ObjectNotFound:
+            raise PreconditionFailed(actual_etag=ITEM_NOT_AVAILABLE) from None

@@ -1,0 +1,194 @@
+"""Names of stored objects: from keys to names and back, one to one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from persidict.contract.primitives import KeyRange
+from persidict.safe_str_tuple import (
+    NonEmptySafeStrTuple,
+    SafeStrTuple,
+    checked_key,
+    is_safe_part,
+)
+from persidict.safe_str_tuple_signing import digest_of, without_digest
+
+_CACHED_PARTS: Final = 1 << 15
+_DIRECTORY_ESCAPE: Final = "%"
+
+_BEHIND_SLASH: Final = "0"
+"""The character behind the slash: names below ``a/`` are less than ``a0``."""
+
+_digest_of = lru_cache(maxsize=_CACHED_PARTS)(digest_of)
+
+
+class Stretch(NamedTuple):
+    """Names in their order, behind one and before another; None: no bound, in any order."""
+
+    start_after: str | None
+    end: str | None
+
+
+def _part_at(bound: tuple[str, ...] | None, prefix: tuple[str, ...]) -> str | None:
+    """Return the part of a bound that stands behind a prefix, None if there is none."""
+    level = len(prefix)
+    if bound is None or len(bound) <= level or bound[:level] != prefix:
+        return None
+    return bound[level]
+
+
+class KeyNaming(ABC):
+    """How the keys of one dictionary become names in its store.
+
+    Args:
+        serialization_format: The extension of the names.
+    """
+
+    def __init__(self, serialization_format: str) -> None:
+        self._extension = f".{serialization_format}"
+        self._stem_end = -len(self._extension)
+
+    @abstractmethod
+    def name_of(self, key: NonEmptySafeStrTuple) -> str:
+        """Return the name of a key's object."""
+
+    @abstractmethod
+    def key_of(self, name: str) -> NonEmptySafeStrTuple | None:
+        """Return the key whose object has this name, None if no key's has."""
+
+    @abstractmethod
+    def prefix_of(self, prefix: SafeStrTuple) -> str:
+        """Return how the names of all keys begin that are longer than a prefix they have."""
+
+    def stretches(self, key_range: KeyRange) -> list[Stretch]:
+        """Return where to look for the keys in a range, below the name of its prefix.
+
+        What lies there may include other keys, but misses none.
+        """
+        return [Stretch(None, None)]
+
+
+class PlainNaming(KeyNaming):
+    """The parts of the key, joined by slashes, and the extension: for RAM and S3.
+
+    Example:
+        >>> PlainNaming("pkl").name_of(NonEmptySafeStrTuple("a", "b"))
+        'a/b.pkl'
+    """
+
+    def name_of(self, key: NonEmptySafeStrTuple) -> str:
+        """Return the name of the object that holds an item; see KeyNaming."""
+        strings = key.strings
+        return (strings[0] if len(strings) == 1 else "/".join(strings)) + self._extension
+
+    def key_of(self, name: str) -> NonEmptySafeStrTuple | None:
+        """Return the key that a name belongs to, or None; see KeyNaming."""
+        if not name.endswith(self._extension):
+            return None
+        parts = tuple(name[: self._stem_end].split("/"))
+        if not all(map(is_safe_part, parts)):
+            return None
+        return checked_key(parts)
+
+    def prefix_of(self, prefix: SafeStrTuple) -> str:
+        """Return what the names below a prefix begin with; see KeyNaming."""
+        return "/".join((*prefix.strings, ""))
+
+    def stretches(self, key_range: KeyRange) -> list[Stretch]:
+        """Return stretches of names; see KeyNaming.
+
+        Names are not in the order of keys: ``a-b.pkl`` comes before ``a.pkl`` and that
+        before ``a/b.pkl``. So a part that begins like the bound, but is shorter, may have
+        its names behind those of the bound: each such part gets a stretch of its own.
+        """
+        level = len(key_range.prefix)
+        below = "/".join((*key_range.prefix, ""))
+        first = _part_at(key_range.start, key_range.prefix)
+        last = _part_at(key_range.stop, key_range.prefix)
+        start_after = below + (first or "")
+        if last is None:
+            return [Stretch(start_after, None)]
+        has_more_parts = key_range.stop is not None and len(key_range.stop) > level + 1
+        found = [Stretch(start_after, below + last + (_BEHIND_SLASH if has_more_parts else ""))]
+        for length in range(1, len(last)):
+            shorter = last[:length]
+            if last[length] < _BEHIND_SLASH and (first is None or shorter >= first):
+                found.append(Stretch(f"{below}{shorter}.", f"{below}{shorter}{_BEHIND_SLASH}"))
+        return found
+
+
+class FileNaming(KeyNaming):
+    """As PlainNaming, but each part carries a digest of itself: for files.
+
+    The digest keeps apart on case-insensitive file systems what differs only in case. A
+    directory whose name would end like a file's is marked, so that the keys ``a`` and
+    ``a.pkl, b`` can exist side by side.
+
+    Args:
+        serialization_format: The extension of the names.
+        digest_len: How many characters of digest a part gets; 0: none.
+
+    Example:
+        >>> FileNaming("pkl", 4).name_of(NonEmptySafeStrTuple("a", "b"))
+        'a_btax/b_slvv.pkl'
+    """
+
+    def __init__(self, serialization_format: str, digest_len: int) -> None:
+        super().__init__(serialization_format)
+        self._digest_len = digest_len
+
+    def name_of(self, key: NonEmptySafeStrTuple) -> str:
+        """Return the name of the object that holds an item; see KeyNaming."""
+        strings = key.strings
+        last = strings[-1]
+        if self._digest_len:
+            last = f"{last}_{_digest_of(last, self._digest_len)}"
+        if len(strings) == 1:
+            return last + self._extension
+        return f"{self._directories(strings[:-1])}{last}{self._extension}"
+
+    def key_of(self, name: str) -> NonEmptySafeStrTuple | None:
+        """Return the key that a name belongs to, or None; see KeyNaming."""
+        if not name.endswith(self._extension):
+            return None
+        directories, _, last = name[: self._stem_end].rpartition("/")
+        part = without_digest(last, self._digest_len) if self._digest_len else last
+        if part is None or not is_safe_part(part):
+            return None
+        if not directories:
+            return checked_key((part,))
+        above = _parts_of_directories(directories, self._digest_len, self._extension)
+        return None if above is None else checked_key((*above, part))
+
+    def prefix_of(self, prefix: SafeStrTuple) -> str:
+        """Return what the names below a prefix begin with; see KeyNaming."""
+        return self._directories(prefix.strings)
+
+    def _directories(self, parts: tuple[str, ...]) -> str:
+        return _directories(parts, self._digest_len, self._extension)
+
+
+@lru_cache(maxsize=_CACHED_PARTS)
+def _directories(parts: tuple[str, ...], digest_len: int, extension: str) -> str:
+    names = [f"{part}_{digest_of(part, digest_len)}" if digest_len else part for part in parts]
+    return "".join(
+        f"{name}{_DIRECTORY_ESCAPE}/" if name.endswith(extension) else f"{name}/" for name in names
+    )
+
+
+@lru_cache(maxsize=_CACHED_PARTS)
+def _parts_of_directories(
+    directories: str, digest_len: int, extension: str
+) -> tuple[str, ...] | None:
+    parts = []
+    for name in directories.split("/"):
+        bare = name.removesuffix(_DIRECTORY_ESCAPE)
+        if bare.endswith(extension) != (bare != name):
+            return None
+        part = without_digest(bare, digest_len) if digest_len else bare
+        if part is None or not is_safe_part(part):
+            return None
+        parts.append(part)
+    return tuple(parts)

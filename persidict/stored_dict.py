@@ -1,0 +1,405 @@
+"""Dictionaries on a store: the contract's primitives by naming, codec and store."""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from operator import attrgetter
+from typing import Any, BinaryIO, TypeVar, cast
+
+from persidict.codecs import BytesCodec, Codec, MissingExtraError, is_registered
+from persidict.contract.listing import Listing
+from persidict.contract.primitives import KeyRange, raise_key_error
+from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
+from persidict.jokers_and_status_flags import (
+    VALUE_NOT_RETRIEVED,
+    ETagIfExists,
+    ETagValue,
+    ItemNotAvailableFlag,
+    ValueType,
+)
+from persidict.naming import KeyNaming
+from persidict.persi_dict import PersiDict
+from persidict.safe_str_tuple import (
+    NonEmptyPersiDictKey,
+    NonEmptySafeStrTuple,
+    SafeStrTuple,
+    as_key,
+    checked_key,
+)
+from persidict.stores.object_store import (
+    ANY_VERSION,
+    BUFFERS,
+    Buffer,
+    NotModified,
+    ObjectInfo,
+    ObjectStore,
+)
+
+SelfType = TypeVar("SelfType", bound="StoredDict[Any]")
+
+_ANSWERS = (ObjectNotFound, PreconditionFailed)
+"""What a store answers, as opposed to what goes wrong in it."""
+
+
+def _note(error: Exception, operation: str, key: NonEmptySafeStrTuple | None) -> None:
+    """Say in a storage's own error what was being done to which item."""
+    about = "" if key is None else f" of item {key!r}"
+    error.add_note(f"persidict: during {operation!r}{about}")
+    if isinstance(error, BackendError):
+        error.operation = error.operation or operation
+        error.key = error.key or key
+
+
+class StoredDict(PersiDict[ValueType]):
+    """A dictionary whose items are objects of a store.
+
+    A subclass calls `_attach` at the end of its constructor, says in `_own_params` how it
+    was made, and in `_enter` what changes below a prefix.
+    """
+
+    _store: ObjectStore
+    _codec: Codec
+    _naming: KeyNaming
+
+    _decoded: StoredDict[Any] | None = None
+    """The dictionary whose bytes this one holds, if it is a raw one."""
+
+    @classmethod
+    def _holds_objects(cls, serialization_format: str) -> bool:
+        return super()._holds_objects(serialization_format) or is_registered(serialization_format)
+
+    def _attach(self, store: ObjectStore, codec: Codec, naming: KeyNaming) -> None:
+        """Tell where the items live, what they are made of, and how they are named."""
+        self._store = store
+        self._codec = codec
+        self._naming = naming
+
+    def _twin(self: SelfType) -> SelfType:
+        """Return another handle that is the same in everything."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def _subdict(self: SelfType, prefix: SafeStrTuple) -> SelfType:
+        if self._decoded is not None:
+            return cast("SelfType", self._decoded._subdict(prefix).raw)
+        sub = self._twin()
+        sub._store = self._store.scoped(self._naming.prefix_of(prefix))
+        sub._enter(prefix)
+        return sub
+
+    def _enter(self, prefix: SafeStrTuple) -> None:
+        """Adapt the parameters of this handle, which has just been scoped to a prefix."""
+
+    # ------------------------------------------------------------------ stored bytes
+
+    @property
+    def raw(self) -> StoredDict[bytes]:
+        """The same dictionary with the stored bytes as its values, as they are.
+
+        Nothing is encoded or decoded, and nothing checks on writing whether the bytes are
+        such as this dictionary can read. Everything else is as here: keys, policies,
+        conditions, ETags, costs. Copies, pickles and sub-dictionaries of it are raw, too;
+        its `get_params` are those of this dictionary: ``type(d)(**d.raw.get_params()).raw``
+        equals ``d.raw``.
+
+        Example:
+            >>> from persidict import LocalDict
+            >>> d = LocalDict(serialization_format="json")
+            >>> d["a"] = 1
+            >>> d.raw["a"]
+            b'1'
+        """
+        if self._decoded is not None:
+            return cast("StoredDict[bytes]", self)
+        raw = cast("StoredDict[bytes]", self._twin())
+        raw._decoded = self
+        raw._codec = BytesCodec()
+        raw.base_class_for_values = bytes
+        return raw
+
+    def open(self, key: NonEmptyPersiDictKey, mode: str = "rb") -> BinaryIO:
+        """Open the stored bytes of an item for reading.
+
+        What is read is all of one version. Where the storage keeps none that is replaced or
+        deleted meanwhile (S3), reading on raises OSError. Close the stream, or use it in a
+        ``with`` statement. Costs: a FileDirDict opens the file itself, and reads what is
+        asked for; a BasicS3Dict sends a request for each MB; others read the whole item.
+
+        Args:
+            key: The key.
+            mode: ``"rb"``; items are written whole.
+
+        Returns:
+            A seekable binary stream.
+
+        Raises:
+            KeyError: There is no such item.
+            ValueError: The mode is another one.
+        """
+        checked = as_key(key)
+        if mode != "rb":
+            raise ValueError(f"mode must be 'rb', not {mode!r}: items are written whole")
+        try:
+            return self._store.open(self._naming.name_of(checked))
+        except ObjectNotFound as absent:
+            raise_key_error(checked, absent)
+        except Exception as error:
+            _note(error, "open", checked)
+            raise
+
+    def get_params(self) -> dict[str, Any]:
+        """Return the constructor's parameters, sorted by name; see `raw` for a raw one."""
+        return super().get_params() if self._decoded is None else self._decoded.get_params()
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self._decoded is None else f"{self._decoded!r}.raw"
+
+    def __copy__(self: SelfType) -> SelfType:
+        if self._decoded is None:
+            return super().__copy__()
+        return cast("SelfType", self._decoded.__copy__().raw)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._decoded is None:
+            return super().__reduce__()
+        return attrgetter("raw"), (self._decoded,)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, StoredDict) and (self._decoded is None) != (other._decoded is None):
+            # their parameters are equal, but their values are not the same
+            return super().__eq__(dict(other.items()))
+        return super().__eq__(other)
+
+    __hash__ = None
+
+    # ------------------------------------------------------------------ one item
+
+    def _doubting_refusals(self) -> AbstractContextManager[object]:
+        return self._store.doubting_refusals()
+
+    def _load(
+        self, key: NonEmptySafeStrTuple, *, if_none_match: ETagValue | None = None
+    ) -> tuple[Any, ETagValue]:
+        name = self._naming.name_of(key)
+        try:
+            found = self._store.get_or_open(name, if_none_match=if_none_match)
+        except _ANSWERS:
+            raise
+        except Exception as error:
+            _note(error, "get", key)
+            raise
+        if isinstance(found, NotModified):
+            assert if_none_match is not None
+            return VALUE_NOT_RETRIEVED, if_none_match
+        data, info = found
+        if isinstance(data, BUFFERS):
+            return self._decode(key, name, data), info.etag
+        with data:
+            return self._decode(key, name, data), info.etag
+
+    def _decode(self, key: NonEmptySafeStrTuple, name: str, data: Buffer | BinaryIO) -> Any:
+        begin = 0
+        try:
+            if isinstance(data, BUFFERS):
+                value = self._codec.decode(data)
+            else:
+                begin = data.tell()
+                value = self._codec.decode_stream(data)
+        except MissingExtraError as error:
+            _note(error, "decode", key)
+            raise
+        except Exception as error:
+            size = len(data) if isinstance(data, BUFFERS) else data.seek(0, io.SEEK_END) - begin
+            raise BackendError(
+                f"item {key!r} cannot be decoded from the format {self.serialization_format!r}"
+                f" ({self._store.location(name)!r}, {size} bytes):"
+                f" {type(error).__name__}: {error}",
+                operation="decode",
+                key=key,
+            ) from error
+        if self.base_class_for_values is not None:
+            try:
+                self._check_is_instance(value)
+            except TypeError as error:
+                _note(error, "get", key)
+                raise
+        return value
+
+    def _head(self, key: NonEmptySafeStrTuple) -> ObjectInfo:
+        try:
+            return self._store.head(self._naming.name_of(key))
+        except _ANSWERS:
+            raise
+        except Exception as error:
+            _note(error, "head", key)
+            raise
+
+    def _contains(self, key: NonEmptySafeStrTuple) -> bool:
+        try:
+            return self._store.contains(self._naming.name_of(key))
+        except Exception as error:
+            _note(error, "contains", key)
+            raise
+
+    def _encode(self, key: NonEmptySafeStrTuple, value: Any) -> Buffer:
+        try:
+            return self._codec.encode(value)
+        except Exception as error:
+            error.add_note(
+                f"persidict: the value of item {key!r} cannot be stored"
+                f" in the format {self.serialization_format!r}; nothing was changed"
+            )
+            raise
+
+    def _write(
+        self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
+    ) -> ETagValue:
+        name = self._naming.name_of(key)
+        data = self._encode(key, value)
+        try:
+            if expected is None:
+                return self._store.put(name, data)
+            if isinstance(expected, ItemNotAvailableFlag):
+                return self._store.put(name, data, if_none_match=ANY_VERSION)
+            return self._store.put(name, data, if_match=expected)
+        except _ANSWERS:
+            raise
+        except Exception as error:
+            _note(error, "put", key)
+            raise
+
+    def _remove(self, key: NonEmptySafeStrTuple, expected: ETagValue | None) -> None:
+        try:
+            self._store.delete(
+                self._naming.name_of(key), if_match=ANY_VERSION if expected is None else expected
+            )
+        except _ANSWERS:
+            raise
+        except Exception as error:
+            _note(error, "delete", key)
+            raise
+
+    # ------------------------------------------------------------------ many items
+
+    def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
+        for key, _ in self._named_keys(page_size=page_size):
+            yield key
+
+    def _named_keys(
+        self, *, page_size: int | None = None
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, str]]:
+        key_of = self._naming.key_of
+        try:
+            for name in self._store.names(page_size=page_size):
+                key = key_of(name)
+                if key is not None:
+                    yield key, name
+        except Exception as error:
+            _note(error, "list", None)
+            raise
+
+    def _dated_keys(self) -> Iterator[tuple[NonEmptySafeStrTuple, float]]:
+        for key, info in self._listing():
+            yield key, info.last_modified
+
+    def _listing(self) -> Iterator[tuple[NonEmptySafeStrTuple, ObjectInfo]]:
+        try:
+            for info in self._store.list():
+                assert isinstance(info, ObjectInfo)
+                key = self._naming.key_of(info.name)
+                if key is not None:
+                    yield key, info
+        except Exception as error:
+            _note(error, "list", None)
+            raise
+
+    def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
+        # made here and not in the generator, which begins only when it is read
+        return self._read(Listing(self._listed, self._entries()))
+
+    def _read(
+        self, entries: Iterable[tuple[NonEmptySafeStrTuple, str | ObjectInfo]]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
+        """Fetch what is listed; entries whose objects have vanished are left out."""
+        asked: deque[tuple[str, NonEmptySafeStrTuple]] = deque()
+
+        def wanted() -> Iterator[str | ObjectInfo]:
+            for key, entry in entries:
+                asked.append((entry if isinstance(entry, str) else entry.name, key))
+                yield entry
+
+        for found_name, data, info in self._store.get_many(wanted()):
+            name, key = asked.popleft()
+            while name != found_name:
+                name, key = asked.popleft()
+            yield key, self._decode(key, name, data), info.last_modified
+
+    def _entries(self) -> Iterator[tuple[NonEmptySafeStrTuple, str | ObjectInfo]]:
+        """List all keys, each with what the store fetches it by at the least cost."""
+        if self._store.listing_brings_versions:
+            yield from self._listing()
+        else:
+            yield from self._named_keys()
+
+    def _load_many(
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+        for key, value, _ in self._read(self._named(keys)):
+            yield key, value
+
+    def _named(
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, str]]:
+        for key in keys:
+            yield key, self._naming.name_of(key)
+
+    def _write_many(
+        self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception | None]]:
+        asked: dict[str, NonEmptySafeStrTuple] = {}
+        unencodable: list[tuple[NonEmptySafeStrTuple, Exception]] = []
+
+        def encoded() -> Iterator[tuple[str, Buffer]]:
+            for key, value in items:
+                try:
+                    data = self._encode(key, value)
+                except Exception as error:  # reported to the caller, item by item
+                    unencodable.append((key, error))
+                    continue
+                name = self._naming.name_of(key)
+                asked[name] = key
+                yield name, data
+
+        condition = ANY_VERSION if only_new else None
+        for name, outcome in self._store.put_many(encoded(), if_none_match=condition):
+            yield asked.pop(name), outcome if isinstance(outcome, Exception) else None
+        yield from unencodable
+
+    def _remove_many(
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception]]:
+        for name, error in self._store.delete_many(map(self._naming.name_of, keys)):
+            key = self._naming.key_of(name)
+            assert key is not None
+            yield key, error
+
+    def _keys_in(self, key_range: KeyRange) -> list[NonEmptySafeStrTuple]:
+        found = set()
+        prefix = ""
+        if key_range.prefix:
+            itself = checked_key(key_range.prefix)
+            prefix = self._naming.prefix_of(itself)
+            if key_range.contains(itself) and self._contains(itself):
+                found.add(itself)
+        for start_after, end in self._naming.stretches(key_range):
+            for name in self._store.names(prefix, start_after=start_after):
+                if end is not None and name >= end:
+                    break
+                key = self._naming.key_of(name)
+                if key is not None and key_range.contains(key):
+                    found.add(key)
+        return sorted(found)

@@ -1,0 +1,1 @@
+"""Copies of another store's objects in a directory."""

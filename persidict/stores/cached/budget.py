@@ -1,0 +1,126 @@
+"""A limit on the bytes of a cache that many processes write to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Final
+
+from persidict.stores.files.platform import DirectoryLock
+from persidict.stores.files.store import FileStore
+from persidict.stores.object_store import ObjectInfo
+
+_USAGE_FILE: Final = "usage"
+_USAGE: Final = struct.Struct("<QI")
+_FILL_AFTER_EVICTION: Final = 0.9
+"""How full a cache is left by an eviction, so that not every write has to evict."""
+
+
+class CacheBudget:
+    """Keeps the files of a cache within a limit by deleting the least recently used ones.
+
+    The bytes in use are counted in a file that all processes share. Who writes holds the
+    directory's lock meanwhile, so that the limit holds at every moment; who reads or deletes
+    does not. The count is raised before a file is written and lowered by counting anew, so
+    that whoever dies leaves it too high at worst, and an early eviction sets it right.
+
+    Args:
+        directory: Holds the count, and is locked.
+        entries: The files that count.
+        limit: How many bytes they may have in all.
+    """
+
+    def __init__(self, directory: str, entries: FileStore, limit: int) -> None:
+        self._directory = directory
+        self._usage_path = os.path.join(directory, _USAGE_FILE)
+        self._entries = entries
+        self._limit = limit
+        self.evictions = 0
+
+    @contextlib.contextmanager
+    def room_for(self, path: str, size: int) -> Iterator[bool]:
+        """Make room for a file that is written in the body of the `with` statement.
+
+        Args:
+            path: The file; what it replaces makes room, too.
+            size: Its bytes.
+
+        Yields:
+            Whether there is room. Otherwise the file must not be written.
+
+        Raises:
+            OSError: The directory cannot be used.
+        """
+        if size > self._limit:
+            yield False
+            return
+        os.makedirs(self._directory, exist_ok=True)
+        lock = DirectoryLock(self._directory)
+        try:
+            used = self._recorded_use()
+            replaced = _size_of(path)
+            # Who writes here without a limit does not count: the count may be too low.
+            if used is None or used < replaced or used - replaced + size > self._limit:
+                used = self._evict(size)
+                replaced = _size_of(path)
+            expected = max(0, used - replaced) + size
+            if expected > self._limit:
+                yield False
+                return
+            self._record_use(expected)
+            try:
+                yield True
+            except BaseException:
+                self._record_use(used)
+                raise
+        finally:
+            lock.close()
+
+    def _recorded_use(self) -> int | None:
+        """Return the bytes in use as counted; None if nobody has counted, or not legibly."""
+        try:
+            with open(self._usage_path, "rb") as file:
+                content = file.read(_USAGE.size + 1)
+        except FileNotFoundError:
+            return None
+        if len(content) != _USAGE.size:
+            return None
+        used, checksum = _USAGE.unpack(content)
+        return used if checksum == zlib.crc32(content[:8]) else None
+
+    def _record_use(self, used: int) -> None:
+        number = struct.pack("<Q", used)
+        fd = os.open(self._usage_path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            os.write(fd, number + struct.pack("<I", zlib.crc32(number)))
+        finally:
+            os.close(fd)
+
+    def _evict(self, size: int) -> int:
+        """Count the bytes in use, and delete files if they leave too little room."""
+        files = [entry for entry in self._entries.list() if isinstance(entry, ObjectInfo)]
+        used = sum(file.size for file in files)
+        if used + size <= self._limit:
+            return used
+        goal = max(0, int(self._limit * _FILL_AFTER_EVICTION) - size)
+        files.sort(key=lambda file: file.last_modified, reverse=True)
+        doomed = {}
+        left = used
+        while files and left > goal:
+            file = files.pop()
+            doomed[file.name] = file.size
+            left -= file.size
+        for name, _ in self._entries.delete_many(doomed):
+            left += doomed.pop(name)
+        self.evictions += len(doomed)
+        return left
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.stat(path, follow_symlinks=False).st_size
+    except OSError:
+        return 0

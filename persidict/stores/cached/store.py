@@ -1,0 +1,454 @@
+"""A store with copies of its objects in a local directory."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from io import BytesIO
+from itertools import chain, islice
+from typing import Any, BinaryIO, Final, Literal, NamedTuple
+from weakref import WeakValueDictionary
+
+from persidict.exceptions import ObjectNotFound
+from persidict.jokers_and_status_flags import ETagValue
+from persidict.stores.cached.directory import CacheDirectory
+from persidict.stores.cached.entry import CacheEntry, CorruptEntry, pack, skip_head, unpack
+from persidict.stores.object_store import (
+    BUFFERS,
+    NOT_MODIFIED,
+    AnyVersion,
+    Buffer,
+    CommonPrefix,
+    NotModified,
+    ObjectInfo,
+    ObjectStore,
+)
+from persidict.stores.shared.parallel import WorkerPool, map_in_order
+
+_NAME_BYTES: Final = 20
+_SCOPE_BYTES: Final = 16
+_MAX_SOUND_FILES: Final = 10_000
+_MAX_NAMES: Final = 1 << 15
+_BATCH: Final = 1000
+_MAX_VALIDATIONS: Final = 1 << 16
+
+_Read = tuple[str, Buffer, ObjectInfo]
+
+
+class CacheInfo(NamedTuple):
+    """What a cache has done and what it holds.
+
+    Attributes:
+        hits: Values served without asking.
+        revalidations: Values served after the storage said that they are the current ones.
+        misses: Values fetched.
+        corrupt: Damaged entries that were found and dropped.
+        evictions: Entries deleted to stay within the limit.
+        bytes: What all entries in the directory have in all.
+        entries: How many there are.
+    """
+
+    hits: int
+    revalidations: int
+    misses: int
+    corrupt: int
+    evictions: int
+    bytes: int
+    entries: int
+
+
+@dataclass
+class _Counts:
+    hits: int = 0
+    revalidations: int = 0
+    misses: int = 0
+    corrupt: int = 0
+
+
+class _Validations:
+    """When each object was last known to be a certain version, by the monotonic clock.
+
+    Shared by all handles of this process on the same objects.
+    """
+
+    def __init__(self) -> None:
+        self._latest: OrderedDict[str, tuple[ETagValue, float]] = OrderedDict()
+
+    def note(self, file_name: str, etag: ETagValue, when: float) -> None:
+        """Note that an object was a version at some moment after `when`."""
+        known = self._latest.get(file_name)
+        if known is None or known[1] <= when:
+            self._latest[file_name] = (etag, when)
+            if len(self._latest) > _MAX_VALIDATIONS:
+                self._latest.popitem(last=False)
+
+    def is_recent(self, file_name: str, etag: ETagValue, max_staleness: float) -> bool:
+        """Tell whether an object was that version less than so many seconds ago."""
+        known_etag, when = self._latest.get(file_name, (None, 0.0))
+        return known_etag == etag and time.monotonic() - when < max_staleness
+
+
+_VALIDATIONS: Final[WeakValueDictionary[tuple[str, str], _Validations]] = WeakValueDictionary()
+
+
+class CachedStore(ObjectStore):
+    """A store in front of which copies of objects are kept in files.
+
+    A copy and the version it is of are one file, replaced atomically and checked when read:
+    bytes are never paired with the version of others. A copy is served only after the store
+    has said that it still is the current version, in the very request that would otherwise
+    bring the new one. Whatever happens to the files costs time, never a wrong answer.
+
+    Args:
+        store: Where the objects live.
+        base_dir: The directory of the copies; may be shared by any number of stores and
+            processes.
+        identity: What the names of the objects are relative to, e.g. a URL; keeps the
+            copies of different stores apart.
+        trusting: Whether objects never change, so that a copy is served without asking.
+        max_staleness: For how many seconds after `get` or `put` have seen the current
+            version `recent` serves it without asking.
+        size_limit: How many bytes the directory may have; see CacheDirectory.
+        pool: Threads for reading many objects; None: one after the other.
+
+    Raises:
+        ValueError: `base_dir` is a file.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        base_dir: str,
+        *,
+        identity: str,
+        trusting: bool = False,
+        max_staleness: float = 0.0,
+        size_limit: int | None = None,
+        pool: WorkerPool | None = None,
+    ) -> None:
+        scope = blake2b(identity.encode(), digest_size=_SCOPE_BYTES)
+        self._main = store
+        self._prefix = ""
+        self._scope_key = scope.digest()
+        self._directory = CacheDirectory(base_dir, scope.hexdigest(), size_limit=size_limit)
+        self._trusting = trusting
+        self._max_staleness = max_staleness
+        self._pool = pool
+        self._counts = _Counts()
+        # a file that is replaced or changed is another version of it, and is checked again
+        self._sound: dict[str, ETagValue] = {}
+        self._validations = _VALIDATIONS.setdefault((base_dir, scope.hexdigest()), _Validations())
+        self._adopt_traits()
+
+    def _adopt_traits(self) -> None:
+        self.reads_are_cheap = self._main.reads_are_cheap
+        self.listing_brings_versions = self._main.listing_brings_versions
+        self.back_off_seconds = self._main.back_off_seconds
+
+    @property
+    def main(self) -> ObjectStore:
+        """The store where the objects live."""
+        return self._main
+
+    @property
+    def origin(self) -> ObjectStore:
+        return self._main.origin
+
+    def doubting_refusals(self) -> AbstractContextManager[object]:
+        return self._main.doubting_refusals()
+
+    def scoped(self, prefix: str) -> CachedStore:
+        scope = object.__new__(CachedStore)
+        scope.__dict__.update(self.__dict__)
+        scope._main = self._main.scoped(prefix)
+        scope._prefix = self._prefix + prefix
+        return scope
+
+    def location(self, name: str) -> str:
+        return self._main.location(name)
+
+    def info(self) -> CacheInfo:
+        """Tell what this store and its scopes have done, and what the directory holds."""
+        counts = self._counts
+        return CacheInfo(
+            counts.hits,
+            counts.revalidations,
+            counts.misses,
+            counts.corrupt,
+            self._directory.evictions,
+            *self._directory.usage(),
+        )
+
+    def clear_cache(self) -> None:
+        """Delete the copies of all objects of this store, above and below its prefix."""
+        self._directory.clear()
+
+    # ------------------------------------------------------------------ copies
+
+    def _file_of(self, name: str) -> tuple[str, int]:
+        """Return the name of a copy's file and the identity that it must have."""
+        return _file_of(self._scope_key, self._prefix + name)
+
+    def _recall(self, file_name: str, identity: int) -> CacheEntry | None:
+        """Return a copy if there is a sound one."""
+        found = self._directory.read(file_name)
+        return None if found is None else self._checked(*found, file_name, identity)
+
+    def _checked(
+        self, content: Buffer | BinaryIO, info: ObjectInfo, file_name: str, identity: int
+    ) -> CacheEntry | None:
+        try:
+            is_sound = self._is_sound(file_name, info)
+            entry = unpack(content, info.size, identity, is_sound=is_sound)
+        except CorruptEntry:
+            self._counts.corrupt += 1
+            self._directory.remove(file_name)
+            return None
+        finally:
+            if not isinstance(content, BUFFERS):
+                content.close()
+        if len(self._sound) >= _MAX_SOUND_FILES:
+            self._sound.clear()
+        self._sound[file_name] = info.etag
+        return entry
+
+    def _is_sound(self, file_name: str, info: ObjectInfo) -> bool:
+        return self._sound.get(file_name) == info.etag
+
+    def _recall_or_open(
+        self, file_name: str, identity: int
+    ) -> tuple[ETagValue, Buffer | BinaryIO] | None:
+        """Return a copy's version and bytes; a large one that is sound is only opened."""
+        found = self._directory.read(file_name)
+        if found is None:
+            return None
+        content, info = found
+        if not isinstance(content, BUFFERS) and self._is_sound(file_name, info):
+            with suppress(CorruptEntry):
+                return skip_head(content, info.size), content
+            content.seek(0)
+        entry = self._checked(content, info, file_name, identity)
+        return None if entry is None else (entry.etag, entry.data)
+
+    def _remember(self, name: str, entry: CacheEntry, asked: float) -> None:
+        file_name, identity = self._file_of(name)
+        self._directory.write(file_name, pack(entry, identity))
+        self._note_validation(file_name, entry.etag, asked)
+
+    def _note_validation(self, file_name: str, etag: ETagValue, asked: float) -> None:
+        if self._max_staleness > 0:
+            self._validations.note(file_name, etag, asked)
+
+    def _forget(self, name: str) -> None:
+        self._directory.remove(self._file_of(name)[0])
+
+    def recent(self, name: str) -> Buffer | BinaryIO | None:
+        """Return an object's copy if it may be served without asking, else None.
+
+        A large one may come as a stream at the first of its bytes, which the caller closes.
+        """
+        if not self._trusting and self._max_staleness <= 0:
+            return None
+        file_name, identity = self._file_of(name)
+        found = self._recall_or_open(file_name, identity)
+        if found is None:
+            return None
+        etag, data = found
+        if not self._trusting and not self._validations.is_recent(
+            file_name, etag, self._max_staleness
+        ):
+            if not isinstance(data, BUFFERS):
+                data.close()
+            return None
+        self._counts.hits += 1
+        return data
+
+    # ------------------------------------------------------------------ one object
+
+    def head(self, name: str) -> ObjectInfo:
+        try:
+            return self._main.head(name)
+        except ObjectNotFound:
+            self._forget(name)
+            raise
+
+    def contains(self, name: str) -> bool:
+        if self._trusting and self._recall(*self._file_of(name)) is not None:
+            return True
+        return self._main.contains(name)
+
+    def get(
+        self, name: str, *, if_none_match: ETagValue | None = None
+    ) -> tuple[Buffer, ObjectInfo] | NotModified:
+        file_name, identity = self._file_of(name)
+        entry = self._recall(file_name, identity)
+        if entry is not None and self._trusting:
+            self._counts.hits += 1
+            return _answer(name, entry, if_none_match)
+        asked = time.monotonic()
+        try:
+            found = self._main.get(name, if_none_match=entry.etag if entry else if_none_match)
+        except ObjectNotFound:
+            self._forget(name)
+            raise
+        if not isinstance(found, NotModified):
+            data, info = found
+            entry = CacheEntry(info.etag, info.last_modified, data)
+            self._counts.misses += 1
+            self._remember(name, entry, asked)
+            return NOT_MODIFIED if info.etag == if_none_match else found
+        if entry is None:
+            return NOT_MODIFIED
+        self._counts.revalidations += 1
+        self._note_validation(file_name, entry.etag, asked)
+        return _answer(name, entry, if_none_match)
+
+    def open(self, name: str) -> BinaryIO:
+        recent = self.recent(name)
+        if recent is None:
+            return self._main.open(name)
+        if isinstance(recent, BUFFERS):
+            return BytesIO(recent)
+        with recent:
+            return BytesIO(recent.read())
+
+    def put(
+        self,
+        name: str,
+        data: Buffer,
+        *,
+        if_match: ETagValue | None = None,
+        if_none_match: AnyVersion | None = None,
+    ) -> ETagValue:
+        asked = time.monotonic()
+        etag = self._main.put(name, data, if_match=if_match, if_none_match=if_none_match)
+        self._remember(name, CacheEntry(etag, time.time(), data), asked)
+        return etag
+
+    def delete(self, name: str, *, if_match: ETagValue | AnyVersion | None = None) -> None:
+        try:
+            self._main.delete(name, if_match=if_match)
+        except ObjectNotFound:
+            self._forget(name)
+            raise
+        self._forget(name)
+
+    # ------------------------------------------------------------------ many objects
+
+    def list(
+        self,
+        prefix: str = "",
+        *,
+        start_after: str | None = None,
+        delimiter: Literal["/"] | None = None,
+        page_size: int | None = None,
+    ) -> Iterator[ObjectInfo | CommonPrefix]:
+        return self._main.list(
+            prefix, start_after=start_after, delimiter=delimiter, page_size=page_size
+        )
+
+    def names(
+        self, prefix: str = "", *, start_after: str | None = None, page_size: int | None = None
+    ) -> Iterator[str]:
+        return self._main.names(prefix, start_after=start_after, page_size=page_size)
+
+    def get_many(self, entries: Iterable[str | ObjectInfo]) -> Iterator[_Read]:
+        """Read many objects, in the order given; see the port.
+
+        Where the caller knows the versions from a listing, copies of these are served
+        without asking; all else is read in parallel.
+        """
+        remaining = iter(entries)
+        for entry in remaining:
+            listed = self._read_listed(entry)
+            if listed is not None:
+                yield listed
+                continue
+            batch = chain((entry,), islice(remaining, _BATCH - 1))
+            for found in self._map(self._read_one, batch):
+                if found is not None:
+                    yield found
+
+    def _map(
+        self, function: Callable[[Any], _Read | None], items: Iterable[Any]
+    ) -> Iterator[_Read | None]:
+        return map_in_order(function, items, self._pool) if self._pool else map(function, items)
+
+    def _read_listed(self, entry: str | ObjectInfo) -> _Read | None:
+        """Return an object whose listed version there is a copy of."""
+        if isinstance(entry, str):
+            return None
+        cached = self._recall(*self._file_of(entry.name))
+        if cached is None or cached.etag != entry.etag:
+            return None
+        self._counts.hits += 1
+        return entry.name, cached.data, entry
+
+    def _read_one(self, entry: str | ObjectInfo) -> _Read | None:
+        listed = self._read_listed(entry)
+        if listed is not None:
+            return listed
+        name = entry if isinstance(entry, str) else entry.name
+        try:
+            found = self.get(name)
+        except ObjectNotFound:
+            return None
+        assert not isinstance(found, NotModified)
+        return name, *found
+
+    def put_many(
+        self, items: Iterable[tuple[str, Buffer]], *, if_none_match: AnyVersion | None = None
+    ) -> Iterator[tuple[str, ETagValue | Exception]]:
+        under_way: dict[str, tuple[Buffer, float]] = {}
+
+        def noted() -> Iterator[tuple[str, Buffer]]:
+            for name, data in items:
+                under_way[name] = data, time.monotonic()
+                yield name, data
+
+        for name, outcome in self._main.put_many(noted(), if_none_match=if_none_match):
+            data, asked = under_way.pop(name)
+            if not isinstance(outcome, Exception):
+                self._remember(name, CacheEntry(outcome, time.time(), data), asked)
+            yield name, outcome
+
+    def can_copy_from(self, source: ObjectStore) -> bool:
+        return self._main.can_copy_from(source)
+
+    def copy_many(
+        self, source: ObjectStore, names: Iterable[tuple[str, str]]
+    ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
+        for name, outcome in self._main.copy_many(source, names):
+            self._forget(name)
+            yield name, outcome
+
+    def md5_of(self, info: ObjectInfo) -> str | None:
+        return self._main.md5_of(info)
+
+    def delete_many(self, names: Iterable[str]) -> Iterator[tuple[str, Exception]]:
+        def forgotten() -> Iterator[str]:
+            for name in names:
+                self._forget(name)
+                yield name
+
+        return self._main.delete_many(forgotten())
+
+
+@lru_cache(maxsize=_MAX_NAMES)
+def _file_of(scope_key: bytes, full_name: str) -> tuple[str, int]:
+    digest = blake2b(full_name.encode(), digest_size=_NAME_BYTES, key=scope_key).digest()
+    return f"{digest.hex()}.entry", int.from_bytes(digest[:4])
+
+
+def _answer(
+    name: str, entry: CacheEntry, if_none_match: ETagValue | None
+) -> tuple[Buffer, ObjectInfo] | NotModified:
+    if entry.etag == if_none_match:
+        return NOT_MODIFIED
+    info = ObjectInfo(name, entry.etag, len(entry.data), entry.last_modified)
+    return entry.data, info

@@ -1,0 +1,267 @@
+"""One client for one configuration in a process, and what this process knows of buckets."""
+
+from __future__ import annotations
+
+import os
+import threading
+from datetime import datetime
+from functools import lru_cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final
+
+import boto3
+import botocore.loaders
+import botocore.session
+from botocore.exceptions import ClientError
+from botocore.handlers import add_expect_header
+from botocore.parsers import DEFAULT_TIMESTAMP_PARSER
+
+from persidict.stores.s3.capabilities import CapabilityProbe, ETagForm, is_aws_endpoint
+from persidict.stores.s3.connection import S3Connection, Secret
+from persidict.stores.s3.doubts import Doubts
+from persidict.stores.s3.errors import annotated, code_of, status_of
+from persidict.stores.s3.lineage import LineageMemory
+from persidict.stores.shared.latest_and_used import LatestAndUsed
+from persidict.stores.shared.parallel import WorkerPool
+from persidict.stores.shared.recent_notes import RecentNotes
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_EXPECT_ABOVE_BYTES: Final = 1024 * 1024
+_CONDITIONS: Final = frozenset({"If-Match", "If-None-Match"})
+_NO_CONSTRAINT_REGIONS: Final = (None, "", "us-east-1", "aws-global")
+_IS_MINE: Final = ("BucketAlreadyOwnedByYou", "OperationAborted")
+
+
+class Bucket:
+    """What this process has learnt of one bucket on one endpoint."""
+
+    def __init__(self, etag_form: ETagForm, *, is_aws: bool) -> None:
+        self.etag_form = etag_form
+        self.probe = CapabilityProbe(etag_form, is_aws=is_aws)
+        self.lineages = LineageMemory()
+        self.doubts = Doubts()
+        self.large_names = RecentNotes[None](1024)
+        self.is_known_to_exist = False
+        self.lock = threading.Lock()
+
+    def forget_locks(self) -> None:
+        """Make the locks anew, in a child after fork: nobody is left to release them."""
+        self.lock = threading.Lock()
+        self.probe.lock = threading.Lock()
+
+
+class SharedClient:
+    """A boto3 client that all handles of one configuration share, made when first needed.
+
+    After a fork the child makes its own, because connections cannot be shared.
+
+    Args:
+        connection: The configuration, for a client made here.
+        ready: A client that was made elsewhere, instead. Nothing of it is changed, but that
+            it sends bodies without asking first where they are small or no condition can
+            refuse them.
+        max_concurrency: How many requests may be under way at once.
+    """
+
+    def __init__(
+        self,
+        connection: S3Connection | None = None,
+        *,
+        ready: S3Client | None = None,
+        max_concurrency: int = 32,
+    ) -> None:
+        if ready is not None:
+            _send_bodies_at_once(ready)
+        self._connection = connection
+        self._ready = ready
+        self._client: S3Client | None = ready
+        self._lock = threading.Lock()
+        self.pool = WorkerPool(max_concurrency)
+
+    @property
+    def client(self) -> S3Client:
+        """The client."""
+        client = self._client
+        return client if client is not None else self._make()
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that requests go to."""
+        return self.client.meta.endpoint_url
+
+    def _make(self) -> S3Client:
+        with self._lock:
+            if self._client is None:
+                if self._ready is not None:
+                    # The connections in its pool are the parent process's.
+                    self._ready.close()
+                    self._client = self._ready
+                else:
+                    assert self._connection is not None
+                    self._client = _make_client(self._connection)
+            return self._client
+
+    def forget_client(self) -> None:
+        """Start without connections, in a child after fork."""
+        self._client = None
+        self._lock = threading.Lock()
+
+    def bucket(self, name: str) -> Bucket:
+        """Return what this process knows of a bucket."""
+        endpoint = self.endpoint
+
+        def make() -> Bucket:
+            is_aws = is_aws_endpoint(endpoint)
+            form = _ETAG_FORMS.setdefault(endpoint, ETagForm(is_proven=is_aws))
+            return Bucket(form, is_aws=is_aws)
+
+        return _BUCKETS.get((endpoint, name), make)
+
+
+_ETAG_FORMS: Final[dict[str, ETagForm]] = {}
+_BUCKETS: Final[LatestAndUsed[tuple[str, str], Bucket]] = LatestAndUsed(256)
+_SHARED: Final[LatestAndUsed[tuple[Any, ...], SharedClient]] = LatestAndUsed(16)
+_READY: Final[LatestAndUsed[tuple[int, int], SharedClient]] = LatestAndUsed(0)
+
+
+def shared_client(connection: S3Connection) -> SharedClient:
+    """Return the client of a configuration, the same one for equal configurations."""
+    ready, count = connection.ready_client, connection.max_concurrency
+    if ready is None:
+        return _SHARED.get(
+            connection.registry_key(), lambda: SharedClient(connection, max_concurrency=count)
+        )
+    # an id is not used again while its SharedClient holds the client
+    return _READY.get((id(ready), count), lambda: SharedClient(ready=ready, max_concurrency=count))
+
+
+def _forget_clients() -> None:
+    for registry in (_SHARED, _READY):
+        registry.forget_lock()
+        for shared in registry.values():
+            shared.forget_client()
+    _BUCKETS.forget_lock()
+    for bucket in _BUCKETS.values():
+        bucket.forget_locks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_clients)
+
+
+def _parse_timestamp(text: Any) -> Any:
+    """Read the times that S3 writes in a twentieth of the time that botocore's parser takes."""
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return DEFAULT_TIMESTAMP_PARSER(text)
+
+
+def _revealed(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.reveal()
+
+
+@lru_cache(maxsize=8)
+def _loader(data_path: str | None) -> botocore.loaders.Loader:
+    """Return what reads the descriptions of services, and keeps them for all clients."""
+    return botocore.loaders.create_loader(data_path)
+
+
+def _make_client(connection: S3Connection) -> S3Client:
+    session = botocore.session.Session(profile=connection.profile_name)
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    session.get_component("response_parser_factory").set_parser_defaults(
+        timestamp_parser=_parse_timestamp
+    )
+    client: S3Client = boto3.Session(botocore_session=session).client(
+        "s3",
+        region_name=connection.region,
+        endpoint_url=connection.endpoint_url,
+        aws_access_key_id=_revealed(connection.access_key_id),
+        aws_secret_access_key=_revealed(connection.secret_access_key),
+        aws_session_token=_revealed(connection.session_token),
+        config=connection.config(),
+    )
+    _send_bodies_at_once(client)
+    return client
+
+
+def _send_bodies_at_once(client: S3Client) -> None:
+    """Have the client ask for leave to send a body only where it is large and may be refused."""
+    events = client.meta.events
+    events.unregister("before-call.s3", add_expect_header)
+    events.register("before-call.s3", _expect_if_large, unique_id="persidict-expect")
+
+
+def _expect_if_large(model: Any, params: dict[str, Any], **kwargs: Any) -> None:
+    """Add ``Expect: 100-continue``, a round trip that saves sending a body in vain."""
+    if model.name == "UploadPart":
+        return  # a part is sent under no condition
+    body = params.get("body")
+    # a stream, of a client that others use too, may be one that cannot be sent again
+    if not isinstance(body, BytesIO) or (
+        body.getbuffer().nbytes > _EXPECT_ABOVE_BYTES
+        and not _CONDITIONS.isdisjoint(params["headers"])
+    ):
+        add_expect_header(model, params, **kwargs)
+
+
+def ensure_bucket(shared: SharedClient, name: str) -> None:
+    """Create a bucket if it is missing; looked at once in this process.
+
+    A 403 on looking is tolerated: a shared bucket may allow nothing but its objects.
+
+    Raises:
+        botocore.exceptions.ClientError: It can neither be found nor created.
+    """
+    bucket = shared.bucket(name)
+    if bucket.is_known_to_exist:
+        return
+    with bucket.lock:
+        if bucket.is_known_to_exist:
+            return
+        with annotated("HeadBucket", name):
+            missing = _is_missing(shared.client, name)
+        if missing:
+            with annotated("CreateBucket", name):
+                _create(shared.client, name)
+        bucket.is_known_to_exist = True
+
+
+def check_bucket(shared: SharedClient, name: str) -> None:
+    """Raise NoSuchBucket if a bucket is missing, unless this process has seen it."""
+    bucket = shared.bucket(name)
+    if bucket.is_known_to_exist:
+        return
+    try:
+        shared.client.list_objects_v2(Bucket=name, MaxKeys=1)
+    except ClientError as error:
+        if status_of(error) != 403:
+            raise
+    bucket.is_known_to_exist = True
+
+
+def _is_missing(client: S3Client, name: str) -> bool:
+    try:
+        client.head_bucket(Bucket=name)
+    except ClientError as error:
+        if status_of(error) == 403:
+            return False
+        if status_of(error) == 404:
+            return True
+        raise
+    return False
+
+
+def _create(client: S3Client, name: str) -> None:
+    request: dict[str, Any] = {"Bucket": name}
+    if client.meta.region_name not in _NO_CONSTRAINT_REGIONS:
+        request["CreateBucketConfiguration"] = {"LocationConstraint": client.meta.region_name}
+    try:
+        client.create_bucket(**request)
+    except ClientError as error:
+        lost_the_race = code_of(error) in _IS_MINE or not _is_missing(client, name)
+        if not lost_the_race:
+            raise

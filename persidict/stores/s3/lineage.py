@@ -1,0 +1,143 @@
+"""Who wrote what is there: telling after a lost reply whether a write took place.
+
+Every write leaves a lineage in the object's metadata: a token of its own, and, when it
+replaced a version under a condition, the tokens and ETags of the versions before it, the
+newest first. So a writer whose reply was lost finds its write not only while that is the
+current version, but also when others have written on top of it meanwhile.
+
+The format: ``token[;token etag ...][;.]`` without the space, where ``.`` says that the line
+began with an insertion into emptiness, and dashes stand for a token that is not known. An
+ETag that is an MD5 is written in base64, any other one as it is, behind ``=``.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ItemNotAvailableFlag
+from persidict.stores.shared.recent_notes import RecentNotes
+
+METADATA_KEY: Final = "persidict-lineage"
+_LONGEST: Final = 1500
+"""Bytes, of the 2 KB that S3 allows for metadata; 48 versions whose ETags are MD5s."""
+_TOKEN_LENGTH: Final = 8
+_BEGINNING: Final = "."
+_UNKNOWN: Final = "-" * _TOKEN_LENGTH
+_MD5: Final = re.compile(r"[0-9a-f]{32}")
+_AS_IT_IS: Final = "="
+
+
+class Outcome(Enum):
+    """What is known of a write whose reply is missing or doubtful."""
+
+    WRITTEN = "written"
+    NOT_WRITTEN = "not written"
+    UNKNOWN = "unknown"
+
+
+class Finding(NamedTuple):
+    """The outcome of a write, and the version that it made, if it did."""
+
+    outcome: Outcome
+    etag: ETagValue | None = None
+
+
+def new_token() -> str:
+    """Return 48 random bits in 8 characters."""
+    return base64.urlsafe_b64encode(os.urandom(6)).decode("ascii")
+
+
+def first(token: str, expected: ETagIfExists | None) -> str:
+    """Return the lineage of an insertion, or of a write that replaces whatever there is."""
+    return token if expected is None else f"{token};{_BEGINNING}"
+
+
+def extend(token: str, replaced: ETagValue, lineage: str | None) -> str:
+    """Return the lineage of a write that replaces a version.
+
+    Args:
+        token: The write's own token.
+        replaced: The version's ETag.
+        lineage: The version's lineage, None if it is not known.
+    """
+    own, *older = (lineage or _UNKNOWN).split(";")
+    line = ";".join((token, own + _shortened(replaced), *older))
+    return line if len(line) <= _LONGEST else line[: line.rindex(";", 0, _LONGEST + 1)]
+
+
+def _shortened(etag: ETagValue) -> str:
+    bare = etag.strip('"')
+    if _MD5.fullmatch(bare):
+        return base64.urlsafe_b64encode(bytes.fromhex(bare)).decode("ascii").rstrip("=")
+    return _AS_IT_IS + bare
+
+
+def _restored(text: str) -> ETagValue:
+    if text.startswith(_AS_IT_IS):
+        return ETagValue(f'"{text[1:]}"')
+    return ETagValue(f'"{base64.urlsafe_b64decode(text + "==").hex()}"')
+
+
+def _entries(lineage: str | None, current: ETagValue) -> Iterator[tuple[str, ETagValue]]:
+    """Yield token and ETag of the current version and of those before it."""
+    own, *older = (lineage or _UNKNOWN).split(";")
+    yield own, current
+    for entry in older:
+        try:
+            yield entry[:_TOKEN_LENGTH], _restored(entry[_TOKEN_LENGTH:])
+        except ValueError:
+            return  # the beginning, or written by others
+
+
+def descends_from(version: ETagIfExists, lineage: str | None, current: ETagValue) -> bool:
+    """Tell whether the current version is known to be a version, or written on top of it.
+
+    ITEM_NOT_AVAILABLE as the version stands for emptiness.
+    """
+    if isinstance(version, ItemNotAvailableFlag):
+        return lineage is not None and lineage.endswith(f";{_BEGINNING}")
+    return any(etag == version for _, etag in _entries(lineage, current))
+
+
+def find_write(
+    token: str, expected: ETagIfExists | None, lineage: str | None, current: ETagValue
+) -> Finding:
+    """Look for a write in the lineage of what is there now.
+
+    Args:
+        token: The write's token.
+        expected: The version that the write was to replace, ITEM_NOT_AVAILABLE for an
+            insertion, None for a write without condition.
+        lineage: The lineage of the current version, None if it has none.
+        current: The current version.
+
+    Returns:
+        Not written only if the line leads back to `expected` without meeting the write.
+    """
+    for own, etag in _entries(lineage, current):
+        if own == token:
+            return Finding(Outcome.WRITTEN, etag)
+    if expected is not None and descends_from(expected, lineage, current):
+        return Finding(Outcome.NOT_WRITTEN)
+    return Finding(Outcome.UNKNOWN)
+
+
+class LineageMemory:
+    """The lineages of the versions seen last, bounded; safe to share among threads."""
+
+    def __init__(self, capacity: int = 2048) -> None:
+        self._known = RecentNotes[tuple[str, str]](capacity)
+
+    def remember(self, name: str, etag: str, lineage: str) -> None:
+        """Keep the lineage of the current version of an object."""
+        self._known.put(name, (etag, lineage))
+
+    def recall(self, name: str, etag: Any) -> str | None:
+        """Return the lineage of that version, None if it is not known."""
+        found = self._known.get(name)
+        return found[1] if found is not None and found[0] == etag else None

@@ -1,0 +1,401 @@
+"""Objects in a bucket: the store on S3 and everything that speaks its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, BinaryIO, Final, Literal
+
+from persidict.exceptions import ObjectNotFound, PreconditionFailed, WriteTookPlace
+from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists, ETagValue
+from persidict.stores.object_store import (
+    ANY_VERSION,
+    NOT_MODIFIED,
+    AnyVersion,
+    Buffer,
+    CommonPrefix,
+    NotModified,
+    ObjectInfo,
+    ObjectStore,
+)
+from persidict.stores.s3.capabilities import ABILITIES, S3Capabilities
+from persidict.stores.s3.client import SharedClient
+from persidict.stores.s3.copy import Copier, md5_in
+from persidict.stores.s3.delete import Deletion, delete_many
+from persidict.stores.s3.doubts import Doubts
+from persidict.stores.s3.errors import S3Error, status_of
+from persidict.stores.s3.large import (
+    DEFAULT_LARGE_OBJECT_SIZE,
+    check_large_object_size,
+    put_large,
+    range_size,
+    read_large,
+)
+from persidict.stores.s3.put import Put
+from persidict.stores.s3.requests import S3Requests, canonical_etag, is_etag, pause, size_of
+from persidict.stores.s3.stream import READ_ATTEMPTS, BodyTrouble, ObjectMoved, open_stream
+from persidict.stores.s3.uploads import OpenUploads
+from persidict.stores.shared.parallel import map_in_order
+
+_PAGE_SIZE: Final = 1000
+_PARALLEL_READ_ATTEMPTS: Final = 3
+_NOT_SATISFIABLE: Final = 416
+_SIZE_TOLERANCE: Final = 4
+"""How many times as large as in one format a value may be in another one."""
+
+
+class S3Store(ObjectStore):
+    """Objects below a prefix of a bucket.
+
+    Conditions are checked and acted upon by the server in one step, as far as it enforces
+    them (see `capabilities`). ETags are S3's own, in quotes. Every operation takes one
+    request, unless it says otherwise.
+
+    Args:
+        shared: The client and what goes with it.
+        bucket_name: The bucket.
+        prefix: What all names of this store begin with in the bucket.
+        content_type: The media type of what is written.
+        create_bucket: Whether the bucket is created when it is missing. Looking for it
+            takes one request, once in a process.
+        large_object_size: Objects of more bytes are read in parallel ranges and written in
+            parallel parts.
+
+    Raises:
+        botocore.exceptions.ClientError: The bucket cannot be found or created.
+    """
+
+    reads_are_cheap = False
+    listing_brings_versions = True
+    back_off_seconds = 0.02
+
+    def __init__(
+        self,
+        shared: SharedClient,
+        *,
+        bucket_name: str,
+        prefix: str = "",
+        content_type: str = "application/octet-stream",
+        create_bucket: bool = True,
+        large_object_size: int = DEFAULT_LARGE_OBJECT_SIZE,
+    ) -> None:
+        self._large_object_size = check_large_object_size(large_object_size)
+        self._requests = S3Requests(shared, bucket_name, create_bucket=create_bucket)
+        self._prefix = prefix
+        self._content_type = content_type
+
+    @property
+    def shared(self) -> SharedClient:
+        """The client and what goes with it."""
+        return self._requests.shared
+
+    @property
+    def bucket_name(self) -> str:
+        """The bucket."""
+        return self._requests.bucket_name
+
+    @property
+    def prefix(self) -> str:
+        """What all names of this store begin with in the bucket."""
+        return self._prefix
+
+    @property
+    def capabilities(self) -> S3Capabilities:
+        """What the server enforces; asks it what has not been asked yet.
+
+        At most 8 requests, once in a process for each endpoint and bucket; none on AWS.
+        """
+        found = {}
+        for ability in ABILITIES:
+            try:
+                found[ability] = self._requests.support(ability, self._prefix)
+            except S3Error as error:
+                self._requests.fail(error, "put_object")
+        # what these credentials may not find out is not supported, for them
+        return self._requests.bucket.probe.snapshot(found)
+
+    def doubting_refusals(self) -> Doubts:
+        """Return the context of an operation that looks again; see the port."""
+        return self._requests.bucket.doubts
+
+    def head(self, name: str) -> ObjectInfo:
+        """Look at an object without its bytes; see the port."""
+        look = self._requests.head(self._prefix + name)
+        return ObjectInfo(name, look.etag, look.size, look.last_modified)
+
+    def get(
+        self, name: str, *, if_none_match: ETagValue | None = None
+    ) -> tuple[Buffer, ObjectInfo] | NotModified:
+        """Read an object; see the port.
+
+        A body that breaks off, is too short or does not match the checksum that the server
+        sent is read again, a bounded number of times. A large object takes more requests, see
+        `read_large`; one that is replaced meanwhile is read anew, as it is then. Of one that
+        was large before, the first request asks for the beginning alone, because servers get
+        ready to send all that they are asked for.
+        """
+        key = self._prefix + name
+        request: dict[str, Any] = {"Key": key}
+        large_names = self._requests.bucket.large_names
+        if if_none_match is not None and is_etag(if_none_match):
+            request["IfNoneMatch"] = if_none_match
+        attempt = 0
+        while True:
+            attempt += 1
+            request.pop("Range", None)
+            if (
+                key in large_names
+                and attempt <= _PARALLEL_READ_ATTEMPTS
+                and self.shared.pool.max_workers > 1
+            ):
+                request["Range"] = f"bytes=0-{range_size(self._large_object_size) - 1}"
+            try:
+                reply = self._requests.send("get_object", **request)
+            except S3Error as error:
+                if status_of(error) == _NOT_SATISFIABLE and "Range" in request:
+                    large_names.discard(key)  # there is no range of an empty object
+                    continue
+                if status_of(error) == 304 and if_none_match is not None:
+                    self._requests.bucket.doubts.examine(key, if_none_match, None)
+                    return NOT_MODIFIED
+                self._requests.fail(error, "get_object", key)
+            try:
+                data = self._body_of(key, reply, attempt)
+            except BodyTrouble as error:
+                if attempt >= READ_ATTEMPTS:
+                    self._requests.fail(error, "get_object", key)
+                pause(attempt)
+                continue
+            except ObjectMoved:
+                continue
+            look = self._requests.read(key, reply)
+            return data, ObjectInfo(name, look.etag, look.size, look.last_modified)
+
+    def _body_of(self, key: str, reply: dict[str, Any], attempt: int) -> Buffer:
+        size = size_of(reply)
+        is_large = size > self._large_object_size
+        is_cut = size > reply["ContentLength"]
+        if is_cut or (is_large and attempt <= _PARALLEL_READ_ATTEMPTS):
+            self._requests.bucket.large_names.put(key, None)
+            return read_large(self._requests, key, reply, large_object_size=self._large_object_size)
+        if not is_large:
+            self._requests.bucket.large_names.discard(key)
+        data: bytes = reply["Body"].read()
+        return data
+
+    def open(self, name: str) -> BinaryIO:
+        """Open an object for reading, in a request for each MiB; see `open_stream`.
+
+        When the object changes meanwhile, reading on behind the first MiB raises OSError.
+        """
+        return open_stream(self._requests, self._prefix + name, self.location(name))
+
+    def put(
+        self,
+        name: str,
+        data: Buffer,
+        *,
+        if_match: ETagValue | None = None,
+        if_none_match: AnyVersion | None = None,
+    ) -> ETagValue:
+        """Write an object whole, or not at all; see the port.
+
+        A write whose reply got lost is looked for in the object's lineage before anything
+        is reported. If that does not tell what became of it, the server's or botocore's own
+        exception is raised, with a note that says so. A large object takes more requests, see
+        `put_large`.
+
+        Raises:
+            PreconditionFailed: The condition does not hold; nothing was written.
+            BackendError: The server does not enforce the condition.
+        """
+        expected: ETagIfExists | None = if_match if if_none_match is None else ITEM_NOT_AVAILABLE
+        self._refuse_impossible(name, if_match)
+        key = self._prefix + name
+        if len(data) > self._large_object_size:
+            self._requests.bucket.large_names.put(key, None)
+            return put_large(
+                self._requests,
+                key,
+                data,
+                expected,
+                content_type=self._content_type,
+                prefix=self._prefix,
+            )
+        return Put(self._requests, key, expected).send(data, self._content_type, self._prefix)
+
+    def delete(self, name: str, *, if_match: ETagValue | AnyVersion | None = None) -> None:
+        """Delete an object; see the port.
+
+        Where the server does not enforce conditions on deletions, this looks, compares and
+        deletes, in two requests: a version that is written in between is deleted unseen.
+        """
+        deletion = Deletion(self._requests, self._prefix + name, self._prefix)
+        if if_match is None:
+            deletion.unconditionally()
+        elif if_match == ANY_VERSION:
+            deletion.of_any()
+        else:
+            self._refuse_impossible(name, if_match)
+            deletion.of_version(ETagValue(if_match))
+
+    def _refuse_impossible(self, name: str, if_match: str | None) -> None:
+        """Raise PreconditionFailed for what can be no ETag, and might match several or none."""
+        if if_match is not None and not is_etag(if_match):
+            raise PreconditionFailed(f"{if_match!r} is no version of {self.location(name)}")
+
+    def list(
+        self,
+        prefix: str = "",
+        *,
+        start_after: str | None = None,
+        delimiter: Literal["/"] | None = None,
+        page_size: int | None = None,
+    ) -> Iterator[ObjectInfo | CommonPrefix]:
+        """List objects in the order of their names, one request for each 1000; see the port."""
+        cut = len(self._prefix)
+        for page in self._pages(prefix, start_after, delimiter, page_size):
+            entries: list[ObjectInfo | CommonPrefix] = [
+                ObjectInfo(
+                    item["Key"][cut:],
+                    canonical_etag(item["ETag"]),
+                    item["Size"],
+                    item["LastModified"].timestamp() // 1,  # HEAD and GET tell no more
+                )
+                for item in page.get("Contents", ())
+            ]
+            groups = page.get("CommonPrefixes", ())
+            if groups:
+                entries.extend(CommonPrefix(group["Prefix"][cut:]) for group in groups)
+                entries.sort(key=lambda entry: entry[0])
+            yield from entries
+
+    def names(
+        self, prefix: str = "", *, start_after: str | None = None, page_size: int | None = None
+    ) -> Iterator[str]:
+        """List names alone, in order."""
+        cut = len(self._prefix)
+        for page in self._pages(prefix, start_after, None, page_size):
+            for item in page.get("Contents", ()):
+                yield item["Key"][cut:]
+
+    def _pages(
+        self,
+        prefix: str,
+        start_after: str | None,
+        delimiter: str | None,
+        page_size: int | None,
+    ) -> Iterator[dict[str, Any]]:
+        request: dict[str, Any] = {"Prefix": self._prefix + prefix}
+        if start_after:
+            request["StartAfter"] = self._prefix + start_after
+        if delimiter is not None:
+            request["Delimiter"] = delimiter
+        if page_size is not None:
+            request["MaxKeys"] = max(1, min(page_size, _PAGE_SIZE))
+        while True:
+            try:
+                page = self._requests.send("list_objects_v2", **request)
+            except S3Error as error:
+                self._requests.fail(error, "list_objects_v2", request["Prefix"])
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            request.pop("MaxKeys", None)
+            request["ContinuationToken"] = page["NextContinuationToken"]
+
+    def get_many(
+        self, entries: Iterable[str | ObjectInfo]
+    ) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
+        """Read many objects in parallel, in the order given; see the port."""
+        for found in map_in_order(self._get_if_there, entries, self.shared.pool):
+            if found is not None:
+                yield found
+
+    def _get_if_there(self, entry: str | ObjectInfo) -> tuple[str, Buffer, ObjectInfo] | None:
+        if isinstance(entry, str):
+            name = entry
+        else:
+            name = entry.name
+            if entry.size > self._large_object_size:
+                self._requests.bucket.large_names.put(self._prefix + name, None)
+        try:
+            found = self.get(name)
+        except ObjectNotFound:
+            return None
+        assert not isinstance(found, NotModified)
+        return name, *found
+
+    def put_many(
+        self, items: Iterable[tuple[str, Buffer]], *, if_none_match: AnyVersion | None = None
+    ) -> Iterator[tuple[str, ETagValue | Exception]]:
+        """Write many objects in parallel, each atomically; see the port."""
+        put = partial(self._put_and_report, if_none_match=if_none_match)
+        return map_in_order(put, items, self.shared.pool)
+
+    def _put_and_report(
+        self, item: tuple[str, Buffer], *, if_none_match: AnyVersion | None
+    ) -> tuple[str, ETagValue | Exception]:
+        name, data = item
+        try:
+            with self.doubting_refusals():
+                return name, self.put(name, data, if_none_match=if_none_match)
+        except WriteTookPlace as write:
+            return name, write.etag
+        except Exception as error:  # reported to the caller, item by item
+            return name, error
+
+    def interrupted_writes(self, sizes: Mapping[str, int]) -> Callable[[Collection[str]], None]:
+        """Look for uploads in parts, in one request if any object may be large; see the port."""
+        small = self._large_object_size // _SIZE_TOLERANCE
+        keys = [self._prefix + name for name, size in sizes.items() if not 0 < size < small]
+        uploads = OpenUploads(self._requests, keys)
+        return lambda written: uploads.end_stalled({self._prefix + name for name in written})
+
+    def can_copy_from(self, source: ObjectStore) -> bool:
+        """Tell whether another store is reached with the same client; see the port."""
+        return isinstance(source, S3Store) and source.shared is self.shared
+
+    def copy_many(
+        self, source: ObjectStore, names: Iterable[tuple[str, str]]
+    ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
+        """Copy many objects in parallel, in one request each; see the port."""
+        if not self.can_copy_from(source):
+            return super().copy_many(source, names)
+        assert isinstance(source, S3Store)
+        copier = Copier(self._requests, source.bucket_name, self._content_type)
+        copy = partial(self._copy_and_report, copier, source.prefix)
+        return map_in_order(copy, names, self.shared.pool)
+
+    def _copy_and_report(
+        self, copier: Copier, source_prefix: str, names: tuple[str, str]
+    ) -> tuple[str, ETagValue | Exception | None]:
+        source_name, name = names
+        try:
+            return name, copier.copy(source_prefix + source_name, self._prefix + name)
+        except Exception as error:  # reported to the caller, item by item
+            return name, error
+
+    def md5_of(self, info: ObjectInfo) -> str | None:
+        """Return the MD5 that the ETag of an object written in one piece is; see the port."""
+        return md5_in(info.etag)
+
+    def delete_many(self, names: Iterable[str]) -> Iterator[tuple[str, Exception]]:
+        """Delete many objects, a thousand with each request; see the port."""
+        cut = len(self._prefix)
+        keys = (self._prefix + name for name in names)
+        for key, error in delete_many(self._requests, keys):
+            yield key[cut:], error
+
+    def scoped(self, prefix: str) -> S3Store:
+        """Return the same store seen from below a prefix; no request."""
+        below = object.__new__(S3Store)
+        below._requests = self._requests
+        below._prefix = self._prefix + prefix
+        below._content_type = self._content_type
+        below._large_object_size = self._large_object_size
+        return below
+
+    def location(self, name: str) -> str:
+        """Say for a person where an object lies."""
+        return f"s3://{self.bucket_name}/{self._prefix}{name}"
