@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Final, TypeVar
 
 from persidict.contract.primitives import KeyRange, Version
@@ -205,9 +204,6 @@ class CachedDict(PersiDict[ValueType]):
         return result
 
     # ------------------------------------------------------------------ primitives
-
-    def _doubting_refusals(self) -> AbstractContextManager[object]:
-        return self._main._doubting_refusals()
 
     def _head(self, key: NonEmptySafeStrTuple) -> Version:
         try:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from persidict.jokers_and_status_flags import ETagValue
+
 
 class MutationPolicyError(TypeError):
     """A change that the dictionary's policy forbids was refused; nothing was changed.
@@ -117,19 +119,20 @@ class PreconditionFailed(Exception):
         self.actual_etag = actual_etag
         super().__init__(message)
 
+    def written_after_all(self, seen_etag: ETagValue | None) -> ETagValue | None:
+        """Tell whether the refused write took place after all, and which version it made.
 
-class WriteTookPlace(Exception):
-    """A storage's answer: a write that it refused before had been carried out all the same.
+        Something between client and server may deliver a request twice and pass on the
+        second answer. Whoever is about to report a refusal asks for that first. Most
+        storages cannot be mistaken when they refuse, and say no.
 
-    Something between client and server delivered the request twice and passed on the
-    second answer. Raised by a later look at the item, in place of its result.
+        Args:
+            seen_etag: The version that the caller has seen since; None: it has not looked.
 
-    Attributes:
-        replaced: The version that the write replaced, ITEM_NOT_AVAILABLE if it inserted.
-        etag: The version that it made.
-    """
+        Returns:
+            The version that the write made; None: it did not take place.
 
-    def __init__(self, replaced: Any, etag: Any) -> None:
-        super().__init__(f"the write took place and made version {etag}")
-        self.replaced = replaced
-        self.etag = etag
+        Raises:
+            Exception: The storage's own, if that cannot be found out.
+        """
+        return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from operator import attrgetter
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -177,9 +176,6 @@ class StoredDict(PersiDict[ValueType]):
     __hash__ = None
 
     # ------------------------------------------------------------------ one item
-
-    def _doubting_refusals(self) -> AbstractContextManager[object]:
-        return self._store.doubting_refusals()
 
     def _load(
         self, key: NonEmptySafeStrTuple, *, if_none_match: ETagValue | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any, NoReturn, TypeVar, cast
 
 from persidict.contract.primitives import KeyRange, Version
@@ -186,9 +185,6 @@ class WriteOnceDict(PersiDict[ValueType]):
         raise MutationPolicyError(self._policy, "set_item_if is not supported")
 
     # ------------------------------------------------------------------ primitives
-
-    def _doubting_refusals(self) -> AbstractContextManager[object]:
-        return self._wrapped._doubting_refusals()
 
     def _load(
         self, key: NonEmptySafeStrTuple, *, if_none_match: ETagValue | None = None

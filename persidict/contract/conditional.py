@@ -11,7 +11,6 @@ from persidict.exceptions import (
     ConcurrencyConflictError,
     ObjectNotFound,
     PreconditionFailed,
-    WriteTookPlace,
 )
 from persidict.jokers_and_status_flags import (
     ALWAYS_RETRIEVE,
@@ -80,6 +79,24 @@ def _check_retrieve(retrieve_value: Any) -> None:
 def _stand_in(actual: ETagIfExists) -> Any:
     """Return what stands for a value that was not fetched."""
     return ITEM_NOT_AVAILABLE if actual is ITEM_NOT_AVAILABLE else VALUE_NOT_RETRIEVED
+
+
+def _without_frames(refused: PreconditionFailed) -> PreconditionFailed:
+    """Take off what would keep the frames of an operation, and values in them, alive."""
+    refused.__traceback__ = refused.__cause__ = refused.__context__ = None
+    return refused
+
+
+def _written_after_all(
+    refused: PreconditionFailed | None, seen: ETagIfExists | None
+) -> ETagValue | None:
+    """Ask a refusal whether the write took place after all, and for the version that it made.
+
+    `seen`: the version seen since; None: nobody has looked.
+    """
+    if refused is None or isinstance(seen, ItemNotAvailableFlag):
+        return None
+    return refused.written_after_all(seen)
 
 
 class ConditionalOperations(DictPrimitives, Generic[ValueType]):
@@ -213,23 +230,21 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         self._check_value(default_value, "default_value")
         may_insert = is_satisfied(condition, expected_etag, ITEM_NOT_AVAILABLE)
         look = self._reads_are_cheap or not may_insert
-        try:
-            with self._doubting_refusals():
-                while True:
-                    if look:
-                        found = self._report_unchanged(
-                            checked, condition, expected_etag, retrieve_value
-                        )
-                        if found.actual_etag is not ITEM_NOT_AVAILABLE or not may_insert:
-                            return found
-                    try:
-                        etag = self._write(checked, default_value, ITEM_NOT_AVAILABLE)
-                        break
-                    except PreconditionFailed:
-                        look = True
-        except WriteTookPlace as write:
-            etag = write.etag
-        return ConditionalOperationResult(True, ITEM_NOT_AVAILABLE, etag, default_value)
+        refused: PreconditionFailed | None = None
+        made: ETagValue | None = None
+        while made is None:
+            if look:
+                value, actual, made = self._observe(checked, expected_etag, retrieve_value, refused)
+                if made is not None:
+                    break
+                if actual is not ITEM_NOT_AVAILABLE or not may_insert:
+                    satisfied = is_satisfied(condition, expected_etag, actual)
+                    return ConditionalOperationResult(satisfied, actual, actual, value)
+            try:
+                made = self._write(checked, default_value, ITEM_NOT_AVAILABLE)
+            except PreconditionFailed as failed:
+                refused, look = _without_frames(failed), True
+        return ConditionalOperationResult(True, ITEM_NOT_AVAILABLE, made, default_value)
 
     def discard_if(
         self,
@@ -289,19 +304,22 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         if not callable(transformer):
             raise TypeError(f"transformer must be callable, not {type(transformer).__name__}")
         new_value: Any = None
-        try:
-            with self._doubting_refusals():
-                for attempt in itertools.count(1):
-                    current, etag = self._look_up(checked, None)
-                    new_value = transformer(current)
-                    try:
-                        return self._replace(checked, etag, current, new_value)
-                    except PreconditionFailed:
-                        if n_retries is not None and attempt > n_retries:
-                            raise ConcurrencyConflictError(checked, attempt) from None
-                        self._pause(attempt)
-        except WriteTookPlace as write:
-            return OperationResult(write.etag, new_value)
+        refused: PreconditionFailed | None = None
+        for attempt in itertools.count(1):
+            current, etag, made = self._observe(checked, None, ALWAYS_RETRIEVE, refused)
+            if made is None:
+                new_value = transformer(current)
+                try:
+                    return self._replace(checked, etag, current, new_value)
+                except PreconditionFailed as failed:
+                    refused = _without_frames(failed)
+                if n_retries is None or attempt <= n_retries:
+                    self._pause(attempt)
+                    continue
+                made = _written_after_all(refused, None)
+            if made is None:
+                raise ConcurrencyConflictError(checked, attempt)
+            return OperationResult(made, new_value)
         raise AssertionError("unreachable")
 
     @staticmethod
@@ -327,14 +345,6 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
 
     # ------------------------------------------------------------------ how conditions work
 
-    def _insert(self, key: NonEmptySafeStrTuple, value: Any) -> None:
-        """Insert an item, or raise PreconditionFailed if there is one."""
-        try:
-            with self._doubting_refusals():
-                self._write(key, value, ITEM_NOT_AVAILABLE)
-        except WriteTookPlace:
-            return
-
     def _look_up(
         self, key: NonEmptySafeStrTuple, if_none_match: ETagValue | None
     ) -> tuple[Any, ETagIfExists]:
@@ -351,9 +361,28 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
             return ITEM_NOT_AVAILABLE
 
     def _observe(
+        self,
+        key: NonEmptySafeStrTuple,
+        expected: Any,
+        retrieve: RetrieveValueFlag,
+        refused: PreconditionFailed | None = None,
+    ) -> tuple[Any, ETagIfExists, ETagValue | None]:
+        """Return value and version in one look, the value only as far as it is wanted.
+
+        And, if a write was refused before, the version that it made after all, else None.
+        """
+        try:
+            value, actual = self._look(key, expected, retrieve)
+        except Exception:
+            made = _written_after_all(refused, None)
+            if made is None:
+                raise
+            return VALUE_NOT_RETRIEVED, made, made
+        return value, actual, _written_after_all(refused, actual)
+
+    def _look(
         self, key: NonEmptySafeStrTuple, expected: Any, retrieve: RetrieveValueFlag
     ) -> tuple[Any, ETagIfExists]:
-        """Return value and version in one look, the value only as far as it is wanted."""
         if retrieve is NEVER_RETRIEVE:
             actual = self._current_etag(key)
             return _stand_in(actual), actual
@@ -368,23 +397,9 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         expected: ETagIfExists,
         retrieve: RetrieveValueFlag,
     ) -> ConditionalOperationResult:
-        value, actual = self._observe(key, expected, retrieve)
+        value, actual = self._look(key, expected, retrieve)
         satisfied = is_satisfied(condition, expected, actual)
         return ConditionalOperationResult(satisfied, actual, actual, value)
-
-    def _report_unmet(
-        self,
-        key: NonEmptySafeStrTuple,
-        condition: ETagConditionFlag,
-        expected: ETagIfExists,
-        retrieve: RetrieveValueFlag,
-        actual: ETagIfExists | None,
-    ) -> ConditionalOperationResult | None:
-        """Report an unmet condition; None if a fresh look shows that it holds after all."""
-        if actual is None or _is_value_wanted(retrieve, expected, actual):
-            found = self._report_unchanged(key, condition, expected, retrieve)
-            return None if found.condition_was_satisfied else found
-        return ConditionalOperationResult(False, actual, actual, _stand_in(actual))
 
     def _change_if(
         self,
@@ -403,44 +418,36 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         any more. `presume`: under ETAG_IS_THE_SAME, try at once instead of looking first.
         `written`: the value that the change leaves behind.
         """
-        try:
-            with self._doubting_refusals():
-                return self._try_to_change(
-                    key, condition, expected, retrieve, change=change, presume=presume
-                )
-        except WriteTookPlace as write:
-            return ConditionalOperationResult(True, write.replaced, write.etag, written)
-
-    def _try_to_change(
-        self,
-        key: NonEmptySafeStrTuple,
-        condition: ETagConditionFlag,
-        expected: ETagIfExists,
-        retrieve: RetrieveValueFlag,
-        *,
-        change: _Change,
-        presume: bool,
-    ) -> ConditionalOperationResult:
         presume = presume and condition is ETAG_IS_THE_SAME
         known: ETagIfExists | None = None
+        replaced: ETagIfExists = ITEM_NOT_AVAILABLE
+        refused: PreconditionFailed | None = None
+        made: ETagValue | None = None
         for attempt in itertools.count(1):
             if presume:
                 known = expected
             elif known is None:
-                known = self._current_etag(key)
-            if is_satisfied(condition, expected, known):
+                _, known, made = self._observe(key, expected, NEVER_RETRIEVE, refused)
+            if made is None and is_satisfied(condition, expected, known):
                 try:
                     return ConditionalOperationResult(True, known, *change(known))
                 except PreconditionFailed as failed:
-                    known = failed.actual_etag
-            seems_unmet = presume if known is None else not is_satisfied(condition, expected, known)
-            if seems_unmet:
-                unmet = self._report_unmet(key, condition, expected, retrieve, known)
-                if unmet is not None:
-                    return unmet
+                    refused, replaced, known = _without_frames(failed), known, failed.actual_etag
+                if known is not None:
+                    made = _written_after_all(refused, known)
+            if made is not None:
+                break
+            if presume if known is None else not is_satisfied(condition, expected, known):
+                value: Any = None if known is None else _stand_in(known)
+                if known is None or _is_value_wanted(retrieve, expected, known):
+                    value, known, made = self._observe(key, expected, retrieve, refused)
+                if made is not None:
+                    break
+                if not is_satisfied(condition, expected, known):
+                    return ConditionalOperationResult(False, known, known, value)
                 known = None
             self._pause(attempt)
-        raise AssertionError("unreachable")
+        return ConditionalOperationResult(True, replaced, cast("ETagIfExists", made), written)
 
     def _delete_if(
         self,

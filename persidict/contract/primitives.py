@@ -6,10 +6,9 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, TypeVar
 
-from persidict.exceptions import MutationPolicyError, ObjectNotFound
+from persidict.exceptions import MutationPolicyError, ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import (
     ITEM_NOT_AVAILABLE,
     ETagIfExists,
@@ -173,9 +172,15 @@ class DictPrimitives(ABC):
 
     # ------------------------------------------------------------------ primitives with defaults
 
-    def _doubting_refusals(self) -> AbstractContextManager[object]:
-        """Return the context of an operation on one item, of this thread; see ObjectStore."""
-        return nullcontext()
+    def _insert(self, key: NonEmptySafeStrTuple, value: Any) -> ETagValue:
+        """Insert an item, or raise PreconditionFailed if there is one."""
+        try:
+            return self._write(key, value, ITEM_NOT_AVAILABLE)
+        except PreconditionFailed as refused:
+            made = refused.written_after_all(None)
+            if made is None:
+                raise
+            return made
 
     def _value(self, key: NonEmptySafeStrTuple) -> Any:
         """Return a value for a reader who needs no version, or raise ObjectNotFound."""
@@ -228,7 +233,10 @@ class DictPrimitives(ABC):
         """
         for key, value in items:
             try:
-                self._write(key, value, ITEM_NOT_AVAILABLE if only_new else None)
+                if only_new:
+                    self._insert(key, value)
+                else:
+                    self._write(key, value, None)
             except Exception as error:  # reported to the caller, item by item
                 yield key, error
             else:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from io import BytesIO
 from typing import BinaryIO, Final, Literal, NamedTuple, TypeAlias
 
-from persidict.exceptions import ObjectNotFound
+from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ETagValue
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -221,13 +220,24 @@ class ObjectStore(ABC):
         """Write many objects, each atomically; `items` is consumed lazily.
 
         Yields:
-            Each name with its new version, or with the exception that its `put` raised.
+            Each name with its new version, or with the exception that its `put` raised; a
+            refusal has been asked whether the write took place after all.
         """
-        for name, data in items:
+        for item in items:
+            yield self._put_and_report(item, if_none_match)
+
+    def _put_and_report(
+        self, item: tuple[str, Buffer], if_none_match: AnyVersion | None
+    ) -> tuple[str, ETagValue | Exception]:
+        name, data = item
+        try:
             try:
-                yield name, self.put(name, data, if_none_match=if_none_match)
-            except Exception as error:  # reported to the caller, item by item
-                yield name, error
+                return name, self.put(name, data, if_none_match=if_none_match)
+            except PreconditionFailed as refused:
+                made = refused.written_after_all(None)
+                return name, refused if made is None else made
+        except Exception as error:  # reported to the caller, item by item
+            return name, error
 
     def delete_many(self, names: Iterable[str]) -> Iterator[tuple[str, Exception]]:
         """Delete many objects; those that do not exist are no error.
@@ -240,16 +250,6 @@ class ObjectStore(ABC):
                 self.delete(name)
             except Exception as error:  # reported to the caller, item by item
                 yield name, error
-
-    def doubting_refusals(self) -> AbstractContextManager[object]:
-        """Return the context of an operation of this thread that writes under a condition.
-
-        Within it, a look at an object raises WriteTookPlace when it shows that the write
-        that the operation was refused last had been carried out all the same; so does
-        leaving it with the refusal, after a look. For a storage that can be mistaken when
-        it refuses; the others doubt nothing.
-        """
-        return nullcontext()
 
     @property
     def origin(self) -> ObjectStore:

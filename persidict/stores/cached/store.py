@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -158,9 +158,6 @@ class CachedStore(ObjectStore):
     @property
     def origin(self) -> ObjectStore:
         return self._main.origin
-
-    def doubting_refusals(self) -> AbstractContextManager[object]:
-        return self._main.doubting_refusals()
 
     def scoped(self, prefix: str) -> CachedStore:
         scope = object.__new__(CachedStore)

@@ -18,7 +18,6 @@ from botocore.parsers import DEFAULT_TIMESTAMP_PARSER
 
 from persidict.stores.s3.capabilities import CapabilityProbe, ETagForm, is_aws_endpoint
 from persidict.stores.s3.connection import S3Connection, Secret
-from persidict.stores.s3.doubts import Doubts
 from persidict.stores.s3.errors import annotated, code_of, status_of
 from persidict.stores.s3.lineage import LineageMemory
 from persidict.stores.shared.latest_and_used import LatestAndUsed
@@ -41,7 +40,6 @@ class Bucket:
         self.etag_form = etag_form
         self.probe = CapabilityProbe(etag_form, is_aws=is_aws)
         self.lineages = LineageMemory()
-        self.doubts = Doubts()
         self.large_names = RecentNotes[None](1024)
         self.is_known_to_exist = False
         self.lock = threading.Lock()

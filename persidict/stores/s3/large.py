@@ -263,6 +263,10 @@ class _RequestsInParts(S3Requests):
         self._requests = requests
         self._data = data
 
+    @property
+    def plain(self) -> S3Requests:
+        return self._requests
+
     def send(self, operation: str, /, **params: Any) -> dict[str, Any]:
         if operation != "put_object":
             return self._requests.send(operation, **params)

@@ -133,11 +133,11 @@ class LineageMemory:
     def __init__(self, capacity: int = 2048) -> None:
         self._known = RecentNotes[tuple[str, str]](capacity)
 
-    def remember(self, name: str, etag: str, lineage: str) -> None:
-        """Keep the lineage of the current version of an object."""
-        self._known.put(name, (etag, lineage))
+    def remember(self, name: str, etag: str, lineage: str | None) -> None:
+        """Keep the lineage of the current version of an object; None: it has none."""
+        self._known.put(name, (etag, lineage or ""))
 
     def recall(self, name: str, etag: Any) -> str | None:
-        """Return the lineage of that version, None if it is not known."""
+        """Return the lineage of that version, empty if it has none; None: it is not known."""
         found = self._known.get(name)
         return found[1] if found is not None and found[0] == etag else None

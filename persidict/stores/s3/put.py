@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from botocore.exceptions import ClientError
@@ -40,6 +39,74 @@ from persidict.stores.s3.requests import Look, S3Requests, canonical_etag, pause
 _LOOKS: Final = 8
 
 
+class _Readback:
+    """What became of one write, told by what is there now; holds nothing of its bytes.
+
+    Args:
+        requests: The bucket.
+        key: The object's key.
+        expected: The version to replace; see `Put`.
+    """
+
+    def __init__(self, requests: S3Requests, key: str, expected: ETagIfExists | None) -> None:
+        self.token = new_token()
+        self._requests = requests
+        self._key = key
+        self._expected = expected
+        self._begun = time.monotonic()
+
+    def find(self) -> Finding:
+        """Look for the write in what is there now."""
+        try:
+            look, is_older = self._look()
+        except (ObjectNotFound, *S3Error):
+            return Finding(Outcome.UNKNOWN)
+        if is_older:
+            return Finding(Outcome.NOT_WRITTEN)
+        return find_write(self.token, self._expected, look.lineage, look.etag)
+
+    def version_made(self, seen_etag: ETagValue | None) -> ETagValue | None:
+        """Return the version that the write made, None if it did not take place.
+
+        Costs a request, unless this process knows the lineage of the version seen since.
+        """
+        etag, lineage = seen_etag, None
+        if etag is not None:
+            lineage = self._requests.bucket.lineages.recall(self._key, etag)
+        if etag is None or lineage is None:
+            try:
+                look, _ = self._look()
+            except ObjectNotFound:
+                return None
+            except S3Error as error:
+                error.add_note(OUTCOME_UNKNOWN)
+                raise
+            etag, lineage = look.etag, look.lineage
+        return find_write(self.token, self._expected, lineage, etag).etag
+
+    def _look(self) -> tuple[Look, bool]:
+        """Look at the object, and again if that fails in passing."""
+        for attempt in range(1, _LOOKS):
+            try:
+                return self._requests.head_since(self._key, self._begun)
+            except S3Error as error:
+                if not is_passing(error):
+                    raise
+                pause(attempt)
+        return self._requests.head_since(self._key, self._begun)
+
+
+class _WriteRefused(PreconditionFailed):
+    """A refusal that may be the answer to the second delivery of a request."""
+
+    def __init__(self, key: str, readback: _Readback, *, actual_etag: Any = None) -> None:
+        super().__init__(key, actual_etag=actual_etag)
+        self._readback = readback
+
+    def written_after_all(self, seen_etag: ETagValue | None) -> ETagValue | None:
+        return self._readback.version_made(seen_etag)
+
+
 class Put:
     """One write of one object, however many requests it takes.
 
@@ -53,13 +120,13 @@ class Put:
         self._requests = requests
         self._key = key
         self._expected = expected
-        self._token = new_token()
+        self._readback = _Readback(requests.plain, key, expected)
+        token = self._readback.token
         if expected is None or isinstance(expected, ItemNotAvailableFlag):
-            self._lineage = first(self._token, expected)
+            self._lineage = first(token, expected)
         else:
             known = requests.bucket.lineages.recall(key, expected)
-            self._lineage = extend(self._token, expected, known)
-        self._begun = time.monotonic()
+            self._lineage = extend(token, expected, known)
         self._may_have_acted = False
         self._tried_both_forms = False
         self._request: dict[str, Any] = {}
@@ -133,7 +200,7 @@ class Put:
         if self._expected is not None and (status_of(error) == 412 or is_absence(error)):
             return self._settle_refusal(error)
         if leaves_outcome_open(error):
-            finding = self._find()
+            finding = self._readback.find()
             if finding.outcome is Outcome.WRITTEN:
                 return finding.etag
             note = "" if finding.outcome is Outcome.NOT_WRITTEN else OUTCOME_UNKNOWN
@@ -142,16 +209,11 @@ class Put:
 
     def _settle_refusal(self, error: Exception) -> ETagValue | None:
         if not self._may_have_acted:
-            assert self._expected is not None
             if "IfMatch" in self._request and not self._requests.bucket.etag_form.is_proven:
                 self._examine_the_form(error)
                 return None
-            self._requests.bucket.doubts.remember(
-                self._key, self._token, self._expected, self._look_if_there
-            )
-            actual = ITEM_NOT_AVAILABLE if is_absence(error) else None
-            raise PreconditionFailed(self._key, actual_etag=actual) from error
-        finding = self._find()
+            raise self._refusal(ITEM_NOT_AVAILABLE if is_absence(error) else None) from error
+        finding = self._readback.find()
         if finding.outcome is Outcome.UNKNOWN:
             self._raise(error, OUTCOME_UNKNOWN)
         if finding.outcome is Outcome.NOT_WRITTEN:
@@ -168,39 +230,17 @@ class Put:
         try:
             current = self._requests.head(self._key).etag
         except ObjectNotFound:
-            raise PreconditionFailed(self._key, actual_etag=ITEM_NOT_AVAILABLE) from error
+            raise self._refusal(ITEM_NOT_AVAILABLE) from error
         if current != self._expected:
-            raise PreconditionFailed(self._key, actual_etag=current) from error
+            raise self._refusal(current) from error
         if self._tried_both_forms:
             self._requests.bucket.probe.note_misread("put_if_match")
             self._require("put_if_match", "")
         self._tried_both_forms = True
         self._request["IfMatch"] = ETagForm.other(self._request["IfMatch"])
 
-    def _find(self) -> Finding:
-        """Look for this write in what is there now."""
-        try:
-            look, is_older = self._look()
-        except (ObjectNotFound, *S3Error):
-            return Finding(Outcome.UNKNOWN)
-        if is_older:
-            return Finding(Outcome.NOT_WRITTEN)
-        return find_write(self._token, self._expected, look.lineage, look.etag)
-
-    def _look(self) -> tuple[Look, bool]:
-        """Look at the object, and again if that fails in passing."""
-        for attempt in range(1, _LOOKS):
-            try:
-                return self._requests.head_since(self._key, self._begun)
-            except S3Error as error:
-                if not is_passing(error):
-                    raise
-                pause(attempt)
-        return self._requests.head_since(self._key, self._begun)
-
-    def _look_if_there(self) -> None:
-        with suppress(ObjectNotFound):
-            self._look()
+    def _refusal(self, actual: ETagIfExists | None) -> PreconditionFailed:
+        return _WriteRefused(self._key, self._readback, actual_etag=actual)
 
     def _raise(self, error: BaseException, note: str = "") -> NoReturn:
         self._requests.fail(error, "put_object", self._key, note)

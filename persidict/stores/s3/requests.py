@@ -94,6 +94,11 @@ class S3Requests:
             ensure_bucket(shared, bucket_name)
 
     @property
+    def plain(self) -> S3Requests:
+        """The same requests, where these are carried out in some other way."""
+        return self
+
+    @property
     def client(self) -> S3Client:
         """The boto3 client."""
         return self.shared.client
@@ -172,10 +177,7 @@ class S3Requests:
         """Take from the reply to a HEAD or a GET what it tells of the object."""
         etag = canonical_etag(reply["ETag"])
         lineage = _lineage_of(reply)
-        bucket = self.bucket
-        bucket.doubts.examine(key, etag, lineage)
-        if lineage is not None:
-            bucket.lineages.remember(key, etag, lineage)
+        self.bucket.lineages.remember(key, etag, lineage)
         return Look(etag, size_of(reply), reply["LastModified"].timestamp(), lineage)
 
     def fail(self, error: BaseException, operation: str, key: str = "", note: str = "") -> NoReturn:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, BinaryIO, Final, Literal
 
-from persidict.exceptions import ObjectNotFound, PreconditionFailed, WriteTookPlace
+from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists, ETagValue
 from persidict.stores.object_store import (
     ANY_VERSION,
@@ -22,7 +22,6 @@ from persidict.stores.s3.capabilities import ABILITIES, S3Capabilities
 from persidict.stores.s3.client import SharedClient
 from persidict.stores.s3.copy import Copier, md5_in
 from persidict.stores.s3.delete import Deletion, delete_many
-from persidict.stores.s3.doubts import Doubts
 from persidict.stores.s3.errors import S3Error, status_of
 from persidict.stores.s3.large import (
     DEFAULT_LARGE_OBJECT_SIZE,
@@ -114,10 +113,6 @@ class S3Store(ObjectStore):
         # what these credentials may not find out is not supported, for them
         return self._requests.bucket.probe.snapshot(found)
 
-    def doubting_refusals(self) -> Doubts:
-        """Return the context of an operation that looks again; see the port."""
-        return self._requests.bucket.doubts
-
     def head(self, name: str) -> ObjectInfo:
         """Look at an object without its bytes; see the port."""
         look = self._requests.head(self._prefix + name)
@@ -156,7 +151,6 @@ class S3Store(ObjectStore):
                     large_names.discard(key)  # there is no range of an empty object
                     continue
                 if status_of(error) == 304 and if_none_match is not None:
-                    self._requests.bucket.doubts.examine(key, if_none_match, None)
                     return NOT_MODIFIED
                 self._requests.fail(error, "get_object", key)
             try:
@@ -332,18 +326,6 @@ class S3Store(ObjectStore):
         """Write many objects in parallel, each atomically; see the port."""
         put = partial(self._put_and_report, if_none_match=if_none_match)
         return map_in_order(put, items, self.shared.pool)
-
-    def _put_and_report(
-        self, item: tuple[str, Buffer], *, if_none_match: AnyVersion | None
-    ) -> tuple[str, ETagValue | Exception]:
-        name, data = item
-        try:
-            with self.doubting_refusals():
-                return name, self.put(name, data, if_none_match=if_none_match)
-        except WriteTookPlace as write:
-            return name, write.etag
-        except Exception as error:  # reported to the caller, item by item
-            return name, error
 
     def interrupted_writes(self, sizes: Mapping[str, int]) -> Callable[[Collection[str]], None]:
         """Look for uploads in parts, in one request if any object may be large; see the port."""
