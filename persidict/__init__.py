@@ -15,6 +15,7 @@ from persidict.exceptions import (
     ConcurrencyConflictError,
     MutationPolicyError,
     MutationPolicyErrorGroup,
+    ProtectionError,
 )
 from persidict.jokers_and_status_flags import (
     ALWAYS_RETRIEVE,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from persidict.local_dict import LocalDict
     from persidict.overlapping_multi_dict import OverlappingMultiDict
     from persidict.persi_dict import PersiDict
+    from persidict.protection import Encrypted, KeyFromEnvironment, Signed
     from persidict.s3_dict_file_dir_cached import S3Dict, S3Dict_FileDirCached
     from persidict.transfer import TransferResult, copy_items, sync_items
     from persidict.write_once_dict import WriteOnceDict
@@ -85,6 +87,9 @@ _MODULE_OF = {
     "LocalDict": "local_dict",
     "OverlappingMultiDict": "overlapping_multi_dict",
     "PersiDict": "persi_dict",
+    "Encrypted": "protection",
+    "KeyFromEnvironment": "protection",
+    "Signed": "protection",
     "S3Dict": "s3_dict_file_dir_cached",
     "S3Dict_FileDirCached": "s3_dict_file_dir_cached",
     "TransferResult": "transfer",
@@ -121,11 +126,13 @@ __all__ = [
     "ETagIsTheSameFlag",
     "ETagValue",
     "EmptyDict",
+    "Encrypted",
     "FileDirDict",
     "IfETagChangedRetrieveFlag",
     "ItemNotAvailableFlag",
     "Joker",
     "KeepCurrentFlag",
+    "KeyFromEnvironment",
     "LocalDict",
     "MutableDictCached",
     "MutationPolicyError",
@@ -137,10 +144,12 @@ __all__ = [
     "OverlappingMultiDict",
     "PersiDict",
     "PersiDictKey",
+    "ProtectionError",
     "RetrieveValueFlag",
     "S3Dict",
     "S3Dict_FileDirCached",
     "SafeStrTuple",
+    "Signed",
     "TransferResult",
     "TransformingFunction",
     "ValueNotRetrievedFlag",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from persidict.codecs import codec_for
+from persidict.codecs import Codec
 from persidict.jokers_and_status_flags import (
     ValueType,
 )
 from persidict.naming import PlainNaming
+from persidict.protection import Protection
 from persidict.safe_str_tuple import (
     SafeStrTuple,
 )
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from persidict.stores.s3.connection import Secret
     from persidict.stores.s3.store import S3Store
 
-_CONTENT_TYPES = {"pkl": "application/octet-stream", "json": "application/json"}
-_CONTENT_TYPE_OF_TEXT = "text/plain"
+_OPAQUE = "application/octet-stream"
 
 
 class BasicS3Dict(StoredDict[ValueType]):
@@ -68,6 +68,8 @@ class BasicS3Dict(StoredDict[ValueType]):
             version, and written in parallel parts that one last request puts together under
             the condition. Where a server does not enforce conditions on that request, what
             is written under one goes as a single request, of at most 5 GB.
+        codec: How values become bytes, in place of what the format says; see StoredDict.
+        protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
 
     Raises:
         botocore.exceptions.ClientError: The bucket cannot be found or created.
@@ -100,11 +102,15 @@ class BasicS3Dict(StoredDict[ValueType]):
         create_bucket: bool = True,
         max_concurrency: int = 32,
         large_object_size: int = 16 * 1024 * 1024,
+        codec: Codec | None = None,
+        protection: Protection | None = None,
     ) -> None:
         super().__init__(
             append_only=append_only,
             base_class_for_values=base_class_for_values,
             serialization_format=serialization_format,
+            codec=codec,
+            protection=protection,
         )
         from persidict.stores.s3.client import shared_client
         from persidict.stores.s3.connection import S3Connection
@@ -126,17 +132,17 @@ class BasicS3Dict(StoredDict[ValueType]):
             max_concurrency=max_concurrency,
             ready_client=s3_client,
         )
+        chosen_codec = self._chosen_codec(compress=True)
         store = S3Store(
             shared_client(self._connection),
             bucket_name=bucket_name,
             prefix=self.root_prefix,
-            content_type=_CONTENT_TYPES.get(serialization_format, _CONTENT_TYPE_OF_TEXT),
+            content_type=chosen_codec.content_type if protection is None else _OPAQUE,
             create_bucket=self._create_bucket,
             large_object_size=large_object_size,
         )
         self._large_object_size = large_object_size
-        codec = codec_for(serialization_format, text_type=base_class_for_values, compress=True)
-        self._attach(store, codec, PlainNaming(serialization_format))
+        self._attach(store, chosen_codec, PlainNaming(serialization_format))
 
     def _own_params(self) -> dict[str, Any]:
         connection = self._connection

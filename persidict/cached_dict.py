@@ -69,8 +69,7 @@ class CachedDict(PersiDict[ValueType]):
         self._has_warned = False
         self._reads_are_cheap = main_dict._reads_are_cheap  # type: ignore[misc]
 
-    @classmethod
-    def _holds_objects(cls, serialization_format: str) -> bool:
+    def _holds_objects(self, serialization_format: str) -> bool:
         return True  # the main dictionary has checked its format
 
     @property

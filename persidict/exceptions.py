@@ -103,6 +103,13 @@ class BackendError(RuntimeError):
         return type(self), (str(self),), state
 
 
+class ProtectionError(BackendError):
+    """Stored bytes are not what was written there: altered, moved, unprotected, or of another key.
+
+    Nothing of them was decoded.
+    """
+
+
 class ObjectNotFound(LookupError):
     """A storage's answer: there is nothing under that name."""
 

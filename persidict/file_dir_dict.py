@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from persidict.codecs import codec_for
+from persidict.codecs import Codec
 from persidict.contract.primitives import check_flag
 from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import FileNaming
+from persidict.protection import Protection
 from persidict.safe_str_tuple import SafeStrTuple
 from persidict.safe_str_tuple_signing import check_digest_len
 from persidict.stored_dict import StoredDict
@@ -39,6 +40,8 @@ class FileDirDict(StoredDict[ValueType]):
         fsync: Whether what was written survives a power failure. Switch it off for data
             that can be made again: it is much faster.
         max_concurrency: How many threads write at once when many durable items are stored.
+        codec: How values become bytes, in place of what the format says; see StoredDict.
+        protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
 
     Raises:
         ValueError: `base_dir` is a file or empty, `digest_len` is negative, or `max_concurrency`
@@ -70,11 +73,15 @@ class FileDirDict(StoredDict[ValueType]):
         base_class_for_values: type | None = None,
         fsync: bool = True,
         max_concurrency: int = 4,
+        codec: Codec | None = None,
+        protection: Protection | None = None,
     ) -> None:
         super().__init__(
             append_only=append_only,
             base_class_for_values=base_class_for_values,
             serialization_format=serialization_format,
+            codec=codec,
+            protection=protection,
         )
         effective_digest_len = check_digest_len(digest_len)
         self.base_dir = absolute_directory("base_dir", base_dir)
@@ -83,7 +90,7 @@ class FileDirDict(StoredDict[ValueType]):
         self.max_concurrency = check_max_concurrency(max_concurrency)
         self._attach(
             FileStore(self.base_dir, fsync=self.fsync, max_concurrency=max_concurrency),
-            codec_for(serialization_format, text_type=base_class_for_values, compress=True),
+            self._chosen_codec(compress=True),
             FileNaming(serialization_format, effective_digest_len),
         )
 

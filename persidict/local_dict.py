@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from persidict.codecs import codec_for
+from persidict.codecs import Codec
 from persidict.contract.primitives import check_count
 from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import PlainNaming
+from persidict.protection import Protection
 from persidict.stored_dict import StoredDict
 from persidict.stores.memory import MemoryStore
 
@@ -28,6 +29,8 @@ class LocalDict(StoredDict[ValueType]):
         base_class_for_values: The class that every value must be an instance of.
         prune_interval: How many deletions an emptied branch may outlive. Kept for code that
             passes it: branches are removed at once when they become empty.
+        codec: How values become bytes, in place of what the format says; see StoredDict.
+        protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
 
     Raises:
         TypeError: `backend` is no backend, or `prune_interval` neither an int nor None.
@@ -51,11 +54,15 @@ class LocalDict(StoredDict[ValueType]):
         append_only: bool = False,
         base_class_for_values: type | None = None,
         prune_interval: int | None = 64,
+        codec: Codec | None = None,
+        protection: Protection | None = None,
     ) -> None:
         super().__init__(
             append_only=append_only,
             base_class_for_values=base_class_for_values,
             serialization_format=serialization_format,
+            codec=codec,
+            protection=protection,
         )
         if backend is not None and not isinstance(backend, MemoryStore):
             raise TypeError(
@@ -65,7 +72,7 @@ class LocalDict(StoredDict[ValueType]):
         self.prune_interval = prune_interval
         self._attach(
             MemoryStore() if backend is None else backend,
-            codec_for(serialization_format, text_type=base_class_for_values),
+            self._chosen_codec(compress=False),
             PlainNaming(serialization_format),
         )
 

@@ -43,8 +43,17 @@ from persidict.safe_str_tuple import (
     as_key,
 )
 
-OBJECT_FORMATS = frozenset({"pkl", "json"})
-"""The formats that hold any value; all others hold text."""
+OBJECT_FORMATS = frozenset({"pkl", "json", "plainjson", "npy", "parquet", "h5"})
+"""The formats that hold values of many classes; all others hold texts or bytes."""
+
+_MEANT = {
+    "pickle": "pkl", "pck": "pkl", "pkl.gz": "pkl", "pkl.lz4": "pkl", "joblib": "pkl",
+    "jsonpickle": "json", "jsn": "json", "json5": "json", "plain_json": "plainjson",
+    "numpy": "npy", "npz": "npy", "array": "npy",
+    "pq": "parquet", "pqt": "parquet", "feather": "parquet", "arrow": "parquet",
+    "hdf5": "h5", "hdf": "h5", "he5": "h5",
+}  # fmt: skip
+"""What people write who mean one of the formats that hold objects."""
 
 _POPITEM_PAGE = 16
 _NO_DEFAULT: Any = object()
@@ -86,14 +95,16 @@ class PersiDict(
         base_class_for_values: The class that every value must be an instance of, checked
             on writing and on reading. None: any.
         serialization_format: How values are stored, and the extension of their names:
-            ``"pkl"`` and ``"json"`` hold any value that pickle or jsonpickle can hold; any
-            other format holds text and needs `base_class_for_values` to be `str` or a
-            subclass of it.
+            ``"pkl"`` and ``"json"`` hold any value that pickle or jsonpickle can hold,
+            ``"plainjson"`` what JSON has, dataclasses, TypedDicts and pydantic models,
+            ``"npy"``, ``"parquet"`` and ``"h5"`` arrays and tables; any other format holds
+            texts or bytes and needs `base_class_for_values` to be `str`, a subclass of it,
+            or `bytes`.
 
     Raises:
         TypeError: `base_class_for_values` is not a type or `serialization_format` not a str.
-        ValueError: `serialization_format` is empty or has unsafe characters, or it is a text
-            format and `base_class_for_values` is not a kind of `str`.
+        ValueError: `serialization_format` is empty or has unsafe characters, or it is a format
+            of texts or bytes and `base_class_for_values` is neither a kind of `str` nor `bytes`.
     """
 
     def __init__(
@@ -119,21 +130,23 @@ class PersiDict(
                 f"serialization_format must be a non-empty string of safe characters,"
                 f" not {serialization_format!r}"
             ) from error
-        is_text = base_class_for_values is not None and issubclass(base_class_for_values, str)
-        if not is_text and not self._holds_objects(serialization_format):
-            bare = serialization_format.lstrip(".")
-            hint = f" (or did you mean {bare!r}?)" if bare in OBJECT_FORMATS else ""
+        holds_texts_or_bytes = base_class_for_values is bytes or (
+            base_class_for_values is not None and issubclass(base_class_for_values, str)
+        )
+        if not holds_texts_or_bytes and not self._holds_objects(serialization_format):
+            normalised = serialization_format.strip(".").lower()
+            meant = _MEANT.get(normalised, normalised)
+            hint = f" (or did you mean {meant!r}?)" if meant in OBJECT_FORMATS else ""
             raise ValueError(
-                f"serialization_format {serialization_format!r} holds text:"
-                f" base_class_for_values must be str or a subclass of it{hint}"
+                f"serialization_format {serialization_format!r} holds texts or bytes:"
+                f" base_class_for_values must be str or a subclass of it, or bytes{hint}"
             )
         self.append_only = check_flag("append_only", append_only)
         self.base_class_for_values = base_class_for_values
         self.serialization_format = serialization_format
 
-    @classmethod
-    def _holds_objects(cls, serialization_format: str) -> bool:
-        """Tell whether a format holds any value, not only text."""
+    def _holds_objects(self, serialization_format: str) -> bool:
+        """Tell whether a format holds objects, not only texts or bytes."""
         return serialization_format in OBJECT_FORMATS
 
     # ------------------------------------------------------------------ parameters

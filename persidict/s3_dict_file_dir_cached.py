@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from persidict.basic_s3_dict import BasicS3Dict
+from persidict.codecs import Codec
 from persidict.jokers_and_status_flags import ValueType
+from persidict.protection import Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
 from persidict.safe_str_tuple_signing import check_digest_len
 from persidict.stores.cached.store import CachedStore, CacheInfo
@@ -61,7 +63,8 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         create_bucket: See BasicS3Dict.
         max_concurrency: See BasicS3Dict.
         large_object_size: See BasicS3Dict.
-        large_object_size: See BasicS3Dict.
+        codec: See BasicS3Dict.
+        protection: See BasicS3Dict; what is cached is protected in the same way.
 
     Raises:
         botocore.exceptions.ClientError: The bucket cannot be found or created.
@@ -98,6 +101,8 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         create_bucket: bool = True,
         max_concurrency: int = 32,
         large_object_size: int = 16 * 1024 * 1024,
+        codec: Codec | None = None,
+        protection: Protection | None = None,
     ) -> None:
         check_digest_len(digest_len)
         self.digest_len = digest_len
@@ -121,6 +126,8 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
             create_bucket=create_bucket,
             max_concurrency=max_concurrency,
             large_object_size=large_object_size,
+            codec=codec,
+            protection=protection,
         )
         store = cast("S3Store", self._store)
         place = (store.shared.endpoint, bucket_name, self.root_prefix, serialization_format)

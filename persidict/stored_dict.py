@@ -8,10 +8,25 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import Any, BinaryIO, TypeVar, cast
 
-from persidict.codecs import BytesCodec, Codec, MissingExtraError, is_registered
+from mixinforge import sort_dict_by_keys
+
+from persidict.codecs import (
+    BytesCodec,
+    Codec,
+    JsonCodec,
+    MissingExtraError,
+    PickleCodec,
+    codec_for,
+    is_registered,
+)
 from persidict.contract.listing import Listing
 from persidict.contract.primitives import KeyRange, raise_key_error
-from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
+from persidict.exceptions import (
+    BackendError,
+    ObjectNotFound,
+    PreconditionFailed,
+    ProtectionError,
+)
 from persidict.jokers_and_status_flags import (
     VALUE_NOT_RETRIEVED,
     ETagIfExists,
@@ -21,6 +36,7 @@ from persidict.jokers_and_status_flags import (
 )
 from persidict.naming import KeyNaming
 from persidict.persi_dict import PersiDict
+from persidict.protection import NotProtected, Protection
 from persidict.safe_str_tuple import (
     NonEmptyPersiDictKey,
     NonEmptySafeStrTuple,
@@ -52,11 +68,40 @@ def _note(error: Exception, operation: str, key: NonEmptySafeStrTuple | None) ->
         error.key = error.key or key
 
 
+def _checked_codec(codec: Any, serialization_format: Any) -> Codec | None:
+    """Return a codec that was handed in, or say what is wrong with it."""
+    if codec is None:
+        return None
+    if not isinstance(codec, Codec):
+        raise TypeError(f"codec must be a Codec or None, not {type(codec).__name__}")
+    writes = {PickleCodec: "pkl", JsonCodec: "json"}
+    if serialization_format in writes.values() and not any(
+        isinstance(codec, cls) and serialization_format == name for cls, name in writes.items()
+    ):
+        raise ValueError(
+            f"serialization_format must name the format of the codec {type(codec).__name__}:"
+            f" {serialization_format!r} is another one"
+        )
+    return codec
+
+
 class StoredDict(PersiDict[ValueType]):
     """A dictionary whose items are objects of a store.
 
     A subclass calls `_attach` at the end of its constructor, says in `_own_params` how it
     was made, and in `_enter` what changes below a prefix.
+
+    Args:
+        append_only: See PersiDict.
+        base_class_for_values: See PersiDict.
+        serialization_format: See PersiDict.
+        codec: How values become bytes, in place of what the format says. It travels with
+            pickled handles, and needs not be registered anywhere.
+        protection: What is done to the bytes before they are stored; see `Protection`.
+
+    Raises:
+        TypeError: `codec` is no Codec, or `protection` no Protection.
+        ValueError: `serialization_format` is one that the codec does not write.
     """
 
     _store: ObjectStore
@@ -66,9 +111,45 @@ class StoredDict(PersiDict[ValueType]):
     _decoded: StoredDict[Any] | None = None
     """The dictionary whose bytes this one holds, if it is a raw one."""
 
-    @classmethod
-    def _holds_objects(cls, serialization_format: str) -> bool:
-        return super()._holds_objects(serialization_format) or is_registered(serialization_format)
+    codec: Codec | None
+    protection: Protection | None
+
+    def __init__(
+        self,
+        *,
+        append_only: bool = False,
+        base_class_for_values: type | None = None,
+        serialization_format: str = "pkl",
+        codec: Codec | None = None,
+        protection: Protection | None = None,
+    ) -> None:
+        self.codec = _checked_codec(codec, serialization_format)
+        if protection is not None and not isinstance(protection, Protection):
+            raise TypeError(
+                "protection must be Signed(...), Encrypted(...) or None,"
+                f" not {type(protection).__name__}"
+            )
+        self.protection = protection
+        super().__init__(
+            append_only=append_only,
+            base_class_for_values=base_class_for_values,
+            serialization_format=serialization_format,
+        )
+
+    def _holds_objects(self, serialization_format: str) -> bool:
+        return (
+            self.codec is not None
+            or super()._holds_objects(serialization_format)
+            or is_registered(serialization_format)
+        )
+
+    def _chosen_codec(self, *, compress: bool) -> Codec:
+        """Return the codec that was handed in, or that of the format."""
+        return self.codec or codec_for(
+            self.serialization_format,
+            value_class=self.base_class_for_values,
+            compress=compress,
+        )
 
     def _attach(self, store: ObjectStore, codec: Codec, naming: KeyNaming) -> None:
         """Tell where the items live, what they are made of, and how they are named."""
@@ -87,6 +168,8 @@ class StoredDict(PersiDict[ValueType]):
             return cast("SelfType", self._decoded._subdict(prefix).raw)
         sub = self._twin()
         sub._store = self._store.scoped(self._naming.prefix_of(prefix))
+        if self.protection is not None:
+            sub.protection = self.protection.within(prefix.strings)
         sub._enter(prefix)
         return sub
 
@@ -117,6 +200,7 @@ class StoredDict(PersiDict[ValueType]):
         raw = cast("StoredDict[bytes]", self._twin())
         raw._decoded = self
         raw._codec = BytesCodec()
+        raw.protection = None
         raw.base_class_for_values = bytes
         return raw
 
@@ -151,8 +235,16 @@ class StoredDict(PersiDict[ValueType]):
             raise
 
     def get_params(self) -> dict[str, Any]:
-        """Return the constructor's parameters, sorted by name; see `raw` for a raw one."""
-        return super().get_params() if self._decoded is None else self._decoded.get_params()
+        """Return the constructor's parameters, sorted by name; see `raw` for a raw one.
+
+        `codec` and `protection` are among them only where there is one.
+        """
+        if self._decoded is not None:
+            return self._decoded.get_params()
+        params = super().get_params()
+        chosen = {"codec": self.codec, "protection": self.protection}
+        given = {name: value for name, value in chosen.items() if value is not None}
+        return sort_dict_by_keys(params | given) if given else params
 
     def __repr__(self) -> str:
         return super().__repr__() if self._decoded is None else f"{self._decoded!r}.raw"
@@ -198,6 +290,8 @@ class StoredDict(PersiDict[ValueType]):
             return self._decode(key, name, data), info.etag
 
     def _decode(self, key: NonEmptySafeStrTuple, name: str, data: Buffer | BinaryIO) -> Any:
+        if self.protection is not None:
+            data = self._unprotected(key, name, data)
         begin = 0
         try:
             if isinstance(data, BUFFERS):
@@ -225,6 +319,23 @@ class StoredDict(PersiDict[ValueType]):
                 raise
         return value
 
+    def _unprotected(self, key: NonEmptySafeStrTuple, name: str, data: Buffer | BinaryIO) -> Buffer:
+        """Check stored bytes and return what they protect."""
+        assert self.protection is not None
+        stored = data if isinstance(data, BUFFERS) else data.read()
+        try:
+            return self.protection.check(stored, key.strings, self.serialization_format)
+        except NotProtected as error:
+            raise ProtectionError(
+                f"item {key!r} is not trusted, and was not decoded"
+                f" ({self._store.location(name)!r}, {len(stored)} bytes): {error}",
+                operation="check",
+                key=key,
+            ) from None
+        except Exception as error:
+            _note(error, "check", key)
+            raise
+
     def _head(self, key: NonEmptySafeStrTuple) -> ObjectInfo:
         try:
             return self._store.head(self._naming.name_of(key))
@@ -243,7 +354,10 @@ class StoredDict(PersiDict[ValueType]):
 
     def _encode(self, key: NonEmptySafeStrTuple, value: Any) -> Buffer:
         try:
-            return self._codec.encode(value)
+            data = self._codec.encode(value)
+            if self.protection is not None:
+                return self.protection.protect(data, key.strings, self.serialization_format)
+            return data
         except Exception as error:
             error.add_note(
                 f"persidict: the value of item {key!r} cannot be stored"

@@ -94,8 +94,7 @@ class WriteOnceDict(PersiDict[ValueType]):
             serialization_format=wrapped_dict.serialization_format,
         )
 
-    @classmethod
-    def _holds_objects(cls, serialization_format: str) -> bool:
+    def _holds_objects(self, serialization_format: str) -> bool:
         return True  # the wrapped dictionary has checked its format
 
     @property

@@ -25,7 +25,7 @@ PKL_OF_FILES = codec_for("pkl", compress=True)
 JSON = codec_for("json")
 
 
-TEXT = codec_for("txt", text_type=str)
+TEXT = codec_for("txt", value_class=str)
 
 
 def atoms() -> st.SearchStrategy[Any]:

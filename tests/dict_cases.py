@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,9 @@ from typing import Any
 from persidict.file_dir_dict import FileDirDict
 from persidict.local_dict import LocalDict
 from persidict.persi_dict import PersiDict
+from persidict.protection import Encrypted, KeyFromEnvironment, Protection, Signed
+
+KEY_VARIABLE = "PERSIDICT_TEST_KEY"
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,16 @@ def in_files(place: Path, **params: Any) -> PersiDict[Any]:
     return FileDirDict(base_dir=place, **{"fsync": False, **params})
 
 
+def protected(protection: type[Protection], place: Path, **params: Any) -> PersiDict[Any]:
+    os.environ.setdefault(KEY_VARIABLE, "a key for tests, of 32 characters and more")
+    keys = KeyFromEnvironment(KEY_VARIABLE)
+    return in_files(place, **{"protection": protection(keys), **params})
+
+
+def in_ram_signed(place: Path, **params: Any) -> PersiDict[Any]:
+    return LocalDict(**{"protection": Signed(b"k" * 32), **params})
+
+
 CASES = [
     DictCase("LocalDict-pkl", in_ram, "pkl", handles_travel=False),
     DictCase("LocalDict-json", in_ram, "json", handles_travel=False),
@@ -67,4 +81,8 @@ CASES = [
     DictCase("FileDirDict-txt-0", partial(in_files, digest_len=0), "txt"),
     DictCase("FileDirDict-txt-4", partial(in_files, digest_len=4), "txt"),
     DictCase("FileDirDict-txt-11", partial(in_files, digest_len=11), "txt"),
+    DictCase("FileDirDict-plainjson", in_files, "plainjson"),
+    DictCase("FileDirDict-pkl-signed", partial(protected, Signed), "pkl"),
+    DictCase("FileDirDict-json-encrypted", partial(protected, Encrypted), "json"),
+    DictCase("LocalDict-pkl-signed", in_ram_signed, "pkl", handles_travel=False),
 ]

@@ -81,7 +81,7 @@ def test_bytes_that_are_not_utf_8_are_an_error() -> None:
 
 
 def test_text_comes_back_as_the_subclass_of_str_that_was_asked_for() -> None:
-    codec = codec_for("txt", text_type=Tagged)
+    codec = codec_for("txt", value_class=Tagged)
     assert type(codec.decode(codec.encode(Tagged("x")))) is Tagged
 
 

@@ -57,10 +57,15 @@ def run_block(code: str, namespace: dict[str, Any]) -> None:
         _, promises, promised = lines[statement.end_lineno - 1].partition("  # -> ")
         if promises:
             assert isinstance(statement, ast.Expr), f"nothing to compare with {promised!r}"
-            expression = compile(ast.Expression(statement.value), "README.md", "eval")
+            expression = compile(
+                ast.Expression(statement.value), "README.md", "eval", dont_inherit=True
+            )
             assert repr(eval(expression, namespace)) == promised
         else:
-            exec(compile(ast.Module([statement], []), "README.md", "exec"), namespace)
+            code_object = compile(
+                ast.Module([statement], []), "README.md", "exec", dont_inherit=True
+            )
+            exec(code_object, namespace)
 
 
 @pytest.mark.parametrize("title", sections_with_python())

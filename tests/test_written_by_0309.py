@@ -42,7 +42,7 @@ def test_the_manifest_accounts_for_every_file() -> None:
 
 @every_item
 def test_the_codec_decodes_what_was_stored(store: WrittenStore, item: WrittenItem) -> None:
-    codec = codec_for(store.serialization_format, text_type=store.base_class_for_values)
+    codec = codec_for(store.serialization_format, value_class=store.base_class_for_values)
     assert equal(codec.decode(item.path.read_bytes()), item.expected_value())
 
 
@@ -55,7 +55,7 @@ def test_the_codec_decodes_what_was_stored(store: WrittenStore, item: WrittenIte
     ],
 )
 def test_the_codec_writes_the_same_text(store: WrittenStore, item: WrittenItem) -> None:
-    codec = codec_for(store.serialization_format, text_type=store.base_class_for_values)
+    codec = codec_for(store.serialization_format, value_class=store.base_class_for_values)
     assert codec.encode(item.expected_value()) == item.path.read_bytes()
 
 

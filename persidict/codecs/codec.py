@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
+from importlib.util import find_spec
 from typing import Any, BinaryIO, TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -11,6 +13,19 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 class MissingExtraError(ImportError):
     """The data need a library that is not installed; the message names the extra to install."""
+
+
+def check_installed(module: str, *, format_name: str, extra: str) -> None:
+    """Raise MissingExtraError if a library that a format needs is not installed.
+
+    Costs a look at the file system, and does not load the library.
+    """
+    if module not in sys.modules and find_spec(module) is None:
+        raise MissingExtraError(
+            f"the format {format_name!r} needs {module}, which is not installed:"
+            f" pip install 'persidict[{extra}]'",
+            name=module,
+        )
 
 
 class Codec(ABC):

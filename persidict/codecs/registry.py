@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Final
 
+from persidict.codecs.bytes_codec import BytesCodec
 from persidict.codecs.codec import Codec
 from persidict.codecs.json_codec import JsonCodec
 from persidict.codecs.pickle_codec import PickleCodec
 from persidict.codecs.text_codec import TextCodec
 
-_BUILT_IN: Final = frozenset({"pkl", "json"})
+_BUILT_IN: Final = frozenset({"pkl", "json", "npy", "parquet", "h5", "plainjson"})
 _registered: dict[str, Callable[[], Codec]] = {}
 
 
 def codec_for(
-    serialization_format: str, *, text_type: type[str] | None = None, compress: bool = False
+    serialization_format: str, *, value_class: type | None = None, compress: bool = False
 ) -> Codec:
     r"""Make the codec of a format.
 
     Args:
-        serialization_format: ``"pkl"``, ``"json"``, a registered format, or any other name
-            for plain text.
-        text_type: For text: the subclass of str that values are returned as; None for str.
+        serialization_format: ``"pkl"``, ``"json"``, ``"plainjson"``, ``"npy"``, ``"parquet"``,
+            ``"h5"``, a registered format, or any other name for texts and bytes.
+        value_class: The class of the values, if all are of one. For the formats of texts, and
+            those of arrays and tables: with a subclass of str, texts of that class, with
+            `bytes`, bytes as they are. For ``"plainjson"`` and ``"parquet"``: see there.
         compress: For ``"pkl"``: whether to compress values for which a sample shows that it
             pays. Whatever is chosen here, both kinds of data can be read.
 
     Returns:
         A codec that any number of threads can share.
+
+    Raises:
+        MissingExtraError: The format needs a library that is not installed.
+        TypeError: The format cannot hold values of that class.
 
     Example:
         >>> codec_for("txt").encode("à la carte")
@@ -37,15 +45,35 @@ def codec_for(
         return PickleCodec(compress=compress)
     if serialization_format == "json":
         return JsonCodec()
-    factory = _registered.get(serialization_format)
-    return TextCodec(text_type or str) if factory is None else factory()
+    if serialization_format in _registered:
+        return _registered[serialization_format]()
+    if serialization_format == "plainjson":
+        return _imported("plain_json_codec", "PlainJsonCodec")(value_class)
+    if value_class is bytes:
+        return BytesCodec()
+    if value_class is not None and issubclass(value_class, str):
+        return TextCodec(value_class)
+    if serialization_format == "npy":
+        return _imported("npy_codec", "NpyCodec")()
+    if serialization_format == "parquet":
+        return _imported("parquet_codec", "ParquetCodec")(value_class)
+    if serialization_format == "h5":
+        return _imported("h5_codec", "H5Codec")()
+    return TextCodec()
+
+
+def _imported(module: str, name: str) -> Callable[..., Codec]:
+    """Load a codec that few need."""
+    codec_class: Callable[..., Codec] = getattr(import_module(f"persidict.codecs.{module}"), name)
+    return codec_class
 
 
 def register_codec(serialization_format: str, factory: Callable[[], Codec]) -> None:
     """Add a format of your own, or replace one that was added before.
 
     Register it before the first dictionary with this format is made, in every process that
-    reads or writes its items.
+    reads or writes its items. A codec that is handed to a dictionary (``codec=``) needs none
+    of this: it travels with the handle.
 
     Args:
         serialization_format: The format's name, which is also the extension of its files.

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, TypeVar
 
+from persidict.classes import is_typed_dict
 from persidict.exceptions import MutationPolicyError, ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import (
     ITEM_NOT_AVAILABLE,
@@ -100,6 +101,8 @@ class DictPrimitives(ABC):
 
     def _check_is_instance(self, value: Any) -> None:
         expected = self.base_class_for_values
+        if is_typed_dict(expected):
+            expected = dict  # what its instances are; isinstance refuses to ask
         if expected is not None and not isinstance(value, expected):
             raise TypeError(
                 f"value must be an instance of {expected.__name__}"

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from persidict.cached_dict import CachedDict
 from persidict.contract.sameness import same_content
-from persidict.exceptions import ObjectNotFound
+from persidict.exceptions import ObjectNotFound, ProtectionError
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
 from persidict.stored_dict import StoredDict
@@ -113,7 +113,8 @@ def _read_each_other(source: StoredDict[Any], target: StoredDict[Any]) -> bool:
     """Tell whether the bytes of one are, in the other, the same value."""
     is_same_format = source.serialization_format == target.serialization_format
     # one of the two may be raw
-    return is_same_format and type(source._codec) is type(target._codec)
+    is_same_codec = type(source._codec) is type(target._codec) and source.codec == target.codec
+    return is_same_format and is_same_codec and source.protection == target.protection
 
 
 class Route:
@@ -262,9 +263,15 @@ class Route:
             return same_content(wanted, present) if by_value else _same_pickle(wanted, present)
         if wanted == present:
             return True
+        name = self._target._naming.name_of(key)
+        if self._target.protection is not None and not by_value:
+            try:  # of the same value, each encryption is another one
+                plain = [self._target._unprotected(key, name, data) for data in (wanted, present)]
+            except ProtectionError:
+                return False
+            return plain[0] == plain[1]
         if not by_value:
             return False
-        name = self._target._naming.name_of(key)
         try:
             return same_content(
                 self._target._decode(key, name, wanted), self._target._decode(key, name, present)

@@ -1,0 +1,56 @@
+"""The format ``npy``: numpy's own, for arrays."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, BinaryIO
+
+from persidict.codecs.codec import Buffer, Codec, check_installed
+
+
+class NpyCodec(Codec):
+    """numpy arrays as `numpy.save` writes them: what numpy and many other programs read.
+
+    Reading runs no code. In files, an item can be mapped into memory instead of being read:
+    ``numpy.load(d.location(key), mmap_mode="r")``.
+
+    Raises:
+        MissingExtraError: numpy is not installed.
+    """
+
+    def __init__(self) -> None:
+        check_installed("numpy", format_name="npy", extra="numpy")
+
+    def encode(self, value: Any) -> Buffer:
+        """Turn an array into bytes.
+
+        Raises:
+            TypeError: It is no array, one of a subclass that is more than its numbers, or
+                it holds Python objects.
+        """
+        import numpy as np
+
+        if type(value) not in (np.ndarray, np.memmap):
+            raise TypeError(f"npy holds numpy arrays, not {type(value).__name__}")
+        if value.dtype.hasobject:
+            raise TypeError("npy cannot hold arrays of Python objects: use 'pkl'")
+        stream = io.BytesIO()
+        np.save(stream, value, allow_pickle=False)
+        return stream.getbuffer().toreadonly()
+
+    def decode(self, data: Buffer) -> Any:
+        """Turn bytes into an array.
+
+        Raises:
+            ValueError: The bytes are damaged, or hold Python objects.
+        """
+        return self.decode_stream(io.BytesIO(data))
+
+    def decode_stream(self, stream: BinaryIO) -> Any:
+        """Turn bytes into an array, reading them to where they stay."""
+        import numpy as np
+
+        array = np.lib.format.read_array(stream, allow_pickle=False)
+        if stream.read(1):
+            raise ValueError("bytes follow the end of the array")
+        return array
