@@ -44,6 +44,8 @@ class BulkOperations(DictPrimitives, Generic[ValueType]):
     def set_many(self, items: Mapping[Any, Any] | Iterable[_Pair], /, **kwargs: Any) -> None:
         """Store many items, each atomically; the whole is not.
 
+        Whatever fails, all other items have been stored when it is raised.
+
         Args:
             items: A Mapping, something with `keys()`, or pairs of key and value; consumed
                 lazily. Jokers do what their names say. Of several values for one key, the
@@ -55,7 +57,6 @@ class BulkOperations(DictPrimitives, Generic[ValueType]):
             MutationPolicyError: The dictionary is append-only and an item exists.
             ExceptionGroup: More than one item could not be stored, for whatever reasons; a
                 MutationPolicyErrorGroup if all of them exist and may not be changed.
-            In each case all other items have been stored.
         """
         pending = _PendingWrites(self, _pairs_of(items, kwargs))
         failures: list[Exception] = []
