@@ -80,9 +80,6 @@ class BasicS3Dict(StoredDict[ValueType]):
     bucket_name: str
     root_prefix: str
 
-    _reads_are_cheap = False
-    _back_off_seconds = 0.02
-
     def __init__(
         self,
         *,

@@ -1,10 +1,16 @@
-"""Memory for large values that costs little to be written to for the first time."""
+"""Bytes, and memory for many of them that costs little to be written to for the first time."""
 
 from __future__ import annotations
 
 import mmap
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes on their way between values and storages."""
+
+BUFFERS: Final = (bytes, bytearray, memoryview)
+"""The types that Buffer is made of, for `isinstance`."""
 
 _LARGE: Final = 4 * 1024 * 1024
 _IS_ADVISABLE: Final = hasattr(mmap, "MADV_HUGEPAGE") and hasattr(mmap, "MAP_ANONYMOUS")

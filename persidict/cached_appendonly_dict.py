@@ -137,7 +137,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
         return (VALUE_NOT_RETRIEVED if etag == if_none_match else cached), etag
 
     def _contains(self, key: NonEmptySafeStrTuple) -> bool:
-        return bool(self._holds(key)) or self._main._contains(key)
+        return bool(self._holds(key)) or self._wrapped._contains(key)
 
     def _holds(self, key: NonEmptySafeStrTuple) -> bool:
         """Tell whether something is cached under a key, readable or not."""
@@ -156,7 +156,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
     def _noting_times(
         self, times: dict[NonEmptySafeStrTuple, float]
     ) -> Iterator[NonEmptySafeStrTuple]:
-        for key, last_modified in self._main._dated_keys():
+        for key, last_modified in self._wrapped._dated_keys():
             times[key] = last_modified
             yield key
 
@@ -166,7 +166,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
         remaining = iter(keys)
         while window := list(islice(remaining, _WINDOW)):
             missing = {key for key in window if not self._holds(key)}
-            fetched = self._main._load_many([key for key in window if key in missing])
+            fetched = self._wrapped._load_many([key for key in window if key in missing])
             pending = next(fetched, None)
             for key in window:
                 if key not in missing:
@@ -189,7 +189,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
                 under_way[key] = value
                 yield key, value
 
-        for key, error in self._main._write_many(noted(), only_new=only_new):
+        for key, error in self._wrapped._write_many(noted(), only_new=only_new):
             value = under_way.pop(key)
             if error is None:
                 self._write_to_cache(self._data, key, value)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Final, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
-from persidict.contract.primitives import KeyRange, Version
+from persidict.contract.primitives import Version
 from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import (
     IF_ETAG_CHANGED,
@@ -27,6 +27,7 @@ from persidict.safe_str_tuple import (
     SafeStrTuple,
     as_key,
 )
+from persidict.wrapper_dict import WrapperDict
 
 SelfType = TypeVar("SelfType", bound="CachedDict[Any]")
 Answer = TypeVar("Answer")
@@ -43,7 +44,7 @@ def check_apart(name: str, cache: PersiDict[Any], main_dict: PersiDict[Any]) -> 
         raise ValueError(f"{name} must not be the main dictionary itself")
 
 
-class CachedDict(PersiDict[ValueType]):
+class CachedDict(WrapperDict[ValueType]):
     """A dictionary that keeps the values of another one at hand, in a third one.
 
     Every operation goes to the main dictionary first, once; then the cache is brought in
@@ -56,44 +57,31 @@ class CachedDict(PersiDict[ValueType]):
         data_cache: The dictionary that holds copies of their values.
     """
 
-    _cache_parameters: ClassVar[tuple[str, ...]] = ("data_cache",)
+    _wrapped_name = "main_dict"
+    _is_transparent = True
 
     def __init__(self, main_dict: PersiDict[ValueType], data_cache: PersiDict[ValueType]) -> None:
-        super().__init__(
-            append_only=main_dict.append_only,
-            base_class_for_values=main_dict.base_class_for_values,
-            serialization_format=main_dict.serialization_format,
-        )
-        self._main = main_dict
+        super().__init__(wrapped_dict=main_dict)
         self._data = data_cache
         self._has_warned = False
-        self._reads_are_cheap = main_dict._reads_are_cheap  # type: ignore[misc]
-
-    def _holds_objects(self, serialization_format: str) -> bool:
-        return True  # the main dictionary has checked its format
 
     @property
     def main_dict(self) -> PersiDict[ValueType]:
         """The dictionary that holds the items."""
-        return self._main
+        return self._wrapped
 
     @property
     def data_cache(self) -> PersiDict[ValueType]:
         """The dictionary that holds copies of the values."""
         return self._data
 
-    def get_params(self) -> dict[str, Any]:
-        """Return the constructor's parameters, sorted by name."""
-        names = sorted(("main_dict", *self._cache_parameters))
-        return {name: getattr(self, name) for name in names}
+    def _own_params(self) -> dict[str, Any]:
+        return {"data_cache": self._data}
 
     def _subdict(self: SelfType, prefix: SafeStrTuple) -> SelfType:
-        return type(self)(
-            **{name: part.get_subdict(prefix) for name, part in self.get_params().items()}
-        )
-
-    def _pause(self, attempt: int) -> None:
-        self._main._pause(attempt)
+        sub = super()._subdict(prefix)
+        sub._data = self._data.get_subdict(prefix)
+        return sub
 
     # ------------------------------------------------------------------ the caches
 
@@ -138,7 +126,7 @@ class CachedDict(PersiDict[ValueType]):
             return
         self._has_warned = True
         warnings.warn(
-            f"a cache of {type(self._main).__name__} fails and is done without where it does:"
+            f"a cache of {type(self._wrapped).__name__} fails and is done without where it does:"
             f" {type(error).__name__}: {error}",
             RuntimeWarning,
             stacklevel=2,
@@ -146,10 +134,10 @@ class CachedDict(PersiDict[ValueType]):
 
     def _write_to_cache(
         self, cache: PersiDict[Any], key: NonEmptySafeStrTuple, value: Any
-    ) -> ETagValue | Any:
+    ) -> ETagIfExists | Any:
         """Write into a cache; return the version written, MISS if it was not."""
 
-        def write() -> ETagValue:
+        def write() -> ETagIfExists:
             cache._check_value(value)
             return cache._write(key, value, None)
 
@@ -171,7 +159,7 @@ class CachedDict(PersiDict[ValueType]):
     ) -> ConditionalOperationResult:
         """Store a value if a condition on the item's version holds; see PersiDict."""
         checked = as_key(key)
-        result = self._main.set_item_if(
+        result = self._wrapped.set_item_if(
             checked,
             value=value,
             condition=condition,
@@ -192,7 +180,7 @@ class CachedDict(PersiDict[ValueType]):
     ) -> ConditionalOperationResult:
         """Insert a value if the key is absent and a condition holds; see PersiDict."""
         checked = as_key(key)
-        result = self._main.setdefault_if(
+        result = self._wrapped.setdefault_if(
             checked,
             default_value=default_value,
             condition=condition,
@@ -206,17 +194,20 @@ class CachedDict(PersiDict[ValueType]):
 
     def _head(self, key: NonEmptySafeStrTuple) -> Version:
         try:
-            return self._main._head(key)
+            return self._wrapped._head(key)
         except ObjectNotFound:
             self._forget(key)
             raise
+
+    def _value(self, key: NonEmptySafeStrTuple) -> Any:
+        return self._load(key)[0]
 
     def _fetch(
         self, key: NonEmptySafeStrTuple, if_none_match: ETagValue | None
     ) -> tuple[Any, ETagValue]:
         """Load from the main dictionary, and cache what comes."""
         try:
-            value, etag = self._main._load(key, if_none_match=if_none_match)
+            value, etag = self._wrapped._load(key, if_none_match=if_none_match)
         except ObjectNotFound:
             self._forget(key)
             raise
@@ -226,23 +217,7 @@ class CachedDict(PersiDict[ValueType]):
 
     def _write(
         self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
-    ) -> ETagValue:
-        etag = self._main._write(key, value, expected)
-        self._remember(key, value, etag)
+    ) -> ETagIfExists:
+        etag = self._wrapped._write(key, value, expected)
+        self._keep_in_step(key, etag, value)
         return etag
-
-    @property
-    def _listed(self) -> object:
-        return self._main._listed
-
-    def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
-        return self._main._keys(page_size=page_size)
-
-    def _keys_in(self, key_range: KeyRange) -> list[NonEmptySafeStrTuple]:
-        return self._main._keys_in(key_range)
-
-    def _dated_keys(self) -> Iterator[tuple[NonEmptySafeStrTuple, float]]:
-        return self._main._dated_keys()
-
-    def _first_parts(self) -> set[str]:
-        return self._main._first_parts()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from persidict.cached_dict import MISS, CachedDict, check_apart
 from persidict.exceptions import ObjectNotFound
@@ -20,7 +20,12 @@ from persidict.jokers_and_status_flags import (
     ValueType,
 )
 from persidict.persi_dict import PersiDict
-from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple, as_key
+from persidict.safe_str_tuple import (
+    NonEmptyPersiDictKey,
+    NonEmptySafeStrTuple,
+    SafeStrTuple,
+    as_key,
+)
 
 
 class _Record(NamedTuple):
@@ -87,8 +92,6 @@ class MutableDictCached(CachedDict[ValueType]):
         2
     """
 
-    _cache_parameters = ("data_cache", "etag_cache")
-
     def __init__(
         self,
         *,
@@ -124,6 +127,14 @@ class MutableDictCached(CachedDict[ValueType]):
         """The dictionary that holds which versions the copies are of."""
         return self._records
 
+    def _own_params(self) -> dict[str, Any]:
+        return super()._own_params() | {"etag_cache": self._records}
+
+    def _subdict(self, prefix: SafeStrTuple) -> Self:
+        sub = super()._subdict(prefix)
+        sub._records = self._records.get_subdict(prefix)
+        return sub
+
     # ------------------------------------------------------------------ the caches
 
     def _recall(self, key: NonEmptySafeStrTuple) -> tuple[Any, ETagValue | None]:
@@ -147,8 +158,8 @@ class MutableDictCached(CachedDict[ValueType]):
 
     def _remember(self, key: NonEmptySafeStrTuple, value: Any, etag: ETagValue) -> None:
         data_etag = self._write_to_cache(self._data, key, value)
-        if data_etag is not MISS:
-            record = self._record_class(_Record(etag, data_etag).text())
+        if isinstance(data_etag, str):
+            record = self._record_class(_Record(etag, ETagValue(data_etag)).text())
             if self._write_to_cache(self._records, key, record) is not MISS:
                 return
         self._forget(key)
@@ -173,7 +184,7 @@ class MutableDictCached(CachedDict[ValueType]):
     ) -> ConditionalOperationResult:
         """Delete an item if a condition on its version holds; see PersiDict."""
         checked = as_key(key)
-        result = self._main.discard_if(checked, condition=condition, expected_etag=expected_etag)
+        result = self._wrapped.discard_if(checked, condition=condition, expected_etag=expected_etag)
         self._keep_in_step(checked, result.resulting_etag, result.new_value)
         return result
 
@@ -192,7 +203,7 @@ class MutableDictCached(CachedDict[ValueType]):
             answers[:] = [transformer(current)]
             return answers[0]
 
-        result = self._main.transform_item(checked, transformer=remembered, n_retries=n_retries)
+        result = self._wrapped.transform_item(checked, transformer=remembered, n_retries=n_retries)
         # an item that was kept may have been changed in place by the transformer, outside only
         was_kept = answers and answers[0] is KEEP_CURRENT
         value = VALUE_NOT_RETRIEVED if was_kept else result.new_value
@@ -210,36 +221,25 @@ class MutableDictCached(CachedDict[ValueType]):
             return VALUE_NOT_RETRIEVED, etag
         return (cached if value is VALUE_NOT_RETRIEVED else value), etag
 
-    def _contains(self, key: NonEmptySafeStrTuple) -> bool:
-        return self._main._contains(key)
-
     def _remove(self, key: NonEmptySafeStrTuple, expected: ETagValue | None) -> None:
         try:
-            self._main._remove(key, expected)
+            self._wrapped._remove(key, expected)
         except ObjectNotFound:
             self._forget(key)
             raise
         self._forget(key)
 
-    def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
-        return self._main._items()
-
-    def _load_many(
-        self, keys: Iterable[NonEmptySafeStrTuple]
-    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
-        return self._main._load_many(keys)
-
     def _write_many(
         self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool
     ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception | None]]:
-        for key, error in self._main._write_many(items, only_new=only_new):
+        for key, error in self._wrapped._write_many(items, only_new=only_new):
             self._forget(key)  # what is written in bulk comes back without its version
             yield key, error
 
     def _remove_many(
         self, keys: Iterable[NonEmptySafeStrTuple]
     ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception]]:
-        return self._main._remove_many(self._forgetting(keys))
+        return self._wrapped._remove_many(self._forgetting(keys))
 
     def _forgetting(self, keys: Iterable[NonEmptySafeStrTuple]) -> Iterator[NonEmptySafeStrTuple]:
         for key in keys:

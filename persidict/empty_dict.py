@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NoReturn, TypeVar
 
-from persidict.exceptions import ObjectNotFound
+from persidict.contract.conditional import check_transformer
+from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import (
-    IF_ETAG_CHANGED,
     ITEM_NOT_AVAILABLE,
-    ConditionalOperationResult,
-    ETagConditionFlag,
     ETagIfExists,
     ETagValue,
-    Joker,
+    ItemNotAvailableFlag,
     OperationResult,
-    RetrieveValueFlag,
     TransformingFunction,
     ValueType,
 )
@@ -29,13 +26,13 @@ from persidict.safe_str_tuple import (
 
 SelfType = TypeVar("SelfType", bound="EmptyDict[Any]")
 
-_NEVER_KEPT = ETagValue("")
-
 
 class EmptyDict(PersiDict[ValueType]):
     """A dictionary that takes every write, keeps nothing and is always empty.
 
-    Arguments are checked as everywhere. Useful to switch persistence off.
+    Useful to switch persistence off. The arguments of operations that write or compare are
+    checked, and conditions evaluated against absence, as everywhere; ``in`` and `get` answer
+    for anything.
 
     Args:
         append_only: See PersiDict; deleting operations are refused if it is set.
@@ -49,24 +46,23 @@ class EmptyDict(PersiDict[ValueType]):
         0
     """
 
-    def _absent(self, key: NonEmptySafeStrTuple) -> NoReturn:
-        raise ObjectNotFound(key)
-
     def _load(
         self, key: NonEmptySafeStrTuple, *, if_none_match: ETagValue | None = None
-    ) -> tuple[Any, ETagValue]:
-        self._absent(key)
+    ) -> NoReturn:
+        raise ObjectNotFound(key)
 
     def _head(self, key: NonEmptySafeStrTuple) -> NoReturn:
-        self._absent(key)
+        raise ObjectNotFound(key)
 
     def _write(
         self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
-    ) -> ETagValue:
-        return _NEVER_KEPT
+    ) -> ItemNotAvailableFlag:
+        if isinstance(expected, str):
+            raise PreconditionFailed(actual_etag=ITEM_NOT_AVAILABLE)
+        return ITEM_NOT_AVAILABLE
 
-    def _remove(self, key: NonEmptySafeStrTuple, expected: ETagValue | None) -> None:
-        self._absent(key)
+    def _remove(self, key: NonEmptySafeStrTuple, expected: ETagValue | None) -> NoReturn:
+        raise ObjectNotFound(key)
 
     def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
         return iter(())
@@ -77,45 +73,20 @@ class EmptyDict(PersiDict[ValueType]):
     def _subdict(self: SelfType, prefix: SafeStrTuple) -> SelfType:
         return self.__copy__()
 
-    def set_item_if(
-        self,
-        key: NonEmptyPersiDictKey,
-        *,
-        value: ValueType | Joker,
-        condition: ETagConditionFlag,
-        expected_etag: ETagIfExists,
-        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
-    ) -> ConditionalOperationResult:
-        """Check the arguments, evaluate the condition on an absent item, keep nothing."""
-        return _nothing_kept(
-            super().set_item_if(
-                key,
-                value=value,
-                condition=condition,
-                expected_etag=expected_etag,
-                retrieve_value=retrieve_value,
-            )
-        )
+    def _become_raw(self) -> None:
+        """Change nothing more: there are no bytes to be seen."""
 
-    def setdefault_if(
-        self,
-        key: NonEmptyPersiDictKey,
-        *,
-        default_value: ValueType,
-        condition: ETagConditionFlag,
-        expected_etag: ETagIfExists,
-        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
-    ) -> ConditionalOperationResult:
-        """Check the arguments, evaluate the condition on an absent item, keep nothing."""
-        return _nothing_kept(
-            super().setdefault_if(
-                key,
-                default_value=default_value,
-                condition=condition,
-                expected_etag=expected_etag,
-                retrieve_value=retrieve_value,
-            )
-        )
+    def _open(self, key: NonEmptySafeStrTuple) -> NoReturn:
+        raise ObjectNotFound(key)
+
+    # ------------------------------------------------------------------ what needs no key
+
+    def __contains__(self, key: object) -> bool:
+        return False
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return the default, whatever the key."""
+        return default
 
     def setdefault(self, key: NonEmptyPersiDictKey, default: Any = None) -> Any:
         """Check the arguments and return the default."""
@@ -134,13 +105,12 @@ class EmptyDict(PersiDict[ValueType]):
 
         Returns:
             ITEM_NOT_AVAILABLE as ETag and as value.
+
+        Raises:
+            TypeError: `transformer` cannot be called, or `n_retries` is no int.
+            ValueError: `n_retries` is negative.
         """
         as_key(key)
+        check_transformer(transformer)
         self._check_n_retries(n_retries)
         return OperationResult(ITEM_NOT_AVAILABLE, ITEM_NOT_AVAILABLE)
-
-
-def _nothing_kept(result: ConditionalOperationResult) -> ConditionalOperationResult:
-    return ConditionalOperationResult(
-        result.condition_was_satisfied, ITEM_NOT_AVAILABLE, ITEM_NOT_AVAILABLE, ITEM_NOT_AVAILABLE
-    )

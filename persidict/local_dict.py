@@ -43,7 +43,6 @@ class LocalDict(StoredDict[ValueType]):
     """
 
     _store: MemoryStore
-    _back_off_seconds = MemoryStore.back_off_seconds
     prune_interval: int | None
 
     def __init__(

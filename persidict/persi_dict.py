@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import random
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any, TypeVar, cast
+from operator import attrgetter
+from typing import Any, BinaryIO, TypeVar, cast
 
 from mixinforge import ParameterizableMixin, sort_dict_by_keys
 
@@ -16,10 +16,10 @@ from persidict.contract.listing import Listing
 from persidict.contract.primitives import (
     KeyRange,
     Version,
-    check_count,
     check_flag,
     raise_key_error,
 )
+from persidict.contract.timed import TimedOperations
 from persidict.contract.views import ItemsView, KeysView, ValuesView
 from persidict.exceptions import (
     ObjectNotFound,
@@ -82,6 +82,7 @@ def _range_of(
 class PersiDict(
     BulkOperations[ValueType],
     ConditionalOperations[ValueType],
+    TimedOperations[ValueType],
     MutableMapping[NonEmptySafeStrTuple, ValueType],
     ParameterizableMixin,
 ):
@@ -106,6 +107,9 @@ class PersiDict(
         ValueError: `serialization_format` is empty or has unsafe characters, or it is a format
             of texts or bytes and `base_class_for_values` is neither a kind of `str` nor `bytes`.
     """
+
+    _raw_of: PersiDict[Any] | None = None
+    """The dictionary whose stored bytes are the values of this one, if it is a raw one."""
 
     def __init__(
         self,
@@ -157,14 +161,20 @@ class PersiDict(
         Returns:
             Enough to build an equal handle: ``type(d)(**d.get_params())``.
         """
-        return sort_dict_by_keys(
-            {
-                "append_only": self.append_only,
-                "base_class_for_values": self.base_class_for_values,
-                "serialization_format": self.serialization_format,
-            }
-            | self._own_params()
-        )
+        params = (self if self._raw_of is None else self._raw_of)._all_params()
+        return sort_dict_by_keys(params)
+
+    def _all_params(self) -> dict[str, Any]:
+        """Return what the constructor takes."""
+        return {
+            "append_only": self.append_only,
+            "base_class_for_values": self.base_class_for_values,
+            "serialization_format": self.serialization_format,
+        } | self._own_params()
+
+    @property
+    def _is_raw(self) -> bool:
+        return self._raw_of is not None
 
     def _own_params(self) -> dict[str, Any]:
         """Return the parameters that a subclass adds to those of every dictionary."""
@@ -175,6 +185,8 @@ class PersiDict(
         return self.get_params()
 
     def __repr__(self) -> str:
+        if self._raw_of is not None:
+            return f"{self._raw_of!r}.raw"
         params = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
         return f"{type(self).__name__}({params})"
 
@@ -182,13 +194,81 @@ class PersiDict(
         return str({key.strings: value for key, value in self.items()})
 
     def __copy__(self: SelfType) -> SelfType:
+        if self._raw_of is not None:
+            return cast("SelfType", self._raw_of.__copy__().raw)
         return type(self)(**self._handle_params())
 
     def __deepcopy__(self: SelfType, memo: dict[int, Any]) -> SelfType:
         return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._raw_of is not None:
+            return attrgetter("raw"), (self._raw_of,)
         return _rebuild, (type(self), self._handle_params())
+
+    def _twin(self: SelfType) -> SelfType:
+        """Return another handle that is the same in everything."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    # ------------------------------------------------------------------ stored bytes
+
+    @property
+    def raw(self) -> PersiDict[bytes]:
+        """The same dictionary with the stored bytes as its values, as they are.
+
+        Nothing is encoded or decoded, and nothing checks on writing whether the bytes are
+        such as this dictionary can read. Everything else is as here: keys, policies,
+        conditions, ETags, costs. Copies, pickles and sub-dictionaries of it are raw, too;
+        its `get_params` are those of this dictionary: ``type(d)(**d.raw.get_params()).raw``
+        equals ``d.raw``.
+
+        Raises:
+            TypeError: This kind of dictionary does not keep its values as bytes.
+
+        Example:
+            >>> from persidict import LocalDict
+            >>> d = LocalDict(serialization_format="json")
+            >>> d["a"] = 1
+            >>> d.raw["a"]
+            b'1'
+        """
+        if self._raw_of is not None:
+            return cast("PersiDict[bytes]", self)
+        raw = cast("PersiDict[bytes]", self._twin())
+        raw._raw_of = self
+        raw.base_class_for_values = bytes
+        raw._become_raw()
+        return raw
+
+    def open(self, key: NonEmptyPersiDictKey, mode: str = "rb") -> BinaryIO:
+        """Open the stored bytes of an item for reading.
+
+        What is read is all of one version. Where the storage keeps none that is replaced or
+        deleted meanwhile (S3), reading on raises OSError. Close the stream, or use it in a
+        ``with`` statement. Costs: a FileDirDict opens the file itself, and reads what is
+        asked for; a BasicS3Dict sends a request for each MB; others read the whole item.
+
+        Args:
+            key: The key.
+            mode: ``"rb"``; items are written whole.
+
+        Returns:
+            A seekable binary stream.
+
+        Raises:
+            KeyError: There is no such item.
+            ValueError: The mode is another one.
+            TypeError: This kind of dictionary does not keep its values as bytes.
+        """
+        checked = as_key(key)
+        if mode != "rb":
+            raise ValueError(f"mode must be 'rb', not {mode!r}: items are written whole")
+        try:
+            return self._open(checked)
+        except ObjectNotFound as absent:
+            raise_key_error(checked, absent)
 
     # ------------------------------------------------------------------ dict: one item
 
@@ -427,7 +507,13 @@ class PersiDict(
             return True
         if not isinstance(other, Mapping):
             return NotImplemented
-        if type(self) is type(other) and self.get_params() == other.get_params():
+        if (
+            isinstance(other, PersiDict)
+            and type(self) is type(other)
+            # a raw dictionary has the parameters of the one whose bytes it holds
+            and self._is_raw == other._is_raw
+            and self.get_params() == other.get_params()
+        ):
             return True
         try:
             theirs = {as_key(key): value for key, value in other.items()}
@@ -460,61 +546,6 @@ class PersiDict(
                 drawn = key
         return drawn
 
-    def keys_and_timestamps(self) -> Iterator[tuple[NonEmptySafeStrTuple, float]]:
-        """Iterate over keys and the times of their last writing, in POSIX seconds."""
-        return self._dated_keys()
-
-    def values_and_timestamps(self) -> Iterator[tuple[ValueType, float]]:
-        """Iterate over values and the times of their last writing, in POSIX seconds."""
-        for _, value, last_modified in self._items():
-            yield value, last_modified
-
-    def items_and_timestamps(self) -> Iterator[tuple[NonEmptySafeStrTuple, ValueType, float]]:
-        """Iterate over (key, value, time of last writing in POSIX seconds)."""
-        return self._items()
-
-    def oldest_keys(self, *, max_n: int | None = None) -> list[NonEmptySafeStrTuple]:
-        """Return keys, the longest unwritten first.
-
-        Args:
-            max_n: How many at most; None: all; zero or less: none.
-        """
-        return self._keys_by_age(max_n, newest_first=False)
-
-    def newest_keys(self, *, max_n: int | None = None) -> list[NonEmptySafeStrTuple]:
-        """Return keys, the last written first.
-
-        Args:
-            max_n: How many at most; None: all; zero or less: none.
-        """
-        return self._keys_by_age(max_n, newest_first=True)
-
-    def oldest_values(self, *, max_n: int | None = None) -> list[ValueType]:
-        """Return the values of `oldest_keys`; items that vanish meanwhile are left out."""
-        return self._values_of(self.oldest_keys(max_n=max_n))
-
-    def newest_values(self, *, max_n: int | None = None) -> list[ValueType]:
-        """Return the values of `newest_keys`; items that vanish meanwhile are left out."""
-        return self._values_of(self.newest_keys(max_n=max_n))
-
-    def _keys_by_age(self, max_n: int | None, *, newest_first: bool) -> list[NonEmptySafeStrTuple]:
-        check_count("max_n", max_n)
-        if max_n is not None and max_n <= 0:
-            return []
-
-        def age(dated: tuple[NonEmptySafeStrTuple, float]) -> float:
-            return dated[1]
-
-        if max_n is None:
-            dated_keys = sorted(self._dated_keys(), key=age, reverse=newest_first)
-        else:
-            pick = heapq.nlargest if newest_first else heapq.nsmallest
-            dated_keys = pick(max_n, self._dated_keys(), key=age)
-        return [key for key, _ in dated_keys]
-
-    def _values_of(self, keys: list[NonEmptySafeStrTuple]) -> list[ValueType]:
-        return [value for _, value in self._load_many(keys)]
-
     # ------------------------------------------------------------------ sub-dictionaries
 
     def get_subdict(self: SelfType, prefix_key: PersiDictKey) -> SelfType:
@@ -529,6 +560,8 @@ class PersiDict(
             A dictionary of the same class with the same settings; empty if no key begins so.
         """
         prefix = prefix_key if isinstance(prefix_key, SafeStrTuple) else SafeStrTuple(prefix_key)
+        if self._raw_of is not None:
+            return cast("SelfType", self._raw_of.get_subdict(prefix).raw)
         return self._subdict(prefix) if prefix.strings else self.__copy__()
 
     def subdicts(self: SelfType) -> dict[str, SelfType]:

@@ -155,7 +155,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
 
     @property
     def _s3_store(self) -> S3Store:
-        return cast("S3Store", self._cached_store.main)
+        return cast("S3Store", self._cached_store.wrapped)
 
     def _value(self, key: NonEmptySafeStrTuple) -> Any:
         name = self._naming.name_of(key)
@@ -163,9 +163,9 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         if recent is None:
             return super()._value(key)
         if isinstance(recent, BUFFERS):
-            return self._decode(key, name, recent)
+            return self._decode(key, recent)
         with recent:
-            return self._decode(key, name, recent)
+            return self._decode(key, recent)
 
     def cache_info(self) -> CacheInfo:
         """Tell what the cache has done for this handle and its sub-dictionaries, and its size.

@@ -5,10 +5,7 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import Iterable, Iterator
-from operator import attrgetter
 from typing import Any, BinaryIO, TypeVar, cast
-
-from mixinforge import sort_dict_by_keys
 
 from persidict.codecs import (
     BytesCodec,
@@ -20,7 +17,7 @@ from persidict.codecs import (
     is_registered,
 )
 from persidict.contract.listing import Listing
-from persidict.contract.primitives import KeyRange, raise_key_error
+from persidict.contract.primitives import KeyRange
 from persidict.exceptions import (
     BackendError,
     ObjectNotFound,
@@ -37,13 +34,7 @@ from persidict.jokers_and_status_flags import (
 from persidict.naming import KeyNaming
 from persidict.persi_dict import PersiDict
 from persidict.protection import NotProtected, Protection
-from persidict.safe_str_tuple import (
-    NonEmptyPersiDictKey,
-    NonEmptySafeStrTuple,
-    SafeStrTuple,
-    as_key,
-    checked_key,
-)
+from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple, checked_key
 from persidict.stores.object_store import (
     ANY_VERSION,
     BUFFERS,
@@ -52,6 +43,7 @@ from persidict.stores.object_store import (
     ObjectInfo,
     ObjectStore,
 )
+from persidict.traits import Traits
 
 SelfType = TypeVar("SelfType", bound="StoredDict[Any]")
 
@@ -108,9 +100,6 @@ class StoredDict(PersiDict[ValueType]):
     _codec: Codec
     _naming: KeyNaming
 
-    _decoded: StoredDict[Any] | None = None
-    """The dictionary whose bytes this one holds, if it is a raw one."""
-
     codec: Codec | None
     protection: Protection | None
 
@@ -157,15 +146,7 @@ class StoredDict(PersiDict[ValueType]):
         self._codec = codec
         self._naming = naming
 
-    def _twin(self: SelfType) -> SelfType:
-        """Return another handle that is the same in everything."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
-
     def _subdict(self: SelfType, prefix: SafeStrTuple) -> SelfType:
-        if self._decoded is not None:
-            return cast("SelfType", self._decoded._subdict(prefix).raw)
         sub = self._twin()
         sub._store = self._store.scoped(self._naming.prefix_of(prefix))
         if self.protection is not None:
@@ -176,62 +157,32 @@ class StoredDict(PersiDict[ValueType]):
     def _enter(self, prefix: SafeStrTuple) -> None:
         """Adapt the parameters of this handle, which has just been scoped to a prefix."""
 
+    @property
+    def _traits(self) -> Traits:
+        return self._store.traits
+
     # ------------------------------------------------------------------ stored bytes
 
     @property
     def raw(self) -> StoredDict[bytes]:
-        """The same dictionary with the stored bytes as its values, as they are.
+        """The same dictionary with the stored bytes as its values; see PersiDict."""
+        return cast("StoredDict[bytes]", super().raw)
 
-        Nothing is encoded or decoded, and nothing checks on writing whether the bytes are
-        such as this dictionary can read. Everything else is as here: keys, policies,
-        conditions, ETags, costs. Copies, pickles and sub-dictionaries of it are raw, too;
-        its `get_params` are those of this dictionary: ``type(d)(**d.raw.get_params()).raw``
-        equals ``d.raw``.
+    def _become_raw(self) -> None:
+        self._codec = BytesCodec()
+        self.protection = None
 
-        Example:
-            >>> from persidict import LocalDict
-            >>> d = LocalDict(serialization_format="json")
-            >>> d["a"] = 1
-            >>> d.raw["a"]
-            b'1'
-        """
-        if self._decoded is not None:
-            return cast("StoredDict[bytes]", self)
-        raw = cast("StoredDict[bytes]", self._twin())
-        raw._decoded = self
-        raw._codec = BytesCodec()
-        raw.protection = None
-        raw.base_class_for_values = bytes
-        return raw
+    @property
+    def _byte_form(self) -> object:
+        return self.serialization_format, type(self._codec), self.codec, self.protection
 
-    def open(self, key: NonEmptyPersiDictKey, mode: str = "rb") -> BinaryIO:
-        """Open the stored bytes of an item for reading.
-
-        What is read is all of one version. Where the storage keeps none that is replaced or
-        deleted meanwhile (S3), reading on raises OSError. Close the stream, or use it in a
-        ``with`` statement. Costs: a FileDirDict opens the file itself, and reads what is
-        asked for; a BasicS3Dict sends a request for each MB; others read the whole item.
-
-        Args:
-            key: The key.
-            mode: ``"rb"``; items are written whole.
-
-        Returns:
-            A seekable binary stream.
-
-        Raises:
-            KeyError: There is no such item.
-            ValueError: The mode is another one.
-        """
-        checked = as_key(key)
-        if mode != "rb":
-            raise ValueError(f"mode must be 'rb', not {mode!r}: items are written whole")
+    def _open(self, key: NonEmptySafeStrTuple) -> BinaryIO:
         try:
-            return self._store.open(self._naming.name_of(checked))
-        except ObjectNotFound as absent:
-            raise_key_error(checked, absent)
+            return self._store.open(self._naming.name_of(key))
+        except _ANSWERS:
+            raise
         except Exception as error:
-            _note(error, "open", checked)
+            _note(error, "open", key)
             raise
 
     def get_params(self) -> dict[str, Any]:
@@ -239,33 +190,13 @@ class StoredDict(PersiDict[ValueType]):
 
         `codec` and `protection` are among them only where there is one.
         """
-        if self._decoded is not None:
-            return self._decoded.get_params()
-        params = super().get_params()
+        return super().get_params()
+
+    def _all_params(self) -> dict[str, Any]:
         chosen = {"codec": self.codec, "protection": self.protection}
-        given = {name: value for name, value in chosen.items() if value is not None}
-        return sort_dict_by_keys(params | given) if given else params
-
-    def __repr__(self) -> str:
-        return super().__repr__() if self._decoded is None else f"{self._decoded!r}.raw"
-
-    def __copy__(self: SelfType) -> SelfType:
-        if self._decoded is None:
-            return super().__copy__()
-        return cast("SelfType", self._decoded.__copy__().raw)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._decoded is None:
-            return super().__reduce__()
-        return attrgetter("raw"), (self._decoded,)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, StoredDict) and (self._decoded is None) != (other._decoded is None):
-            # their parameters are equal, but their values are not the same
-            return super().__eq__(dict(other.items()))
-        return super().__eq__(other)
-
-    __hash__ = None
+        return super()._all_params() | {
+            name: value for name, value in chosen.items() if value is not None
+        }
 
     # ------------------------------------------------------------------ one item
 
@@ -285,13 +216,13 @@ class StoredDict(PersiDict[ValueType]):
             return VALUE_NOT_RETRIEVED, if_none_match
         data, info = found
         if isinstance(data, BUFFERS):
-            return self._decode(key, name, data), info.etag
+            return self._decode(key, data), info.etag
         with data:
-            return self._decode(key, name, data), info.etag
+            return self._decode(key, data), info.etag
 
-    def _decode(self, key: NonEmptySafeStrTuple, name: str, data: Buffer | BinaryIO) -> Any:
+    def _decode(self, key: NonEmptySafeStrTuple, data: Buffer | BinaryIO) -> Any:
         if self.protection is not None:
-            data = self._unprotected(key, name, data)
+            data = self._unprotected(key, data)
         begin = 0
         try:
             if isinstance(data, BUFFERS):
@@ -306,7 +237,7 @@ class StoredDict(PersiDict[ValueType]):
             size = len(data) if isinstance(data, BUFFERS) else data.seek(0, io.SEEK_END) - begin
             raise BackendError(
                 f"item {key!r} cannot be decoded from the format {self.serialization_format!r}"
-                f" ({self._store.location(name)!r}, {size} bytes):"
+                f" ({self._place_of(key)!r}, {size} bytes):"
                 f" {type(error).__name__}: {error}",
                 operation="decode",
                 key=key,
@@ -319,7 +250,10 @@ class StoredDict(PersiDict[ValueType]):
                 raise
         return value
 
-    def _unprotected(self, key: NonEmptySafeStrTuple, name: str, data: Buffer | BinaryIO) -> Buffer:
+    def _place_of(self, key: NonEmptySafeStrTuple) -> str:
+        return self._store.location(self._naming.name_of(key))
+
+    def _unprotected(self, key: NonEmptySafeStrTuple, data: Buffer | BinaryIO) -> Buffer:
         """Check stored bytes and return what they protect."""
         assert self.protection is not None
         stored = data if isinstance(data, BUFFERS) else data.read()
@@ -328,7 +262,7 @@ class StoredDict(PersiDict[ValueType]):
         except NotProtected as error:
             raise ProtectionError(
                 f"item {key!r} is not trusted, and was not decoded"
-                f" ({self._store.location(name)!r}, {len(stored)} bytes): {error}",
+                f" ({self._place_of(key)!r}, {len(stored)} bytes): {error}",
                 operation="check",
                 key=key,
             ) from None
@@ -446,11 +380,11 @@ class StoredDict(PersiDict[ValueType]):
             name, key = asked.popleft()
             while name != found_name:
                 name, key = asked.popleft()
-            yield key, self._decode(key, name, data), info.last_modified
+            yield key, self._decode(key, data), info.last_modified
 
     def _entries(self) -> Iterator[tuple[NonEmptySafeStrTuple, str | ObjectInfo]]:
         """List all keys, each with what the store fetches it by at the least cost."""
-        if self._store.listing_brings_versions:
+        if self._store.traits.listing_brings_versions:
             yield from self._listing()
         else:
             yield from self._named_keys()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from persidict.contract.primitives import KeyRange, Version
 from persidict.contract.sameness import same_content
-from persidict.exceptions import MutationPolicyError, ObjectNotFound, PreconditionFailed
+from persidict.exceptions import MutationPolicyError, PreconditionFailed
 from persidict.file_dir_dict import FileDirDict
 from persidict.jokers_and_status_flags import (
     ANY_ETAG,
@@ -20,7 +19,6 @@ from persidict.jokers_and_status_flags import (
     ConditionalOperationResult,
     ETagConditionFlag,
     ETagIfExists,
-    ETagValue,
     Joker,
     RetrieveValueFlag,
     ValueType,
@@ -32,11 +30,12 @@ from persidict.safe_str_tuple import (
     SafeStrTuple,
     as_key,
 )
+from persidict.wrapper_dict import WrapperDict
 
 SelfType = TypeVar("SelfType", bound="WriteOnceDict[Any]")
 
 
-class WriteOnceDict(PersiDict[ValueType]):
+class WriteOnceDict(WrapperDict[ValueType]):
     """A dictionary in which the first value stays and later writes are ignored.
 
     For results that are the same whoever computes them: all may write, the first one wins,
@@ -76,26 +75,16 @@ class WriteOnceDict(PersiDict[ValueType]):
     ) -> None:
         if wrapped_dict is None:
             wrapped_dict = FileDirDict(append_only=True)
-        if not isinstance(wrapped_dict, PersiDict):
-            raise TypeError(
-                f"wrapped_dict must be a PersiDict or None, not {type(wrapped_dict).__name__}"
-            )
+        super().__init__(wrapped_dict=wrapped_dict)
         if not wrapped_dict.append_only:
             raise ValueError("wrapped_dict must be append-only")
-        # set first: attributes that are missing here are looked up on the wrapped dictionary
-        self._wrapped = wrapped_dict
         self.p_consistency_checks = p_consistency_checks
+        self._reset_counters()
+
+    def _reset_counters(self) -> None:
         self.consistency_checks_attempted = 0
         self.consistency_checks_passed = 0
         self.consistency_checks_failed = 0
-        super().__init__(
-            append_only=True,
-            base_class_for_values=wrapped_dict.base_class_for_values,
-            serialization_format=wrapped_dict.serialization_format,
-        )
-
-    def _holds_objects(self, serialization_format: str) -> bool:
-        return True  # the wrapped dictionary has checked its format
 
     @property
     def wrapped_dict(self) -> PersiDict[ValueType]:
@@ -119,12 +108,13 @@ class WriteOnceDict(PersiDict[ValueType]):
                 raise ValueError(f"p_consistency_checks must be from 0 to 1, it is {probability}")
         self._p_consistency_checks = probability
 
-    def get_params(self) -> dict[str, Any]:
-        """Return the constructor's parameters, sorted by name."""
-        return {
-            "p_consistency_checks": self.p_consistency_checks,
-            "wrapped_dict": self.wrapped_dict,
-        }
+    def _own_params(self) -> dict[str, Any]:
+        return {"p_consistency_checks": self.p_consistency_checks}
+
+    def _subdict(self: SelfType, prefix: SafeStrTuple) -> SelfType:
+        sub = super()._subdict(prefix)
+        sub._reset_counters()
+        return sub
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -183,23 +173,7 @@ class WriteOnceDict(PersiDict[ValueType]):
         """
         raise MutationPolicyError(self._policy, "set_item_if is not supported")
 
-    # ------------------------------------------------------------------ primitives
-
-    def _load(
-        self, key: NonEmptySafeStrTuple, *, if_none_match: ETagValue | None = None
-    ) -> tuple[Any, ETagValue]:
-        return self._wrapped._load(key, if_none_match=if_none_match)
-
-    def _head(self, key: NonEmptySafeStrTuple) -> Version:
-        return self._wrapped._head(key)
-
-    def _contains(self, key: NonEmptySafeStrTuple) -> bool:
-        return self._wrapped._contains(key)
-
-    def _write(
-        self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
-    ) -> ETagValue:
-        return self._wrapped._write(key, value, expected)
+    # ------------------------------------------------------------------ many items
 
     def _write_many(
         self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool
@@ -223,36 +197,3 @@ class WriteOnceDict(PersiDict[ValueType]):
                     except MutationPolicyError as difference:
                         error = difference
             yield key, error
-
-    def _load_many(
-        self, keys: Iterable[NonEmptySafeStrTuple]
-    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
-        return self._wrapped._load_many(keys)
-
-    def _keys_in(self, key_range: KeyRange) -> list[NonEmptySafeStrTuple]:
-        return self._wrapped._keys_in(key_range)
-
-    def _remove(self, key: NonEmptySafeStrTuple, expected: ETagValue | None) -> NoReturn:
-        raise ObjectNotFound(key)  # never reached: every deletion is refused before
-
-    def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
-        return self._wrapped._keys(page_size=page_size)
-
-    def _dated_keys(self) -> Iterator[tuple[NonEmptySafeStrTuple, float]]:
-        return self._wrapped._dated_keys()
-
-    @property
-    def _listed(self) -> object:
-        return self._wrapped._listed
-
-    def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
-        return self._wrapped._items()
-
-    def _first_parts(self) -> set[str]:
-        return self._wrapped._first_parts()
-
-    def _subdict(self: SelfType, prefix: SafeStrTuple) -> SelfType:
-        return type(self)(
-            wrapped_dict=self._wrapped.get_subdict(prefix),
-            p_consistency_checks=self.p_consistency_checks,
-        )

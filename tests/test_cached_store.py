@@ -51,8 +51,8 @@ def entry_files(place: Path) -> list[Path]:
 
 
 def reads_of(store: CachedStore) -> list[str]:
-    assert isinstance(store.main, ListingStore)
-    return store.main.reads
+    assert isinstance(store.wrapped, ListingStore)
+    return store.wrapped.reads
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ class TestCachedStore(StoreConformance):
     def test_head_and_get_tell_the_same_time(self, store: ObjectStore) -> None:
         """What was put has the time of this machine's clock: no request brings the server's."""
         assert isinstance(store, CachedStore)
-        store.main.put("a.bin", b"data")
+        store.wrapped.put("a.bin", b"data")
         times = [
             found[1].last_modified for found in (store.get("a.bin"), store.get("a.bin")) if found
         ]
@@ -100,7 +100,7 @@ def test_a_copy_is_served_only_after_the_store_has_said_that_it_is_current(
 ) -> None:
     store.put("a", b"1")
     assert store.get("a")[0] == b"1"
-    store.main.put("a", b"2")
+    store.wrapped.put("a", b"2")
     assert store.get("a")[0] == b"2"
     assert store.get("a")[0] == b"2"
     assert reads_of(store) == ["a unchanged", "a", "a unchanged"]
@@ -108,7 +108,7 @@ def test_a_copy_is_served_only_after_the_store_has_said_that_it_is_current(
 
 def test_what_is_gone_is_not_served(store: CachedStore, place: Path) -> None:
     store.put("a", b"1")
-    store.main.delete("a")
+    store.wrapped.delete("a")
     with pytest.raises(ObjectNotFound):
         store.get("a")
     assert entry_files(place) == []
@@ -142,7 +142,7 @@ def test_clearing_the_cache_of_a_store_leaves_that_of_others(tmp_path: Path) -> 
 
 def test_a_trusting_store_asks_once(tmp_path: Path) -> None:
     store = cached(tmp_path, trusting=True)
-    store.main.put("a", b"1")
+    store.wrapped.put("a", b"1")
     for _ in range(3):
         assert store.get("a")[0] == store.recent("a") == b"1"
     assert store.contains("a")
@@ -151,7 +151,7 @@ def test_a_trusting_store_asks_once(tmp_path: Path) -> None:
 
 def test_opening_an_object_shows_its_current_bytes(store: CachedStore) -> None:
     store.put("a", b"1")
-    store.main.put("a", b"2")
+    store.wrapped.put("a", b"2")
     with store.open("a") as stream:
         assert stream.read() == b"2"
 
@@ -198,7 +198,7 @@ def test_listed_versions_are_served_without_asking_and_all_others_are_fetched(
     for n in range(30):
         store.put(f"k{n:02}", b"%d" % n)
     for n in (3, 4, 20):
-        store.main.put(f"k{n:02}", b"changed")
+        store.wrapped.put(f"k{n:02}", b"changed")
     listed = list(store.list())
     found = list(store.get_many(listed))
     assert [name for name, _, _ in found] == [entry[0] for entry in listed]
@@ -216,7 +216,7 @@ def test_what_is_written_in_bulk_is_in_the_cache_at_once(store: CachedStore) -> 
 
 
 def test_the_counts_tell_what_the_cache_has_done(store: CachedStore) -> None:
-    store.main.put("a", b"1")
+    store.wrapped.put("a", b"1")
     for _ in range(3):
         store.get("a")
     list(store.get_many(list(store.list())))
@@ -249,7 +249,7 @@ def test_what_was_validated_lately_is_served_without_asking(
 ) -> None:
     store = cached(tmp_path, max_staleness=10.0)
     if known_by == "reading":
-        store.main.put("a", b"1")
+        store.wrapped.put("a", b"1")
         store.get("a")
     else:
         store.put("a", b"1")
@@ -494,7 +494,7 @@ def test_a_limit_holds_for_what_was_cached_before_there_was_one(tmp_path: Path) 
     unlimited = cached(tmp_path)
     for n in range(50):
         unlimited.put(f"k{n}", bytes(1000))
-    limited = cached(tmp_path, unlimited.main, size_limit=10_000)
+    limited = cached(tmp_path, unlimited.wrapped, size_limit=10_000)
     limited.put("last", bytes(1000))
     assert limited.info().bytes <= 10_000
     assert limited.info().entries > 0
@@ -505,7 +505,7 @@ def test_a_count_too_low_because_others_write_without_a_limit_is_made_anew(
 ) -> None:
     limited = cached(tmp_path, size_limit=10_000)
     limited.put("a", bytes(10))
-    cached(tmp_path, limited.main).put("a", bytes(9_000))
+    cached(tmp_path, limited.wrapped).put("a", bytes(9_000))
     limited.put("a", bytes(20))
     assert (limited.info().entries, limited.info().evictions) == (1, 0)
     assert limited.info().bytes < 1_000

@@ -203,7 +203,7 @@ def assert_reads_are_right(store: CachedStore, names: list[str]) -> None:
     for name in names:
         for _ in range(2):
             try:
-                truth = bytes(store.main.get(name)[0])  # type: ignore[index]
+                truth = bytes(store.wrapped.get(name)[0])  # type: ignore[index]
             except ObjectNotFound:
                 with pytest.raises(ObjectNotFound):
                     store.get(name)
@@ -244,7 +244,7 @@ def test_wherever_a_process_is_killed_reads_are_right_and_its_files_go_with_the_
         store = store_in(place, size_limit)
         store.put("a", b"old" * 5_000)
         store.put("b", b"beside" * 2_000)
-        store.main.put("uncached", b"uncached" * 1_000)
+        store.wrapped.put("uncached", b"uncached" * 1_000)
         exit_code = run_in_child(die_at, step, ACTS[name], store_in(place, size_limit))
         survivor = store_in(place, size_limit)
         assert_reads_are_right(survivor, ["a", "b", "uncached"])

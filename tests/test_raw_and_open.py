@@ -25,6 +25,7 @@ from persidict import (
 )
 from persidict.exceptions import BackendError
 from persidict.stored_dict import StoredDict
+from persidict.wrapper_dict import WrapperDict
 from tests.s3_dicts import connect
 from tests.s3_servers.fixtures import moto_aws_server
 from tests.s3_servers.moto_server import MotoServer
@@ -237,25 +238,91 @@ def test_raw_of_a_write_once_dictionary_changes_nothing() -> None:
     assert d["a"] == 1
 
 
-WITHOUT_STORE: dict[str, Callable[[], PersiDict[Any]]] = {
-    "EmptyDict": EmptyDict,
-    "MutableDictCached": lambda: MutableDictCached(
-        main_dict=LocalDict(), data_cache=LocalDict(), etag_cache=LocalDict()
+WRAPPERS: dict[str, Callable[..., PersiDict[Any]]] = {
+    "WrapperDict": lambda **params: WrapperDict(wrapped_dict=LocalDict(**params)),
+    "MutableDictCached": lambda **params: MutableDictCached(
+        main_dict=LocalDict(**params), data_cache=LocalDict(**params), etag_cache=LocalDict()
     ),
-    "AppendOnlyDictCached": lambda: AppendOnlyDictCached(
-        main_dict=LocalDict(append_only=True), data_cache=LocalDict(append_only=True)
+    "AppendOnlyDictCached": lambda **params: AppendOnlyDictCached(
+        main_dict=LocalDict(append_only=True, **params),
+        data_cache=LocalDict(append_only=True, **params),
     ),
-    "WriteOnceDict": lambda: WriteOnceDict(wrapped_dict=EmptyDict(append_only=True)),
+    "WriteOnceDict": lambda **params: WriteOnceDict(
+        wrapped_dict=LocalDict(append_only=True, **params)
+    ),
 }
 
 
-@pytest.mark.parametrize("name", WITHOUT_STORE)
-@pytest.mark.parametrize("attribute", ["raw", "open"])
-def test_a_dictionary_without_a_store_of_its_own_has_no_stored_bytes(
-    name: str, attribute: str
+@pytest.fixture(params=WRAPPERS)
+def make_wrapper(request: pytest.FixtureRequest) -> Callable[..., PersiDict[Any]]:
+    return WRAPPERS[request.param]
+
+
+def test_raw_of_a_wrapper_has_the_stored_bytes(
+    make_wrapper: Callable[..., PersiDict[Any]],
 ) -> None:
-    with pytest.raises(AttributeError, match=attribute):
-        getattr(WITHOUT_STORE[name](), attribute)
+    d = make_wrapper(serialization_format="json")
+    d["a"] = 1
+    assert d.raw == {"a": b"1"}
+
+
+def test_what_is_written_through_raw_of_a_wrapper_is_read_by_it(
+    make_wrapper: Callable[..., PersiDict[Any]],
+) -> None:
+    d = make_wrapper(serialization_format="json")
+    d.raw["a"] = b"[1, 2]"
+    assert d["a"] == [1, 2]
+
+
+def test_raw_of_raw_of_a_wrapper_is_the_same(make_wrapper: Callable[..., PersiDict[Any]]) -> None:
+    raw = make_wrapper().raw
+    assert raw.raw is raw
+
+
+def test_raw_of_a_sub_dictionary_of_a_wrapper_is_the_sub_dictionary_of_raw(
+    make_wrapper: Callable[..., PersiDict[Any]],
+) -> None:
+    d = make_wrapper(serialization_format="json")
+    d["g", "a"] = 1
+    assert d.raw.get_subdict("g") == d.get_subdict("g").raw == {"a": b"1"}
+
+
+def test_open_of_a_wrapper_reads_the_stored_bytes(
+    make_wrapper: Callable[..., PersiDict[Any]],
+) -> None:
+    d = make_wrapper(serialization_format="json")
+    d["a"] = 1
+    with d.open("a") as stream:
+        assert stream.read() == b"1"
+
+
+def test_raw_of_an_empty_dictionary_is_empty_and_takes_bytes() -> None:
+    raw = EmptyDict[Any]().raw
+    raw["a"] = b"1"
+    assert len(raw) == 0
+
+
+def test_raw_of_an_empty_dictionary_refuses_what_are_no_bytes() -> None:
+    with pytest.raises(TypeError, match="bytes"):
+        EmptyDict[Any]().raw["a"] = 1  # type: ignore[assignment]
+
+
+def test_opening_an_item_of_an_empty_dictionary_is_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        EmptyDict[Any]().open("a")
+
+
+class KeptAsValues(EmptyDict[Any]):
+    """A dictionary on primitives alone, which knows of no bytes."""
+
+    _become_raw = PersiDict._become_raw
+    _open = PersiDict._open
+
+
+@pytest.mark.parametrize("ask", [lambda d: d.raw, lambda d: d.open("a")], ids=["raw", "open"])
+def test_a_dictionary_that_keeps_no_bytes_says_so(ask: Callable[[Any], Any]) -> None:
+    with pytest.raises(TypeError, match="KeptAsValues does not keep its values as bytes"):
+        ask(KeptAsValues())
 
 
 # ---------------------------------------------------------------------- open

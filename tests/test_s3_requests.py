@@ -19,8 +19,10 @@ from persidict import (
     ITEM_NOT_AVAILABLE,
     NEVER_RETRIEVE,
     MutationPolicyError,
+    WriteOnceDict,
 )
 from persidict.basic_s3_dict import BasicS3Dict
+from persidict.wrapper_dict import WrapperDict
 from tests.s3_dicts import connect
 from tests.s3_servers.fixtures import moto_aws_server
 from tests.s3_servers.moto_server import MotoServer
@@ -186,6 +188,22 @@ def test_an_operation_takes_no_more_requests_than_the_budget_allows(d: Dict, nam
     operation, budget = {**READS, **CHANGES}[name]
     etag = d.etag("present")
     assert requests_of(d, lambda: operation(d, etag)) == budget
+
+
+@pytest.mark.parametrize("name", [*READS, *CHANGES])
+def test_a_wrapper_takes_the_requests_of_what_it_wraps(d: Dict, name: str) -> None:
+    operation, budget = {**READS, **CHANGES}[name]
+    etag = d.etag("present")
+    wrapper: Any = WrapperDict(wrapped_dict=d)
+    assert requests_of(d, lambda: operation(wrapper, etag)) == budget
+
+
+def test_an_insertion_by_setdefault_of_a_write_once_dictionary_takes_one_request(
+    moto_aws_server: MotoServer,
+) -> None:
+    d = prepared(connect(moto_aws_server.endpoint_url, append_only=True))
+    write_once = WriteOnceDict(wrapped_dict=d)
+    assert requests_of(d, lambda: write_once.setdefault("new", 1)) == {"PutObject": 1}
 
 
 def test_an_append_only_insertion_takes_one_request(moto_aws_server: MotoServer) -> None:

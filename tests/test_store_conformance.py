@@ -11,10 +11,12 @@ import pytest
 from persidict.stores.files.store import FileStore
 from persidict.stores.memory import MemoryStore
 from persidict.stores.object_store import ObjectStore
+from persidict.stores.wrapper_store import WrapperStore
 from persidict.testing import StoreConformance
 
 CASES: dict[str, Callable[[Path], ObjectStore]] = {
     "MemoryStore": lambda place: MemoryStore(),
+    "WrapperStore": lambda place: WrapperStore(MemoryStore()),
     "FileStore": lambda place: FileStore(str(place), fsync=False),
     "FileStore-durable": lambda place: FileStore(str(place), fsync=True),
 }

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from importlib.util import find_spec
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
-Buffer: TypeAlias = bytes | bytearray | memoryview
-"""Bytes on their way into or out of a codec."""
+from persidict.buffers import Buffer as Buffer
 
 
 class MissingExtraError(ImportError):

@@ -76,6 +76,17 @@ def _check_retrieve(retrieve_value: Any) -> None:
         )
 
 
+def check_transformer(transformer: Any) -> None:
+    """Raise TypeError unless the argument of `transform_item` can be called."""
+    if not callable(transformer):
+        raise TypeError(f"transformer must be callable, not {type(transformer).__name__}")
+
+
+def _left_behind(etag: ETagIfExists, value: Any) -> tuple[ETagIfExists, Any]:
+    """Return what a write left: nothing, where nothing is kept."""
+    return etag, (ITEM_NOT_AVAILABLE if etag is ITEM_NOT_AVAILABLE else value)
+
+
 def _stand_in(actual: ETagIfExists) -> Any:
     """Return what stands for a value that was not fetched."""
     return ITEM_NOT_AVAILABLE if actual is ITEM_NOT_AVAILABLE else VALUE_NOT_RETRIEVED
@@ -184,7 +195,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         def write(actual: ETagIfExists) -> tuple[ETagIfExists, Any]:
             if self.append_only and actual is not ITEM_NOT_AVAILABLE:
                 self._refuse_change(checked)
-            return self._write(checked, value, actual), value
+            return _left_behind(self._write(checked, value, actual), value)
 
         is_insert = expected_etag is ITEM_NOT_AVAILABLE
         return self._change_if(
@@ -229,9 +240,9 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         _check_retrieve(retrieve_value)
         self._check_value(default_value, "default_value")
         may_insert = is_satisfied(condition, expected_etag, ITEM_NOT_AVAILABLE)
-        look = self._reads_are_cheap or not may_insert
+        look = self._traits.reads_are_cheap or not may_insert
         refused: PreconditionFailed | None = None
-        made: ETagValue | None = None
+        made: ETagIfExists | None = None
         while made is None:
             if look:
                 value, actual, made = self._observe(checked, expected_etag, retrieve_value, refused)
@@ -244,7 +255,9 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 made = self._write(checked, default_value, ITEM_NOT_AVAILABLE)
             except PreconditionFailed as failed:
                 refused, look = _without_frames(failed), True
-        return ConditionalOperationResult(True, ITEM_NOT_AVAILABLE, made, default_value)
+        return ConditionalOperationResult(
+            True, ITEM_NOT_AVAILABLE, *_left_behind(made, default_value)
+        )
 
     def discard_if(
         self,
@@ -301,8 +314,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         """
         checked = as_key(key)
         self._check_n_retries(n_retries)
-        if not callable(transformer):
-            raise TypeError(f"transformer must be callable, not {type(transformer).__name__}")
+        check_transformer(transformer)
         new_value: Any = None
         refused: PreconditionFailed | None = None
         for attempt in itertools.count(1):
@@ -341,7 +353,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         self._check_value(new_value, "the transformer's result")
         if self.append_only and etag is not ITEM_NOT_AVAILABLE:
             self._refuse_change(key)
-        return OperationResult(self._write(key, new_value, etag), new_value)
+        return OperationResult(*_left_behind(self._write(key, new_value, etag), new_value))
 
     # ------------------------------------------------------------------ how conditions work
 

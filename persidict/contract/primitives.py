@@ -6,8 +6,9 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, TypeVar
+from typing import Any, BinaryIO, ClassVar, Final, NamedTuple, NoReturn, Protocol, TypeVar
 
+from persidict.buffers import Buffer
 from persidict.classes import is_typed_dict
 from persidict.exceptions import MutationPolicyError, ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import (
@@ -19,11 +20,14 @@ from persidict.jokers_and_status_flags import (
     ValueNotRetrievedFlag,
 )
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
+from persidict.traits import Traits
 
 _ORDINARY_TYPES = frozenset({dict, list, tuple, set, str, bytes, int, float, bool, type(None)})
 """Types whose instances need no closer look before they are stored."""
 
 _MAX_PAUSE_SECONDS = 2.0
+
+_TRAITS_OF_NOTHING_SPECIAL: Final = Traits()
 
 SelfType = TypeVar("SelfType", bound="DictPrimitives")
 
@@ -91,11 +95,10 @@ class DictPrimitives(ABC):
     _policy: ClassVar[str] = "append-only"
     """The policy that a refused change is reported under."""
 
-    _reads_are_cheap: ClassVar[bool] = True
-    """Whether to look before inserting, or to insert and see."""
-
-    _back_off_seconds: ClassVar[float] = 0.001
-    """What an attempt costs, about: the unit of the pause after a conflict."""
+    @property
+    def _traits(self) -> Traits:
+        """What the storage tells of itself."""
+        return _TRAITS_OF_NOTHING_SPECIAL
 
     # ------------------------------------------------------------------ checks
 
@@ -129,7 +132,7 @@ class DictPrimitives(ABC):
 
     def _pause(self, attempt: int) -> None:
         """Wait for a random time that grows with the attempts, so that rivals get out of step."""
-        longest = min(self._back_off_seconds * 2 ** min(attempt, 16), _MAX_PAUSE_SECONDS)
+        longest = min(self._traits.back_off_seconds * 2 ** min(attempt, 16), _MAX_PAUSE_SECONDS)
         time.sleep(random.uniform(0.0, longest))
 
     # ------------------------------------------------------------------ primitives
@@ -151,11 +154,12 @@ class DictPrimitives(ABC):
     @abstractmethod
     def _write(
         self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
-    ) -> ETagValue:
+    ) -> ETagIfExists:
         """Store a value in one atomic step if the item is the version `expected`.
 
         None: whatever it is; ITEM_NOT_AVAILABLE: only if there is none. Returns the new
-        version. Raises PreconditionFailed, having changed nothing.
+        version, ITEM_NOT_AVAILABLE where nothing is kept. Raises PreconditionFailed, having
+        changed nothing.
         """
 
     @abstractmethod
@@ -175,12 +179,12 @@ class DictPrimitives(ABC):
 
     # ------------------------------------------------------------------ primitives with defaults
 
-    def _insert(self, key: NonEmptySafeStrTuple, value: Any) -> ETagValue:
+    def _insert(self, key: NonEmptySafeStrTuple, value: Any) -> ETagIfExists:
         """Insert an item, or raise PreconditionFailed if there is one."""
         try:
             return self._write(key, value, ITEM_NOT_AVAILABLE)
         except PreconditionFailed as refused:
-            made = refused.written_after_all(None)
+            made: ETagIfExists | None = refused.written_after_all(None)
             if made is None:
                 raise
             return made
@@ -188,6 +192,33 @@ class DictPrimitives(ABC):
     def _value(self, key: NonEmptySafeStrTuple) -> Any:
         """Return a value for a reader who needs no version, or raise ObjectNotFound."""
         return self._load(key)[0]
+
+    @property
+    def _byte_form(self) -> object:
+        """What tells whether bytes that are stored here mean the same value elsewhere.
+
+        They do where this is equal. None: values are not kept as bytes here.
+        """
+        return None
+
+    def _encode(self, key: NonEmptySafeStrTuple, value: Any) -> Buffer:
+        """Return the bytes that a value is stored as."""
+        self._refuse_bytes()
+
+    def _decode(self, key: NonEmptySafeStrTuple, data: Buffer) -> Any:
+        """Return the value that bytes stored under a key are; see `_encode`."""
+        self._refuse_bytes()
+
+    def _open(self, key: NonEmptySafeStrTuple) -> BinaryIO:
+        """Open the stored bytes of an item, or raise ObjectNotFound."""
+        self._refuse_bytes()
+
+    def _become_raw(self) -> None:
+        """Make this handle, which nobody has yet, one whose values are the stored bytes."""
+        self._refuse_bytes()
+
+    def _refuse_bytes(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} does not keep its values as bytes")
 
     @property
     def _listed(self) -> object:

@@ -7,14 +7,11 @@ from collections.abc import Iterable, Iterator, Set
 from collections.abc import KeysView as _KeysView
 from collections.abc import ValuesView as _ValuesView
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from persidict.contract.listing import Listing
+from persidict.contract.primitives import KeyRange
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, as_key
-
-if TYPE_CHECKING:
-    from persidict.contract.primitives import KeyRange
-    from persidict.persi_dict import PersiDict
 
 ValueType = TypeVar("ValueType")
 
@@ -33,13 +30,33 @@ def _as_keys(elements: Iterable[Any]) -> set[Any]:
     return keys
 
 
+class Viewable(Protocol):
+    """What a view needs of the dictionary that it shows."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[NonEmptySafeStrTuple]: ...
+
+    def __contains__(self, key: object) -> bool: ...
+
+    def __getitem__(self, key: NonEmptySafeStrTuple) -> Any: ...
+
+    def _keys_in(self, key_range: KeyRange) -> list[NonEmptySafeStrTuple]: ...
+
+    def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]: ...
+
+    def _load_many(
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]: ...
+
+
 class _Ranged:
     """What a view of some of the keys adds to one of all."""
 
-    _mapping: PersiDict[Any]
+    _mapping: Viewable
     _key_range: KeyRange | None
 
-    def __init__(self, mapping: PersiDict[Any], key_range: KeyRange | None = None) -> None:
+    def __init__(self, mapping: Viewable, key_range: KeyRange | None = None) -> None:
         super().__init__(mapping)  # type: ignore[call-arg]
         self._key_range = key_range
 

@@ -24,6 +24,7 @@ from persidict.stores.object_store import (
     ObjectStore,
     list_from_sorted,
 )
+from persidict.traits import Traits
 
 _Stored: TypeAlias = tuple[Buffer, ETagValue, float]
 """Bytes, version and time of writing; a plain tuple, which is fastest to make."""
@@ -68,8 +69,7 @@ class MemoryStore(ObjectStore):
         b'data'
     """
 
-    reads_are_cheap = True
-    back_off_seconds = 0.00002
+    traits = Traits(reads_are_cheap=True, back_off_seconds=0.00002)
 
     def __init__(self) -> None:
         self._memory = _Memory()

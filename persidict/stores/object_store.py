@@ -11,19 +11,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from io import BytesIO
 from typing import BinaryIO, Final, Literal, NamedTuple, TypeAlias
 
+from persidict.buffers import BUFFERS as BUFFERS
+from persidict.buffers import Buffer as Buffer
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ETagValue
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
-"""Bytes on their way into or out of a store."""
-
-BUFFERS: Final = (bytes, bytearray, memoryview)
-"""The types that Buffer is made of, for `isinstance`."""
+from persidict.traits import Traits
 
 AnyVersion: TypeAlias = Literal["*"]
 """As `if_match`: the object must exist. As `if_none_match`: it must not."""
 
 ANY_VERSION: Final[AnyVersion] = "*"
+
+
+_TRAITS_OF_A_NETWORK: Final = Traits(reads_are_cheap=False)
 
 
 class ObjectInfo(NamedTuple):
@@ -66,14 +66,10 @@ class ObjectStore(ABC):
     is checked and acted upon in one step, as far as the storage makes that possible.
     """
 
-    reads_are_cheap: bool = False
-    """Whether a look costs far less than a write (RAM, files), or as much (a network)."""
-
-    listing_brings_versions: bool = False
-    """Whether `list` costs no more than `names`, although it tells versions and times."""
-
-    back_off_seconds: float = 0.001
-    """What an attempt costs, about: the unit of the pause between two of them."""
+    @property
+    def traits(self) -> Traits:
+        """What this storage tells of itself to dictionaries and wrappers."""
+        return _TRAITS_OF_A_NETWORK
 
     @abstractmethod
     def head(self, name: str) -> ObjectInfo:

@@ -9,14 +9,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from persidict.cached_dict import CachedDict
 from persidict.contract.sameness import same_content
 from persidict.exceptions import ObjectNotFound, ProtectionError
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
 from persidict.stored_dict import StoredDict
 from persidict.stores.object_store import ObjectInfo
-from persidict.write_once_dict import WriteOnceDict
+from persidict.wrapper_dict import innermost
 
 _AFTER_A_FAILURE: Final = 64
 """How many items are read one by one after the first that could not be read."""
@@ -90,17 +89,6 @@ def md5(data: Any) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def _innermost(dictionary: PersiDict[Any]) -> PersiDict[Any]:
-    """Return the dictionary that holds the items: caches in front of it notice its changes."""
-    while True:
-        if isinstance(dictionary, CachedDict):
-            dictionary = dictionary.main_dict
-        elif isinstance(dictionary, WriteOnceDict):
-            dictionary = dictionary.wrapped_dict
-        else:
-            return dictionary
-
-
 def _listing(
     dictionary: PersiDict[Any],
 ) -> Iterable[tuple[NonEmptySafeStrTuple, ObjectInfo | None]]:
@@ -129,8 +117,8 @@ class Route:
     """
 
     def __init__(self, source: PersiDict[Any], target: PersiDict[Any]) -> None:
-        self._source = _innermost(source)
-        self._target = _innermost(target)
+        self._source = innermost(source)
+        self._target = innermost(target)
         self._reader: PersiDict[Any] = self._source
         self._writer: PersiDict[Any] = self._target
         if isinstance(self._target, StoredDict):
@@ -193,7 +181,7 @@ class Route:
         if self._stores is not None:
             if self._has_classes_to_check:
                 source, target = self._stores
-                target._check_value(source._decode(key, source._naming.name_of(key), value))
+                target._check_value(source._decode(key, value))
             return value
         self._target._check_value(value)
         return self._target._encode(key, value) if isinstance(self._target, StoredDict) else value
@@ -263,10 +251,9 @@ class Route:
             return same_content(wanted, present) if by_value else _same_pickle(wanted, present)
         if wanted == present:
             return True
-        name = self._target._naming.name_of(key)
         if self._target.protection is not None and not by_value:
             try:  # of the same value, each encryption is another one
-                plain = [self._target._unprotected(key, name, data) for data in (wanted, present)]
+                plain = [self._target._unprotected(key, data) for data in (wanted, present)]
             except ProtectionError:
                 return False
             return plain[0] == plain[1]
@@ -274,7 +261,7 @@ class Route:
             return False
         try:
             return same_content(
-                self._target._decode(key, name, wanted), self._target._decode(key, name, present)
+                self._target._decode(key, wanted), self._target._decode(key, present)
             )
         except Exception:  # what cannot be decoded is equal to nothing
             return False

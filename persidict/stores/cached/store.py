@@ -11,7 +11,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from io import BytesIO
 from itertools import chain, islice
-from typing import Any, BinaryIO, Final, Literal, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from persidict.exceptions import ObjectNotFound
@@ -23,12 +23,12 @@ from persidict.stores.object_store import (
     NOT_MODIFIED,
     AnyVersion,
     Buffer,
-    CommonPrefix,
     NotModified,
     ObjectInfo,
     ObjectStore,
 )
 from persidict.stores.shared.parallel import WorkerPool, map_in_order
+from persidict.stores.wrapper_store import WrapperStore
 
 _NAME_BYTES: Final = 20
 _SCOPE_BYTES: Final = 16
@@ -96,7 +96,7 @@ class _Validations:
 _VALIDATIONS: Final[WeakValueDictionary[tuple[str, str], _Validations]] = WeakValueDictionary()
 
 
-class CachedStore(ObjectStore):
+class CachedStore(WrapperStore):
     """A store in front of which copies of objects are kept in files.
 
     A copy and the version it is of are one file, replaced atomically and checked when read:
@@ -132,7 +132,7 @@ class CachedStore(ObjectStore):
         pool: WorkerPool | None = None,
     ) -> None:
         scope = blake2b(identity.encode(), digest_size=_SCOPE_BYTES)
-        self._main = store
+        super().__init__(store)
         self._prefix = ""
         self._scope_key = scope.digest()
         self._directory = CacheDirectory(base_dir, scope.hexdigest(), size_limit=size_limit)
@@ -143,31 +143,11 @@ class CachedStore(ObjectStore):
         # a file that is replaced or changed is another version of it, and is checked again
         self._sound: dict[str, ETagValue] = {}
         self._validations = _VALIDATIONS.setdefault((base_dir, scope.hexdigest()), _Validations())
-        self._adopt_traits()
-
-    def _adopt_traits(self) -> None:
-        self.reads_are_cheap = self._main.reads_are_cheap
-        self.listing_brings_versions = self._main.listing_brings_versions
-        self.back_off_seconds = self._main.back_off_seconds
-
-    @property
-    def main(self) -> ObjectStore:
-        """The store where the objects live."""
-        return self._main
-
-    @property
-    def origin(self) -> ObjectStore:
-        return self._main.origin
 
     def scoped(self, prefix: str) -> CachedStore:
-        scope = object.__new__(CachedStore)
-        scope.__dict__.update(self.__dict__)
-        scope._main = self._main.scoped(prefix)
+        scope = super().scoped(prefix)
         scope._prefix = self._prefix + prefix
         return scope
-
-    def location(self, name: str) -> str:
-        return self._main.location(name)
 
     def info(self) -> CacheInfo:
         """Tell what this store and its scopes have done, and what the directory holds."""
@@ -269,7 +249,7 @@ class CachedStore(ObjectStore):
 
     def head(self, name: str) -> ObjectInfo:
         try:
-            return self._main.head(name)
+            return self._wrapped.head(name)
         except ObjectNotFound:
             self._forget(name)
             raise
@@ -277,7 +257,7 @@ class CachedStore(ObjectStore):
     def contains(self, name: str) -> bool:
         if self._trusting and self._recall(*self._file_of(name)) is not None:
             return True
-        return self._main.contains(name)
+        return self._wrapped.contains(name)
 
     def get(
         self, name: str, *, if_none_match: ETagValue | None = None
@@ -289,7 +269,7 @@ class CachedStore(ObjectStore):
             return _answer(name, entry, if_none_match)
         asked = time.monotonic()
         try:
-            found = self._main.get(name, if_none_match=entry.etag if entry else if_none_match)
+            found = self._wrapped.get(name, if_none_match=entry.etag if entry else if_none_match)
         except ObjectNotFound:
             self._forget(name)
             raise
@@ -305,10 +285,15 @@ class CachedStore(ObjectStore):
         self._note_validation(file_name, entry.etag, asked)
         return _answer(name, entry, if_none_match)
 
+    def get_or_open(
+        self, name: str, *, if_none_match: ETagValue | None = None
+    ) -> tuple[Buffer | BinaryIO, ObjectInfo] | NotModified:
+        return self.get(name, if_none_match=if_none_match)
+
     def open(self, name: str) -> BinaryIO:
         recent = self.recent(name)
         if recent is None:
-            return self._main.open(name)
+            return self._wrapped.open(name)
         if isinstance(recent, BUFFERS):
             return BytesIO(recent)
         with recent:
@@ -323,36 +308,19 @@ class CachedStore(ObjectStore):
         if_none_match: AnyVersion | None = None,
     ) -> ETagValue:
         asked = time.monotonic()
-        etag = self._main.put(name, data, if_match=if_match, if_none_match=if_none_match)
+        etag = self._wrapped.put(name, data, if_match=if_match, if_none_match=if_none_match)
         self._remember(name, CacheEntry(etag, time.time(), data), asked)
         return etag
 
     def delete(self, name: str, *, if_match: ETagValue | AnyVersion | None = None) -> None:
         try:
-            self._main.delete(name, if_match=if_match)
+            self._wrapped.delete(name, if_match=if_match)
         except ObjectNotFound:
             self._forget(name)
             raise
         self._forget(name)
 
     # ------------------------------------------------------------------ many objects
-
-    def list(
-        self,
-        prefix: str = "",
-        *,
-        start_after: str | None = None,
-        delimiter: Literal["/"] | None = None,
-        page_size: int | None = None,
-    ) -> Iterator[ObjectInfo | CommonPrefix]:
-        return self._main.list(
-            prefix, start_after=start_after, delimiter=delimiter, page_size=page_size
-        )
-
-    def names(
-        self, prefix: str = "", *, start_after: str | None = None, page_size: int | None = None
-    ) -> Iterator[str]:
-        return self._main.names(prefix, start_after=start_after, page_size=page_size)
 
     def get_many(self, entries: Iterable[str | ObjectInfo]) -> Iterator[_Read]:
         """Read many objects, in the order given; see the port.
@@ -408,24 +376,18 @@ class CachedStore(ObjectStore):
                 under_way[name] = data, time.monotonic()
                 yield name, data
 
-        for name, outcome in self._main.put_many(noted(), if_none_match=if_none_match):
+        for name, outcome in self._wrapped.put_many(noted(), if_none_match=if_none_match):
             data, asked = under_way.pop(name)
             if not isinstance(outcome, Exception):
                 self._remember(name, CacheEntry(outcome, time.time(), data), asked)
             yield name, outcome
 
-    def can_copy_from(self, source: ObjectStore) -> bool:
-        return self._main.can_copy_from(source)
-
     def copy_many(
         self, source: ObjectStore, names: Iterable[tuple[str, str]]
     ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
-        for name, outcome in self._main.copy_many(source, names):
+        for name, outcome in self._wrapped.copy_many(source, names):
             self._forget(name)
             yield name, outcome
-
-    def md5_of(self, info: ObjectInfo) -> str | None:
-        return self._main.md5_of(info)
 
     def delete_many(self, names: Iterable[str]) -> Iterator[tuple[str, Exception]]:
         def forgotten() -> Iterator[str]:
@@ -433,7 +395,7 @@ class CachedStore(ObjectStore):
                 self._forget(name)
                 yield name
 
-        return self._main.delete_many(forgotten())
+        return self._wrapped.delete_many(forgotten())
 
 
 @lru_cache(maxsize=_MAX_NAMES)

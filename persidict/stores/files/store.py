@@ -34,6 +34,7 @@ from persidict.stores.object_store import (
     ObjectStore,
 )
 from persidict.stores.shared.parallel import WorkerPool, map_in_order
+from persidict.traits import Traits
 
 TEMP_PREFIX: Final = "%tmp."
 """How temporary files begin: with a character that no name of an item contains."""
@@ -86,8 +87,7 @@ class FileStore(ObjectStore):
         ValueError: `base_dir` is a file.
     """
 
-    reads_are_cheap = True
-    back_off_seconds = 0.001
+    traits = Traits(reads_are_cheap=True, back_off_seconds=0.001)
 
     def __init__(self, base_dir: str, *, fsync: bool = True, max_concurrency: int = 4) -> None:
         self._root = platform.native_path(base_dir)

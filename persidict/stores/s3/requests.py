@@ -33,8 +33,8 @@ _CONFLICT_ATTEMPTS: Final = 12
 _CLOCK_TOLERANCE_SECONDS: Final = 5.0
 """Times are cut to seconds, and the machines of one service may differ a little."""
 
-_PAUSE_SECONDS: Final = 0.02
-_LONGEST_PAUSE_SECONDS: Final = 2.0
+PAUSE_SECONDS: Final = 0.02
+_LONGESTPAUSE_SECONDS: Final = 2.0
 
 
 class Look(NamedTuple):
@@ -64,7 +64,7 @@ def is_etag(text: str) -> bool:
 
 def pause(attempt: int) -> None:
     """Wait for a random time that grows with the attempts, so that rivals get out of step."""
-    longest = min(_PAUSE_SECONDS * 2 ** min(attempt, 16), _LONGEST_PAUSE_SECONDS)
+    longest = min(PAUSE_SECONDS * 2 ** min(attempt, 16), _LONGESTPAUSE_SECONDS)
     time.sleep(random.uniform(0.0, longest))
 
 

@@ -31,10 +31,18 @@ from persidict.stores.s3.large import (
     read_large,
 )
 from persidict.stores.s3.put import Put
-from persidict.stores.s3.requests import S3Requests, canonical_etag, is_etag, pause, size_of
+from persidict.stores.s3.requests import (
+    PAUSE_SECONDS,
+    S3Requests,
+    canonical_etag,
+    is_etag,
+    pause,
+    size_of,
+)
 from persidict.stores.s3.stream import READ_ATTEMPTS, BodyTrouble, ObjectMoved, open_stream
 from persidict.stores.s3.uploads import OpenUploads
 from persidict.stores.shared.parallel import map_in_order
+from persidict.traits import Traits
 
 _PAGE_SIZE: Final = 1000
 _PARALLEL_READ_ATTEMPTS: Final = 3
@@ -64,9 +72,9 @@ class S3Store(ObjectStore):
         botocore.exceptions.ClientError: The bucket cannot be found or created.
     """
 
-    reads_are_cheap = False
-    listing_brings_versions = True
-    back_off_seconds = 0.02
+    traits = Traits(
+        reads_are_cheap=False, listing_brings_versions=True, back_off_seconds=PAUSE_SECONDS
+    )
 
     def __init__(
         self,

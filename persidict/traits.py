@@ -1,0 +1,22 @@
+"""What storages differ in, as far as anything above them has to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a storage tells of itself, once, to all that is built on it.
+
+    Attributes:
+        reads_are_cheap: Whether a look costs far less than a write (RAM, files), or as much
+            (a network): whether to look before inserting, or to insert and see.
+        listing_brings_versions: Whether a listing that tells versions and times costs no
+            more than one of names alone.
+        back_off_seconds: What an attempt costs, about: the unit of the pause between two.
+    """
+
+    reads_are_cheap: bool = True
+    listing_brings_versions: bool = False
+    back_off_seconds: float = 0.001

@@ -1,0 +1,218 @@
+"""The base of every dictionary in front of another one: everything is forwarded, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, ClassVar, TypeVar
+
+from persidict.buffers import Buffer
+from persidict.contract.primitives import KeyRange, Version
+from persidict.exceptions import ObjectNotFound
+from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ValueType
+from persidict.persi_dict import PersiDict
+from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
+from persidict.traits import Traits
+
+SelfType = TypeVar("SelfType", bound="WrapperDict[Any]")
+
+
+class WrapperDict(PersiDict[ValueType]):
+    """A dictionary in front of another one, which holds the items.
+
+    All primitives are forwarded here, and every operation of a dictionary, the conditional
+    ones included, is written on primitives: a subclass overrides those that it changes, and
+    all operations follow. Costs, policies, traits, stored bytes and sub-dictionaries are
+    those of what lies beneath, and an operation takes exactly its requests.
+
+    `_load`, `_head`, `_write`, `_remove` and `_keys` are what matters. The others follow from
+    them, one item at a time, if a subclass has changed those: it overrides `_write_many`
+    beside `_write`, and so on, to work on many items side by side.
+
+    A subclass with more parameters returns them in `_own_params`, under the names that its
+    constructor has for them; one that wraps more than one dictionary overrides `_subdict`, too.
+
+    Args:
+        wrapped_dict: The dictionary that holds the items.
+
+    Raises:
+        TypeError: `wrapped_dict` is no PersiDict.
+
+    Example:
+        >>> from persidict import LocalDict
+        >>> class Counting(WrapperDict):
+        ...     writes = 0
+        ...
+        ...     def _write(self, key, value, expected):
+        ...         self.writes += 1
+        ...         return super()._write(key, value, expected)
+        >>> d = Counting(wrapped_dict=LocalDict())
+        >>> d["a"] = 1
+        >>> d.transform_item("a", transformer=lambda value: value + 1).new_value
+        2
+        >>> d.writes
+        2
+    """
+
+    _wrapped_name: ClassVar[str] = "wrapped_dict"
+    """What the constructor calls the dictionary that holds the items."""
+
+    _is_transparent: ClassVar[bool] = False
+    """Whether a subclass shows the items as they are, whatever primitives it overrides."""
+
+    _wrapped: PersiDict[Any]
+
+    def __init__(self, *, wrapped_dict: PersiDict[Any]) -> None:
+        if not isinstance(wrapped_dict, PersiDict):
+            raise TypeError(
+                f"{self._wrapped_name} must be a PersiDict, not {type(wrapped_dict).__name__}"
+            )
+        self._wrapped = wrapped_dict
+        super().__init__(
+            append_only=wrapped_dict.append_only,
+            base_class_for_values=wrapped_dict.base_class_for_values,
+            serialization_format=wrapped_dict.serialization_format,
+        )
+
+    def _holds_objects(self, serialization_format: str) -> bool:
+        return True  # what lies beneath has checked its format
+
+    # ------------------------------------------------------------------ parameters
+
+    def _all_params(self) -> dict[str, Any]:
+        return {self._wrapped_name: self._wrapped} | self._own_params()
+
+    def _subdict(self: SelfType, prefix: SafeStrTuple) -> SelfType:
+        sub = self._twin()
+        sub._wrapped = self._wrapped.get_subdict(prefix)
+        return sub
+
+    # ------------------------------------------------------------------ the storage
+
+    @property
+    def _traits(self) -> Traits:
+        return self._wrapped._traits
+
+    def _pause(self, attempt: int) -> None:
+        self._wrapped._pause(attempt)
+
+    # ------------------------------------------------------------------ stored bytes
+
+    @property
+    def raw(self) -> PersiDict[bytes]:
+        """The stored bytes, as they lie beneath: `raw` of what holds them; see PersiDict."""
+        return self._wrapped.raw
+
+    @property
+    def _byte_form(self) -> object:
+        return self._wrapped._byte_form
+
+    def _encode(self, key: NonEmptySafeStrTuple, value: Any) -> Buffer:
+        return self._wrapped._encode(key, value)
+
+    def _decode(self, key: NonEmptySafeStrTuple, data: Buffer) -> Any:
+        return self._wrapped._decode(key, data)
+
+    def _open(self, key: NonEmptySafeStrTuple) -> BinaryIO:
+        return self._wrapped._open(key)
+
+    # ------------------------------------------------------------------ one item
+
+    def _forwards(self, *primitives: str) -> bool:
+        """Tell whether primitives are those of what lies beneath.
+
+        Those that follow from them are forwarded, too, because it may know a shorter way. If
+        a subclass has changed them, these follow from what it made of them.
+        """
+        cls = type(self)
+        return self._is_transparent or all(
+            getattr(cls, name) is getattr(WrapperDict, name) for name in primitives
+        )
+
+    def _load(
+        self, key: NonEmptySafeStrTuple, *, if_none_match: ETagValue | None = None
+    ) -> tuple[Any, ETagValue]:
+        return self._wrapped._load(key, if_none_match=if_none_match)
+
+    def _value(self, key: NonEmptySafeStrTuple) -> Any:
+        return self._wrapped._value(key) if self._forwards("_load") else super()._value(key)
+
+    def _head(self, key: NonEmptySafeStrTuple) -> Version:
+        return self._wrapped._head(key)
+
+    def _contains(self, key: NonEmptySafeStrTuple) -> bool:
+        return self._wrapped._contains(key) if self._forwards("_head") else super()._contains(key)
+
+    def _write(
+        self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
+    ) -> ETagIfExists:
+        return self._wrapped._write(key, value, expected)
+
+    def _remove(self, key: NonEmptySafeStrTuple, expected: ETagValue | None) -> None:
+        self._wrapped._remove(key, expected)
+
+    # ------------------------------------------------------------------ many items
+
+    @property
+    def _listed(self) -> object:
+        return self._wrapped._listed if self._forwards("_keys", "_items") else self
+
+    def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
+        return self._wrapped._keys(page_size=page_size)
+
+    def _keys_in(self, key_range: KeyRange) -> list[NonEmptySafeStrTuple]:
+        if self._forwards("_keys"):
+            return self._wrapped._keys_in(key_range)
+        return super()._keys_in(key_range)
+
+    def _first_parts(self) -> set[str]:
+        return self._wrapped._first_parts() if self._forwards("_keys") else super()._first_parts()
+
+    def _dated_keys(self) -> Iterator[tuple[NonEmptySafeStrTuple, float]]:
+        if self._forwards("_keys", "_head"):
+            return self._wrapped._dated_keys()
+        return super()._dated_keys()
+
+    def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
+        if self._forwards("_keys", "_head", "_load"):
+            return self._wrapped._items()
+        return self._items_one_by_one()
+
+    def _items_one_by_one(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
+        for key in self._keys():
+            try:
+                version = self._head(key)
+                value, etag = self._load(key)
+                while etag != version.etag:
+                    version = self._head(key)
+                    value, etag = self._load(key)
+            except ObjectNotFound:
+                continue
+            yield key, value, version.last_modified
+
+    def _load_many(
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+        if self._forwards("_load"):
+            return self._wrapped._load_many(keys)
+        return super()._load_many(keys)
+
+    def _write_many(
+        self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception | None]]:
+        if self._forwards("_write"):
+            return self._wrapped._write_many(items, only_new=only_new)
+        return super()._write_many(items, only_new=only_new)
+
+    def _remove_many(
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception]]:
+        if self._forwards("_remove"):
+            return self._wrapped._remove_many(keys)
+        return super()._remove_many(keys)
+
+
+def innermost(dictionary: PersiDict[Any]) -> PersiDict[Any]:
+    """Return the dictionary that holds the items: what lies beneath all wrappers."""
+    while isinstance(dictionary, WrapperDict):
+        dictionary = dictionary._wrapped
+    return dictionary

@@ -1,0 +1,166 @@
+"""WrapperDict: everything of the dictionary beneath is there, and what is changed is changed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from persidict import ANY_ETAG, ITEM_NOT_AVAILABLE, EmptyDict, LocalDict, PersiDict
+from persidict.contract.primitives import DictPrimitives
+from persidict.testing import DictConformance
+from persidict.wrapper_dict import WrapperDict, innermost
+
+ITS_OWN = {
+    "_check_is_instance",
+    "_check_value",
+    "_refuse_bytes",
+    "_refuse_change",
+    "_refuse_deletion",
+    "_become_raw",
+    "_insert",
+}
+"""What a dictionary does by itself, whatever lies beneath."""
+
+
+def another_handle(d: PersiDict[Any], **params: Any) -> PersiDict[Any]:
+    beneath = d.get_params()["wrapped_dict"]
+    return type(d)(wrapped_dict=type(beneath)(**{**beneath.get_params(), **params}))
+
+
+class WrapperConformance(DictConformance):
+    @pytest.fixture
+    def handles_travel(self) -> bool:
+        return False
+
+    def another_handle(self, d: PersiDict[Any], **params: Any) -> PersiDict[Any]:
+        return another_handle(d, **params)
+
+
+class TestWrapperDict(WrapperConformance):
+    @pytest.fixture
+    def new_dict(self) -> Callable[..., PersiDict[Any]]:
+        return lambda **params: WrapperDict(wrapped_dict=LocalDict(**params))
+
+
+class OneByOne(WrapperDict[Any]):
+    """A wrapper that has its own idea of everything that matters, and so follows by itself."""
+
+    def _load(self, *args: Any, **kwargs: Any) -> Any:
+        return super()._load(*args, **kwargs)
+
+    def _head(self, key: Any) -> Any:
+        return super()._head(key)
+
+    def _write(self, *args: Any) -> Any:
+        return super()._write(*args)
+
+    def _remove(self, *args: Any) -> None:
+        super()._remove(*args)
+
+    def _keys(self, *, page_size: int | None = None) -> Any:
+        return super()._keys(page_size=page_size)
+
+
+class TestWrapperOfEveryPrimitive(WrapperConformance):
+    @pytest.fixture
+    def new_dict(self) -> Callable[..., PersiDict[Any]]:
+        return lambda **params: OneByOne(wrapped_dict=LocalDict(**params))
+
+
+def test_every_primitive_is_forwarded() -> None:
+    primitives = {
+        name
+        for name, member in vars(DictPrimitives).items()
+        if name.startswith("_") and not name.startswith("__")
+        if inspect.isfunction(member) or isinstance(member, property)
+    }
+    assert primitives - ITS_OWN <= set(vars(WrapperDict))
+
+
+class Upper(WrapperDict[str]):
+    """A wrapper that changes what is written, in one place."""
+
+    def _write(self, key: Any, value: Any, expected: Any) -> Any:
+        return super()._write(key, value.upper(), expected)
+
+
+WRITES: dict[str, Callable[[PersiDict[str]], Any]] = {
+    "assigning": lambda d: d.__setitem__("a", "x"),
+    "setdefault": lambda d: d.setdefault("a", "x"),
+    "update": lambda d: d.update({"a": "x"}),
+    "set_many": lambda d: d.set_many([("a", "x")]),
+    "transform_item": lambda d: d.transform_item("a", transformer=lambda _: "x"),
+    "set_item_if": lambda d: d.set_item_if(
+        "a", value="x", condition=ANY_ETAG, expected_etag=ITEM_NOT_AVAILABLE
+    ),
+    "a sub-dictionary": lambda d: d.get_subdict("s").__setitem__("a", "x"),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_changed_primitive_changes_every_operation_that_is_built_on_it(name: str) -> None:
+    beneath: LocalDict[str] = LocalDict()
+    WRITES[name](Upper(wrapped_dict=beneath))
+    assert list(beneath.values()) == ["X"]
+
+
+class WithoutHidden(WrapperDict[Any]):
+    """A wrapper that shows some of the keys."""
+
+    def _keys(self, *, page_size: int | None = None) -> Any:
+        return (key for key in super()._keys() if not key[-1].startswith("."))
+
+
+LISTINGS: dict[str, Callable[[PersiDict[Any]], Any]] = {
+    "list": list,
+    "len": lambda d: [("a",)] * len(d),
+    "keys of a range": lambda d: d.keys(start=".a"),
+    "values": lambda d: [("a",) for _ in d.values()],
+    "items": lambda d: [key for key, _ in d.items()],
+    "times": lambda d: [key for key, _ in d.keys_and_timestamps()],
+    "newest": lambda d: d.newest_keys(),
+    "first parts": lambda d: [(part,) for part in d.subdicts()],
+    "popitem": lambda d: [d.popitem()[0]],
+}
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_what_a_wrapper_does_not_show_is_in_no_listing(name: str) -> None:
+    d = WithoutHidden(wrapped_dict=LocalDict())
+    d.update({"a": 1, ".b": 2})
+    assert list(LISTINGS[name](d)) == [("a",)]
+
+
+def test_a_length_asked_for_between_listing_and_reading_counts_what_is_shown() -> None:
+    d = WithoutHidden(wrapped_dict=LocalDict())
+    d.update({"a": 1, ".b": 2})
+    items = iter(d.items())
+    assert len(d) == 1
+    assert list(items) == [(("a",), 1)]
+
+
+def test_a_wrapper_asks_for_what_it_is_called_in_its_own_constructor() -> None:
+    with pytest.raises(TypeError, match="wrapped_dict must be a PersiDict, not dict"):
+        WrapperDict(wrapped_dict={})  # type: ignore[arg-type]
+
+
+def test_a_wrapper_has_the_traits_of_what_lies_beneath() -> None:
+    beneath: LocalDict[Any] = LocalDict()
+    assert WrapperDict(wrapped_dict=WrapperDict(wrapped_dict=beneath))._traits is (
+        beneath.backend.traits
+    )
+
+
+def test_the_innermost_dictionary_is_the_one_that_holds_the_items() -> None:
+    beneath: LocalDict[Any] = LocalDict()
+    wrapper = WrapperDict(wrapped_dict=WrapperDict(wrapped_dict=beneath))
+    assert innermost(wrapper) is innermost(beneath) is beneath
+
+
+def test_a_wrapper_of_what_keeps_nothing_reports_that_nothing_is_kept() -> None:
+    d = WrapperDict(wrapped_dict=EmptyDict())
+    result = d.set_item_if("a", value=1, condition=ANY_ETAG, expected_etag=ITEM_NOT_AVAILABLE)
+    assert (result.resulting_etag, result.new_value) == (ITEM_NOT_AVAILABLE, ITEM_NOT_AVAILABLE)
