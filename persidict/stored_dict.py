@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, BinaryIO, TypeVar, cast
 
 from persidict.codecs import (
@@ -43,6 +44,7 @@ from persidict.stores.object_store import (
     ObjectInfo,
     ObjectStore,
 )
+from persidict.stores.optional import OpensLargeObjects
 from persidict.traits import Traits
 
 SelfType = TypeVar("SelfType", bound="StoredDict[Any]")
@@ -75,6 +77,20 @@ def _checked_codec(codec: Any, serialization_format: Any) -> Codec | None:
             f" {serialization_format!r} is another one"
         )
     return codec
+
+
+@cache
+def _opens_large_objects(kind: type[ObjectStore]) -> bool:
+    return issubclass(kind, OpensLargeObjects)
+
+
+def _get_or_open(
+    store: ObjectStore, name: str, if_none_match: ETagValue | None
+) -> tuple[Buffer | BinaryIO, ObjectInfo] | NotModified:
+    """Read an object, or open it where that is a matter of its size."""
+    if _opens_large_objects(type(store)):
+        return cast("OpensLargeObjects", store).get_or_open(name, if_none_match=if_none_match)
+    return store.get(name, if_none_match=if_none_match)
 
 
 class StoredDict(PersiDict[ValueType]):
@@ -205,7 +221,7 @@ class StoredDict(PersiDict[ValueType]):
     ) -> tuple[Any, ETagValue]:
         name = self._naming.name_of(key)
         try:
-            found = self._store.get_or_open(name, if_none_match=if_none_match)
+            found = _get_or_open(self._store, name, if_none_match)
         except _ANSWERS:
             raise
         except Exception as error:

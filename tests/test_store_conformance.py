@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import settings
+from moto import mock_aws
 
+from persidict.basic_s3_dict import BasicS3Dict
+from persidict.stores.cached.store import CachedStore
 from persidict.stores.files.store import FileStore
 from persidict.stores.memory import MemoryStore
 from persidict.stores.object_store import ObjectStore
 from persidict.stores.wrapper_store import WrapperStore
-from persidict.testing import StoreConformance
+from persidict.testing import StoreConformance, store_machine_for
+from tests.s3_dicts import connect
+from tests.s3_servers.clients import new_bucket_name
+from tests.s3_servers.fixtures import moto_aws_server
+from tests.s3_servers.moto_server import MotoServer
+from tests.s3_servers.quirks import AWS, CEPH, LOCALSTACK
+
+__all__ = ["moto_aws_server"]
+
+NewStore = Callable[[], ObjectStore]
 
 CASES: dict[str, Callable[[Path], ObjectStore]] = {
     "MemoryStore": lambda place: MemoryStore(),
@@ -24,9 +39,78 @@ CASES: dict[str, Callable[[Path], ObjectStore]] = {
 
 class TestStoreConformance(StoreConformance):
     @pytest.fixture(params=CASES)
-    def new_store(
-        self, request: pytest.FixtureRequest, tmp_path: Path
-    ) -> Callable[[], ObjectStore]:
+    def new_store(self, request: pytest.FixtureRequest, tmp_path: Path) -> NewStore:
         make: Callable[[Path], ObjectStore] = CASES[request.param]
         places = (tmp_path / str(number) for number in itertools.count())
         return lambda: make(next(places))
+
+
+class S3Conformance(StoreConformance):
+    @pytest.fixture
+    def etags_never_repeat(self) -> bool:
+        return False
+
+
+@pytest.fixture(scope="module")
+def moto_in_process() -> Iterator[None]:
+    with mock_aws():
+        yield
+
+
+def new_store_on_moto() -> ObjectStore:
+    """Make a store below a prefix of its own, in a bucket that all share."""
+    place = BasicS3Dict[bytes](
+        bucket_name="stores", root_prefix=uuid.uuid4().hex, region="eu-west-1"
+    )
+    return place._store
+
+
+class TestS3StoreOnMotoInProcess(S3Conformance):
+    @pytest.fixture
+    def new_store(self, moto_in_process: None) -> NewStore:
+        return new_store_on_moto
+
+
+@pytest.fixture(params=[AWS, CEPH, LOCALSTACK], ids=["aws", "ceph", "localstack"])
+def new_store_on_a_server(moto_aws_server: MotoServer, request: pytest.FixtureRequest) -> NewStore:
+    url = moto_aws_server.with_quirks(request.param).endpoint_url
+    bucket_name = new_bucket_name()
+    return lambda: connect(url, bucket_name=bucket_name, root_prefix=uuid.uuid4().hex)._store
+
+
+@pytest.mark.slow
+class TestS3StoreOnServers(S3Conformance):
+    @pytest.fixture
+    def new_store(self, new_store_on_a_server: NewStore) -> NewStore:
+        return new_store_on_a_server
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_store_behaves_like_the_model(name: str, tmp_path: Path) -> None:
+    places = (tmp_path / str(number) for number in itertools.count())
+    store_machine_for(lambda: CASES[name](next(places)))("runTest").debug()
+
+
+def test_a_cached_store_behaves_like_the_model(tmp_path: Path) -> None:
+    places = (str(tmp_path / str(number)) for number in itertools.count())
+
+    def new_store() -> ObjectStore:
+        return CachedStore(MemoryStore(), next(places), identity="memory")
+
+    store_machine_for(new_store)("runTest").debug()
+
+
+def run_a_few_histories(new_store: NewStore) -> None:
+    machine: Any = store_machine_for(new_store, etags_never_repeat=False)
+    machine.settings = settings(machine.settings, max_examples=20)
+    machine("runTest").debug()
+
+
+@pytest.mark.slow
+def test_a_store_on_s3_behaves_like_the_model(moto_in_process: None) -> None:
+    run_a_few_histories(new_store_on_moto)
+
+
+@pytest.mark.slow
+def test_a_store_on_a_server_behaves_like_the_model(new_store_on_a_server: NewStore) -> None:
+    run_a_few_histories(new_store_on_a_server)

@@ -7,7 +7,7 @@ levels; data are bytes. The vocabulary is that of HTTP and S3.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import BinaryIO, Final, Literal, NamedTuple, TypeAlias
 
@@ -96,15 +96,6 @@ class ObjectStore(ABC):
         Raises:
             ObjectNotFound: There is none.
         """
-
-    def get_or_open(
-        self, name: str, *, if_none_match: ETagValue | None = None
-    ) -> tuple[Buffer | BinaryIO, ObjectInfo] | NotModified:
-        """Read an object, or open it if it is large and reading it piecemeal costs nothing.
-
-        Else as `get`. The caller closes the stream.
-        """
-        return self.get(name, if_none_match=if_none_match)
 
     def open(self, name: str) -> BinaryIO:
         """Open an object for reading: a seekable stream of the bytes of one version.
@@ -246,55 +237,6 @@ class ObjectStore(ABC):
                 self.delete(name)
             except Exception as error:  # reported to the caller, item by item
                 yield name, error
-
-    @property
-    def origin(self) -> ObjectStore:
-        """The store that holds the objects: this one, or the one that it keeps copies of."""
-        return self
-
-    def interrupted_writes(self, sizes: Mapping[str, int]) -> Callable[[Collection[str]], None]:
-        """Look for writes of objects that are under way, or that killed processes left.
-
-        Args:
-            sizes: About how many bytes the objects to look for have, by name; 0: unknown.
-
-        Returns:
-            A function to be called with the names of those that have been written anew: it
-            ends the writes of them that have made no progress since. By default, a write
-            that is interrupted leaves nothing that is worth it.
-        """
-        return lambda written: None
-
-    def can_copy_from(self, source: ObjectStore) -> bool:
-        """Tell whether `copy_many` moves objects of another store inside the storage."""
-        return False
-
-    def copy_many(
-        self, source: ObjectStore, names: Iterable[tuple[str, str]]
-    ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
-        """Copy many objects of another store without their bytes passing through here.
-
-        Each one is replaced atomically, whatever is there; `names` is consumed lazily.
-
-        Args:
-            source: The other store, which `can_copy_from` has accepted.
-            names: The name of each object there, and the one that it gets here.
-
-        Yields:
-            Each name here with its new version, with the exception that its copying raised,
-            or with None: nothing was done, and the caller has to move the bytes.
-        """
-        for _, name in names:
-            yield name, None
-
-    def md5_of(self, info: ObjectInfo) -> str | None:
-        """Return an MD5 that, where it is that of some bytes, proves the object to be them.
-
-        Returns:
-            32 hexadecimal digits; None where versions prove nothing of the kind. An MD5 that
-            differs proves nothing: some servers encrypt before they digest.
-        """
-        return None
 
     @abstractmethod
     def scoped(self, prefix: str) -> ObjectStore:

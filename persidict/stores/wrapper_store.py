@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Literal, TypeVar
 
 from persidict.jokers_and_status_flags import ETagValue
@@ -29,6 +29,9 @@ class WrapperStore(ObjectStore):
         wrapped: The store that holds the objects.
     """
 
+    shows_wrapped: bool = False
+    """Whether names, bytes and versions are those beneath: then so are its other abilities."""
+
     def __init__(self, wrapped: ObjectStore) -> None:
         self._wrapped = wrapped
 
@@ -36,10 +39,6 @@ class WrapperStore(ObjectStore):
     def wrapped(self) -> ObjectStore:
         """The store beneath this one."""
         return self._wrapped
-
-    @property
-    def origin(self) -> ObjectStore:
-        return self._wrapped.origin
 
     @property
     def traits(self) -> Traits:
@@ -66,11 +65,6 @@ class WrapperStore(ObjectStore):
         self, name: str, *, if_none_match: ETagValue | None = None
     ) -> tuple[Buffer, ObjectInfo] | NotModified:
         return self._wrapped.get(name, if_none_match=if_none_match)
-
-    def get_or_open(
-        self, name: str, *, if_none_match: ETagValue | None = None
-    ) -> tuple[Buffer | BinaryIO, ObjectInfo] | NotModified:
-        return self._wrapped.get_or_open(name, if_none_match=if_none_match)
 
     def open(self, name: str) -> BinaryIO:
         return self._wrapped.open(name)
@@ -119,19 +113,3 @@ class WrapperStore(ObjectStore):
 
     def delete_many(self, names: Iterable[str]) -> Iterator[tuple[str, Exception]]:
         return self._wrapped.delete_many(names)
-
-    # ------------------------------------------------------------------ what few storages can
-
-    def interrupted_writes(self, sizes: Mapping[str, int]) -> Callable[[Collection[str]], None]:
-        return self._wrapped.interrupted_writes(sizes)
-
-    def can_copy_from(self, source: ObjectStore) -> bool:
-        return self._wrapped.can_copy_from(source)
-
-    def copy_many(
-        self, source: ObjectStore, names: Iterable[tuple[str, str]]
-    ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
-        return self._wrapped.copy_many(source, names)
-
-    def md5_of(self, info: ObjectInfo) -> str | None:
-        return self._wrapped.md5_of(info)

@@ -2,7 +2,8 @@
 
 `DictConformance` holds a dictionary to the contract, operation by operation;
 `StoreConformance` holds an object store to its port; `state_machine_for` drives a dictionary
-through random histories beside a model of the contract.
+through random histories beside a model of the contract, `store_machine_for` a store beside a
+model of the port.
 """
 
 try:
@@ -31,6 +32,7 @@ pytest.register_assert_rewrite(
             "_transfers",
             "_transforming",
             "state_machines",
+            "store_machine",
         )
     )
 )
@@ -44,6 +46,7 @@ from persidict.testing.dict_conformance import (  # noqa: E402
 from persidict.testing.model import DictModel  # noqa: E402
 from persidict.testing.state_machines import state_machine_for  # noqa: E402
 from persidict.testing.store_conformance import StoreConformance  # noqa: E402
+from persidict.testing.store_machine import store_machine_for  # noqa: E402
 
 __all__ = [
     "AppendOnlyDictConformance",
@@ -53,4 +56,5 @@ __all__ = [
     "MutableDictConformance",
     "StoreConformance",
     "state_machine_for",
+    "store_machine_for",
 ]

@@ -14,7 +14,8 @@ from persidict.exceptions import ObjectNotFound, ProtectionError
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
 from persidict.stored_dict import StoredDict
-from persidict.stores.object_store import ObjectInfo
+from persidict.stores.object_store import ObjectInfo, ObjectStore
+from persidict.stores.optional import CopiesInside, LeavesPartsBehind, TellsMD5, layers
 from persidict.wrapper_dict import innermost
 
 _AFTER_A_FAILURE: Final = 64
@@ -105,6 +106,13 @@ def _read_each_other(source: StoredDict[Any], target: StoredDict[Any]) -> bool:
     return is_same_format and is_same_codec and source.protection == target.protection
 
 
+def _md5_of(store: ObjectStore, info: ObjectInfo) -> str | None:
+    for layer in layers(store):
+        if isinstance(layer, TellsMD5):
+            return layer.md5_of(info)
+    return None
+
+
 class Route:
     """The way from one dictionary to another.
 
@@ -152,7 +160,7 @@ class Route:
     def interrupted_writes(
         self, items: Iterable[Item]
     ) -> Callable[[Collection[NonEmptySafeStrTuple]], None]:
-        """Look for writes in the target that killed processes may have left; see the port.
+        """Look for writes in the target that killed processes may have left.
 
         Returns:
             A function to be called with the keys of the items that have been written anew.
@@ -160,10 +168,11 @@ class Route:
         if not isinstance(self._target, StoredDict):
             return lambda written: None
         name_of = self._target._naming.name_of
-        end = self._target._store.origin.interrupted_writes(
-            {name_of(item.key): item.size for item in items}
-        )
-        return lambda written: end({name_of(key) for key in written})
+        for store in layers(self._target._store):
+            if isinstance(store, LeavesPartsBehind):
+                end = store.interrupted_writes({name_of(item.key): item.size for item in items})
+                return lambda written: end({name_of(key) for key in written})
+        return lambda written: None
 
     # ------------------------------------------------------------------ reading and writing
 
@@ -199,16 +208,26 @@ class Route:
     @property
     def leads_through_the_storage(self) -> bool:
         """Whether the storage can copy the items without sending their bytes."""
+        return self._copier() is not None
+
+    def _copier(self) -> tuple[CopiesInside, ObjectStore] | None:
+        """Return the store that copies objects of the source, and what it takes that for."""
         if self._stores is None or self._has_classes_to_check:
-            return False
+            return None
         source, target = self._stores
-        return target._store.can_copy_from(source._store.origin)
+        *_, source_store = layers(source._store)
+        for store in layers(target._store):
+            if isinstance(store, CopiesInside) and store.can_copy_from(source_store):
+                return store, source_store
+        return None
 
     def copy_inside(
         self, keys: Iterable[NonEmptySafeStrTuple]
     ) -> Iterator[tuple[NonEmptySafeStrTuple, bool | Exception]]:
         """Have the storage copy items; yield whether it did, or what went wrong with each."""
+        copier = self._copier()
         assert self._stores is not None
+        assert copier is not None
         source, target = self._stores
         asked: dict[str, NonEmptySafeStrTuple] = {}
 
@@ -218,7 +237,8 @@ class Route:
                 asked[name] = key
                 yield source._naming.name_of(key), name
 
-        for name, outcome in target._store.copy_many(source._store.origin, names()):
+        store, source_store = copier
+        for name, outcome in store.copy_many(source_store, names()):
             did = outcome if isinstance(outcome, Exception) else outcome is not None
             yield asked.pop(name), did
 
@@ -228,13 +248,13 @@ class Route:
         """Return what proves bytes to be those that are wanted, if the listing told."""
         if self._stores is None or item.info is None:
             return None
-        return self._stores[0]._store.md5_of(item.info)
+        return _md5_of(self._stores[0]._store, item.info)
 
     def target_md5(self, item: Item) -> str | None:
         """Return what proves bytes to be those that are present, if the listing told."""
         if not isinstance(self._target, StoredDict) or item.target_info is None:
             return None
-        return self._target._store.md5_of(item.target_info)
+        return _md5_of(self._target._store, item.target_info)
 
     def is_same(
         self, key: NonEmptySafeStrTuple, wanted: Any, present: Any, *, by_value: bool

@@ -27,6 +27,7 @@ from persidict.stores.object_store import (
     ObjectInfo,
     ObjectStore,
 )
+from persidict.stores.optional import CopiesInside
 from persidict.stores.shared.parallel import WorkerPool, map_in_order
 from persidict.stores.wrapper_store import WrapperStore
 
@@ -119,6 +120,8 @@ class CachedStore(WrapperStore):
     Raises:
         ValueError: `base_dir` is a file.
     """
+
+    shows_wrapped = True
 
     def __init__(
         self,
@@ -285,11 +288,6 @@ class CachedStore(WrapperStore):
         self._note_validation(file_name, entry.etag, asked)
         return _answer(name, entry, if_none_match)
 
-    def get_or_open(
-        self, name: str, *, if_none_match: ETagValue | None = None
-    ) -> tuple[Buffer | BinaryIO, ObjectInfo] | NotModified:
-        return self.get(name, if_none_match=if_none_match)
-
     def open(self, name: str) -> BinaryIO:
         recent = self.recent(name)
         if recent is None:
@@ -382,9 +380,13 @@ class CachedStore(WrapperStore):
                 self._remember(name, CacheEntry(outcome, time.time(), data), asked)
             yield name, outcome
 
+    def can_copy_from(self, source: ObjectStore) -> bool:
+        return isinstance(self._wrapped, CopiesInside) and self._wrapped.can_copy_from(source)
+
     def copy_many(
         self, source: ObjectStore, names: Iterable[tuple[str, str]]
     ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
+        assert isinstance(self._wrapped, CopiesInside)
         for name, outcome in self._wrapped.copy_many(source, names):
             self._forget(name)
             yield name, outcome

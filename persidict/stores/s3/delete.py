@@ -118,7 +118,8 @@ class Deletion:
             return
         if is_absence(refusal):
             raise ObjectNotFound(self._key) from refusal
-        raise PreconditionFailed(self._key) from refusal
+        current = self._requests.head(self._key).etag  # or there is none, as 412 may mean, too
+        raise PreconditionFailed(self._key, actual_etag=current) from refusal
 
     def _require_current(self, etag: ETagValue) -> None:
         current = self._requests.head(self._key).etag

@@ -238,6 +238,8 @@ class S3Store(ObjectStore):
         elif if_match == ANY_VERSION:
             deletion.of_any()
         else:
+            if not is_etag(if_match):
+                self.head(name)
             self._refuse_impossible(name, if_match)
             deletion.of_version(ETagValue(if_match))
 
@@ -336,22 +338,23 @@ class S3Store(ObjectStore):
         return map_in_order(put, items, self.shared.pool)
 
     def interrupted_writes(self, sizes: Mapping[str, int]) -> Callable[[Collection[str]], None]:
-        """Look for uploads in parts, in one request if any object may be large; see the port."""
+        """Look for uploads in parts, in one request if any object may be large.
+
+        See `LeavesPartsBehind`.
+        """
         small = self._large_object_size // _SIZE_TOLERANCE
         keys = [self._prefix + name for name, size in sizes.items() if not 0 < size < small]
         uploads = OpenUploads(self._requests, keys)
         return lambda written: uploads.end_stalled({self._prefix + name for name in written})
 
     def can_copy_from(self, source: ObjectStore) -> bool:
-        """Tell whether another store is reached with the same client; see the port."""
+        """Tell whether another store is reached with the same client; see `CopiesInside`."""
         return isinstance(source, S3Store) and source.shared is self.shared
 
     def copy_many(
         self, source: ObjectStore, names: Iterable[tuple[str, str]]
     ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
-        """Copy many objects in parallel, in one request each; see the port."""
-        if not self.can_copy_from(source):
-            return super().copy_many(source, names)
+        """Copy many objects in parallel, in one request each; see `CopiesInside`."""
         assert isinstance(source, S3Store)
         copier = Copier(self._requests, source.bucket_name, self._content_type)
         copy = partial(self._copy_and_report, copier, source.prefix)
@@ -367,7 +370,7 @@ class S3Store(ObjectStore):
             return name, error
 
     def md5_of(self, info: ObjectInfo) -> str | None:
-        """Return the MD5 that the ETag of an object written in one piece is; see the port."""
+        """Return the MD5 that the ETag of an object written in one piece is; see `TellsMD5`."""
         return md5_in(info.etag)
 
     def delete_many(self, names: Iterable[str]) -> Iterator[tuple[str, Exception]]:

@@ -1,0 +1,95 @@
+"""What some storages can do besides the port; whoever wants it asks whether a store can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import BinaryIO, Protocol, runtime_checkable
+
+from persidict.jokers_and_status_flags import ETagValue
+from persidict.stores.object_store import Buffer, NotModified, ObjectInfo, ObjectStore
+
+
+@runtime_checkable
+class OpensLargeObjects(Protocol):
+    """A store that reads a large object piecemeal at no extra cost."""
+
+    def get_or_open(
+        self, name: str, *, if_none_match: ETagValue | None = None
+    ) -> tuple[Buffer | BinaryIO, ObjectInfo] | NotModified:
+        """Read an object, or open it if it is large; else as the port's `get`.
+
+        The caller closes the stream.
+        """
+
+
+@runtime_checkable
+class CopiesInside(Protocol):
+    """A store that copies objects without their bytes passing through here."""
+
+    def can_copy_from(self, source: ObjectStore) -> bool:
+        """Tell whether `copy_many` takes objects of another store."""
+
+    def copy_many(
+        self, source: ObjectStore, names: Iterable[tuple[str, str]]
+    ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
+        """Copy many objects of another store.
+
+        Each one is replaced atomically, whatever is there; `names` is consumed lazily.
+
+        Args:
+            source: The other store, which `can_copy_from` has accepted.
+            names: The name of each object there, and the one that it gets here.
+
+        Yields:
+            Each name here with its new version, with the exception that its copying raised,
+            or with None: nothing was done, and the caller has to move the bytes.
+        """
+
+
+@runtime_checkable
+class LeavesPartsBehind(Protocol):
+    """A store in which a writer that is killed leaves something that is worth clearing away."""
+
+    def interrupted_writes(self, sizes: Mapping[str, int]) -> Callable[[Collection[str]], None]:
+        """Look for writes of objects that are under way, or that killed processes left.
+
+        Args:
+            sizes: About how many bytes the objects to look for have, by name; 0: unknown.
+
+        Returns:
+            A function to be called with the names of those that have been written anew: it
+            ends the writes of them that have made no progress since.
+        """
+
+
+@runtime_checkable
+class TellsMD5(Protocol):
+    """A store whose listings prove what the bytes of an object are."""
+
+    def md5_of(self, info: ObjectInfo) -> str | None:
+        """Return an MD5 that, where it is that of some bytes, proves the object to be them.
+
+        Returns:
+            32 hexadecimal digits; None where this version proves nothing of the kind. An MD5
+            that differs proves nothing: some servers encrypt before they digest.
+        """
+
+
+@runtime_checkable
+class ShowsWrapped(Protocol):
+    """A store in front of another one, which holds the very same objects."""
+
+    shows_wrapped: bool
+    """Whether names, bytes and versions are those of the store beneath."""
+
+    @property
+    def wrapped(self) -> ObjectStore:
+        """The store beneath."""
+
+
+def layers(store: ObjectStore) -> Iterator[ObjectStore]:
+    """Yield a store, then those beneath it as far down as the objects are the very same."""
+    yield store
+    while isinstance(store, ShowsWrapped) and store.shows_wrapped:
+        store = store.wrapped
+        yield store
