@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from mixinforge import ParameterizableMixin, sort_dict_by_keys
 
+from persidict import display
 from persidict.contract.bulk import BulkOperations
 from persidict.contract.conditional import ConditionalOperations
 from persidict.contract.listing import Listing
@@ -191,7 +192,10 @@ class PersiDict(
         return f"{type(self).__name__}({params})"
 
     def __str__(self) -> str:
-        return str({key.strings: value for key, value in self.items()})
+        return display.content_text(self)
+
+    def _ipython_key_completions_(self) -> list[Any]:
+        return display.key_completions(self)
 
     def __copy__(self: SelfType) -> SelfType:
         if self._raw_of is not None:

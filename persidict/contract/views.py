@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from persidict.contract.listing import Listing
 from persidict.contract.primitives import KeyRange
+from persidict.display import view_text
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, as_key
 
 ValueType = TypeVar("ValueType")
@@ -79,7 +80,7 @@ class _Ranged:
         return self._mapping._load_many(Listing(self, self._keys_of_range()))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({list(self)})"  # type: ignore[call-overload]
+        return view_text(type(self).__name__, self)  # type: ignore[arg-type]
 
 
 class KeysView(_Ranged, _KeysView[NonEmptySafeStrTuple]):
