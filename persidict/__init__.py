@@ -63,6 +63,7 @@ from persidict.safe_str_tuple import (
 from persidict.safe_str_tuple_signing import sign_safe_str_tuple, unsign_safe_str_tuple
 
 if TYPE_CHECKING:
+    from persidict.async_dict import AsyncDict
     from persidict.basic_s3_dict import BasicS3Dict
     from persidict.cached_appendonly_dict import AppendOnlyDictCached
     from persidict.cached_mutable_dict import MutableDictCached
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _MODULE_OF = {
+    "AsyncDict": "async_dict",
     "BasicS3Dict": "basic_s3_dict",
     "AppendOnlyDictCached": "cached_appendonly_dict",
     "MutableDictCached": "cached_mutable_dict",
@@ -115,6 +117,7 @@ __all__ = [
     "AlwaysRetrieveFlag",
     "AnyETagFlag",
     "AppendOnlyDictCached",
+    "AsyncDict",
     "BackendError",
     "BasicS3Dict",
     "ConcurrencyConflictError",

@@ -1,0 +1,534 @@
+"""Any dictionary for asyncio: every operation is awaited, and the event loop never waits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import itertools
+import random
+import time
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from concurrent.futures import Future
+from functools import partial
+from types import TracebackType
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast
+
+from persidict.exceptions import ConcurrencyConflictError
+from persidict.jokers_and_status_flags import (
+    DELETE_CURRENT,
+    ETAG_IS_THE_SAME,
+    IF_ETAG_CHANGED,
+    ITEM_NOT_AVAILABLE,
+    KEEP_CURRENT,
+    NEVER_RETRIEVE,
+    ConditionalOperationResult,
+    ETagConditionFlag,
+    ETagIfExists,
+    ETagValue,
+    Joker,
+    OperationResult,
+    RetrieveValueFlag,
+    ValueType,
+)
+from persidict.persi_dict import PersiDict
+from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple, PersiDictKey
+from persidict.stores.shared.parallel import WorkerPool, check_max_concurrency
+
+Answer = TypeVar("Answer")
+Element = TypeVar("Element")
+Arguments = ParamSpec("Arguments")
+
+_CHUNK_ITEMS: Final = 64
+_CHUNK_SECONDS: Final = 0.01
+"""How much an iteration brings with one change of threads, at most."""
+
+_FIRST_PAUSE_SECONDS: Final = 0.01
+_LONGEST_PAUSE_SECONDS: Final = 2.0
+
+_NO_DEFAULT: Final[Any] = object()
+
+
+class _Threads:
+    """Threads that do for coroutines what would make an event loop wait.
+
+    Args:
+        max_concurrency: How many there are at most.
+    """
+
+    def __init__(self, max_concurrency: int) -> None:
+        self._pool = WorkerPool(max_concurrency)
+        self._under_way: set[Future[Any]] = set()
+
+    async def run(self, work: Callable[[], Answer]) -> Answer:
+        """Do some work in a thread and return what it returns.
+
+        When the caller is cancelled, work that has not begun never does, and work that has is
+        waited for: nothing goes on behind the caller's back.
+        """
+        context = contextvars.copy_context()
+        future = self._pool.submit(partial(context.run, work))
+        self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+        try:
+            return await asyncio.shield(asyncio.wrap_future(future))
+        except asyncio.CancelledError as cancelled:
+            if future.cancel():
+                raise
+            await _until_done(future)
+            raise cancelled from future.exception()
+
+    async def rest(self) -> None:
+        """Return when nothing is under way."""
+        while self._under_way:
+            await _until_done(next(iter(self._under_way.copy())))
+
+
+async def _until_done(future: Future[Any]) -> None:
+    """Wait for a thread, whatever else is cancelled meanwhile; its outcome is not looked at."""
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
+    cancelled: asyncio.CancelledError | None = None
+    while not done.is_set():
+        try:
+            await done.wait()
+        except asyncio.CancelledError as error:  # again: raised when the thread is done
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+
+
+class AsyncView(AsyncIterable[Element]):
+    """Keys, values or items, to be iterated over with ``async for``, any number of times.
+
+    Args:
+        threads: Where the elements are read.
+        begin: Begins an iteration.
+    """
+
+    def __init__(self, threads: _Threads, begin: Callable[[], Iterator[Element]]) -> None:
+        self._threads = threads
+        self._begin = begin
+
+    async def __aiter__(self) -> AsyncIterator[Element]:
+        iterator: Generator[Element, None, None] | None = None
+
+        def read_some() -> tuple[list[Element], bool]:
+            nonlocal iterator
+            if iterator is None:
+                iterator = (element for element in self._begin())
+            chunk = []
+            end = time.monotonic() + _CHUNK_SECONDS
+            for element in iterator:
+                chunk.append(element)
+                if len(chunk) == _CHUNK_ITEMS or time.monotonic() > end:
+                    return chunk, True
+            return chunk, False
+
+        has_more = True
+        try:
+            while has_more:
+                chunk, has_more = await self._threads.run(read_some)
+                for element in chunk:
+                    yield element
+        finally:
+            if iterator is not None:
+                await self._threads.run(iterator.close)
+
+    async def to_list(self) -> list[Element]:
+        """Return all elements."""
+        return [element async for element in self]
+
+
+class AsyncDict(Generic[ValueType]):
+    """A persistent dictionary whose operations are coroutines.
+
+    Each does what the operation of the same name does on the dictionary, in a thread of a
+    pool of its own: the event loop never waits for a storage. What dictionaries write as
+    ``d[key]``, ``d[key] = value``, ``del d[key]``, ``key in d`` and ``len(d)`` is here
+    ``await d[key]``, ``await d.set(key, value)``, ``await d.delete(key)``,
+    ``await d.contains(key)`` and ``await d.len()``.
+
+    Cancelling a coroutine (a time-out, a client that went away) never leaves something under
+    way: an operation that has not begun never does, and one that has is waited for before
+    CancelledError is raised. It may have taken place then.
+
+    Args:
+        d: The dictionary.
+        max_concurrency: How many operations may be under way at once; others wait.
+
+    Raises:
+        TypeError: `d` is no PersiDict, or `max_concurrency` no int.
+        ValueError: `max_concurrency` is less than 1.
+
+    Example:
+        >>> from persidict import LocalDict
+        >>> async def count() -> int:
+        ...     async with AsyncDict(LocalDict[int]()) as d:
+        ...         await d.set("visits", 10)
+        ...         await d.transform_item("visits", transformer=lambda n: n + 1)
+        ...         return await d["visits"]
+        >>> asyncio.run(count())
+        11
+    """
+
+    def __init__(self, d: PersiDict[ValueType], *, max_concurrency: int = 32) -> None:
+        if not isinstance(d, PersiDict):
+            raise TypeError(f"d must be a PersiDict, not {type(d).__name__}")
+        self._dict = d
+        self._max_concurrency = check_max_concurrency(max_concurrency)
+        self._threads = _Threads(max_concurrency)
+        self._is_closed = False
+
+    @property
+    def wrapped_dict(self) -> PersiDict[ValueType]:
+        """The dictionary, whose own operations make the caller wait."""
+        return self._dict
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._dict!r}, max_concurrency={self._max_concurrency})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), max_concurrency=self._max_concurrency), (self._dict,)
+
+    def _beside(self, d: PersiDict[Any]) -> AsyncDict[Any]:
+        """Return another dictionary that shares the threads of this one."""
+        other: AsyncDict[Any] = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._dict = d
+        return other
+
+    async def __aenter__(self) -> AsyncDict[ValueType]:
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Wait for what is under way; operations that begin later raise RuntimeError."""
+        self._is_closed = True
+        await self._threads.rest()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError(f"this {type(self).__name__} is closed")
+
+    async def _run(
+        self,
+        operation: Callable[Arguments, Answer],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Answer:
+        self._check_open()
+        return await self._threads.run(partial(operation, *args, **kwargs))
+
+    def _view(self, begin: Callable[[], Iterable[Element]]) -> AsyncView[Element]:
+        self._check_open()
+        return AsyncView(self._threads, lambda: iter(begin()))
+
+    # ------------------------------------------------------------------ one item
+
+    def __getitem__(self, key: NonEmptyPersiDictKey) -> Awaitable[ValueType]:
+        """Return the value under a key, to be awaited; KeyError if there is none."""
+        return self._run(self._dict.__getitem__, key)
+
+    async def get(self, key: NonEmptyPersiDictKey, default: Any = None) -> Any:
+        """Do what `PersiDict.get` does."""
+        return await self._run(self._dict.get, key, default)
+
+    async def set(self, key: NonEmptyPersiDictKey, value: ValueType | Joker) -> None:
+        """Store a value under a key: ``d[key] = value``."""
+        await self._run(self._dict.__setitem__, key, value)
+
+    async def delete(self, key: NonEmptyPersiDictKey) -> None:
+        """Delete an item: ``del d[key]``; KeyError if there is none."""
+        await self._run(self._dict.__delitem__, key)
+
+    async def contains(self, key: NonEmptyPersiDictKey) -> bool:
+        """Tell whether there is an item: ``key in d``."""
+        return await self._run(self._dict.__contains__, key)
+
+    async def discard(self, key: NonEmptyPersiDictKey) -> bool:
+        """Do what `PersiDict.discard` does."""
+        return await self._run(self._dict.discard, key)
+
+    async def pop(self, key: NonEmptyPersiDictKey, default: Any = _NO_DEFAULT) -> Any:
+        """Do what `PersiDict.pop` does."""
+        if default is _NO_DEFAULT:
+            return await self._run(self._dict.pop, key)
+        return await self._run(self._dict.pop, key, default)
+
+    async def popitem(self) -> tuple[NonEmptySafeStrTuple, ValueType]:
+        """Do what `PersiDict.popitem` does."""
+        return await self._run(self._dict.popitem)
+
+    async def setdefault(self, key: NonEmptyPersiDictKey, default: Any = None) -> Any:
+        """Do what `PersiDict.setdefault` does."""
+        return await self._run(self._dict.setdefault, key, default)
+
+    async def timestamp(self, key: NonEmptyPersiDictKey) -> float:
+        """Do what `PersiDict.timestamp` does."""
+        return await self._run(self._dict.timestamp, key)
+
+    async def etag(self, key: NonEmptyPersiDictKey) -> ETagValue:
+        """Do what `PersiDict.etag` does."""
+        return await self._run(self._dict.etag, key)
+
+    # ------------------------------------------------------------------ conditional operations
+
+    async def get_with_etag(self, key: NonEmptyPersiDictKey) -> ConditionalOperationResult:
+        """Do what `PersiDict.get_with_etag` does."""
+        return await self._run(self._dict.get_with_etag, key)
+
+    async def get_item_if(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        condition: ETagConditionFlag,
+        expected_etag: ETagIfExists,
+        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
+    ) -> ConditionalOperationResult:
+        """Do what `PersiDict.get_item_if` does."""
+        return await self._run(
+            self._dict.get_item_if,
+            key,
+            condition=condition,
+            expected_etag=expected_etag,
+            retrieve_value=retrieve_value,
+        )
+
+    async def set_item_if(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        value: ValueType | Joker,
+        condition: ETagConditionFlag,
+        expected_etag: ETagIfExists,
+        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
+    ) -> ConditionalOperationResult:
+        """Do what `PersiDict.set_item_if` does."""
+        return await self._run(
+            self._dict.set_item_if,
+            key,
+            value=value,
+            condition=condition,
+            expected_etag=expected_etag,
+            retrieve_value=retrieve_value,
+        )
+
+    async def setdefault_if(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        default_value: ValueType,
+        condition: ETagConditionFlag,
+        expected_etag: ETagIfExists,
+        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
+    ) -> ConditionalOperationResult:
+        """Do what `PersiDict.setdefault_if` does."""
+        return await self._run(
+            self._dict.setdefault_if,
+            key,
+            default_value=default_value,
+            condition=condition,
+            expected_etag=expected_etag,
+            retrieve_value=retrieve_value,
+        )
+
+    async def discard_if(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        condition: ETagConditionFlag,
+        expected_etag: ETagIfExists,
+    ) -> ConditionalOperationResult:
+        """Do what `PersiDict.discard_if` does."""
+        return await self._run(
+            self._dict.discard_if, key, condition=condition, expected_etag=expected_etag
+        )
+
+    async def transform_item(
+        self,
+        key: NonEmptyPersiDictKey,
+        *,
+        transformer: Callable[[Any], Any] | Callable[[Any], Awaitable[Any]],
+        n_retries: int | None = 6,
+        **options: Any,
+    ) -> OperationResult:
+        """Do what `PersiDict.transform_item` does; the transformer may be a coroutine function.
+
+        A function is called in a thread, a coroutine function in the event loop.
+        """
+        call = getattr(transformer, "__call__", None)  # noqa: B004  # an object may be one, too
+        if not (inspect.iscoroutinefunction(transformer) or inspect.iscoroutinefunction(call)):
+            return await self._run(
+                self._dict.transform_item,
+                key,
+                transformer=transformer,
+                n_retries=n_retries,
+                **options,
+            )
+        self._dict._check_n_retries(n_retries)
+        default = options.pop("default", ITEM_NOT_AVAILABLE)
+        if options:
+            raise TypeError(f"transform_item() takes no argument {next(iter(options))!r}")
+        for attempt in itertools.count(1):
+            found = await self.get_with_etag(key)
+            is_absent = found.actual_etag is ITEM_NOT_AVAILABLE
+            new_value = await transformer(default if is_absent else found.new_value)
+            if new_value is KEEP_CURRENT or (is_absent and new_value is DELETE_CURRENT):
+                return OperationResult(found.actual_etag, found.new_value)
+            written = await self.set_item_if(
+                key,
+                value=new_value,
+                condition=ETAG_IS_THE_SAME,
+                expected_etag=found.actual_etag,
+                retrieve_value=NEVER_RETRIEVE,
+            )
+            if written.condition_was_satisfied:
+                return OperationResult(written.resulting_etag, written.new_value)
+            if n_retries is not None and attempt > n_retries:
+                raise ConcurrencyConflictError(key, attempt)
+            longest = min(_FIRST_PAUSE_SECONDS * 2 ** min(attempt, 16), _LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(random.uniform(0.0, longest))
+        raise AssertionError("unreachable")
+
+    # ------------------------------------------------------------------ many items
+
+    def __aiter__(self) -> AsyncIterator[NonEmptySafeStrTuple]:
+        return self.keys().__aiter__()
+
+    async def len(self) -> int:
+        """Return how many items there are: ``len(d)``."""
+        return await self._run(self._dict.__len__)
+
+    def keys(
+        self,
+        prefix: PersiDictKey = (),
+        start: PersiDictKey | None = None,
+        stop: PersiDictKey | None = None,
+    ) -> AsyncView[NonEmptySafeStrTuple]:
+        """Return the keys, for ``async for``; see `PersiDict.keys`."""
+        return self._view(partial(iter, self._dict.keys(prefix, start, stop)))
+
+    def values(
+        self,
+        prefix: PersiDictKey = (),
+        start: PersiDictKey | None = None,
+        stop: PersiDictKey | None = None,
+    ) -> AsyncView[ValueType]:
+        """Return the values, for ``async for``; see `PersiDict.values`."""
+        return self._view(partial(iter, self._dict.values(prefix, start, stop)))
+
+    def items(
+        self,
+        prefix: PersiDictKey = (),
+        start: PersiDictKey | None = None,
+        stop: PersiDictKey | None = None,
+    ) -> AsyncView[tuple[NonEmptySafeStrTuple, ValueType]]:
+        """Return the items, for ``async for``; see `PersiDict.items`."""
+        return self._view(partial(iter, self._dict.items(prefix, start, stop)))
+
+    def keys_and_timestamps(self) -> AsyncView[tuple[NonEmptySafeStrTuple, float]]:
+        """Return keys and times, for ``async for``; see `PersiDict.keys_and_timestamps`."""
+        return self._view(self._dict.keys_and_timestamps)
+
+    def values_and_timestamps(self) -> AsyncView[tuple[ValueType, float]]:
+        """Return values and times, for ``async for``; see `PersiDict.values_and_timestamps`."""
+        return self._view(self._dict.values_and_timestamps)
+
+    def items_and_timestamps(self) -> AsyncView[tuple[NonEmptySafeStrTuple, ValueType, float]]:
+        """Return items and times, for ``async for``; see `PersiDict.items_and_timestamps`."""
+        return self._view(self._dict.items_and_timestamps)
+
+    async def get_many(
+        self, keys: Iterable[NonEmptyPersiDictKey]
+    ) -> dict[NonEmptySafeStrTuple, ValueType]:
+        """Do what `PersiDict.get_many` does; the keys are consumed in a thread."""
+        return await self._run(self._dict.get_many, keys)
+
+    async def set_many(
+        self, items: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **kwargs: Any
+    ) -> None:
+        """Do what `PersiDict.set_many` does; the items are consumed in a thread."""
+        self._check_open()
+        await self._threads.run(partial(self._dict.set_many, items, **kwargs))
+
+    async def update(
+        self, items: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **kwargs: Any
+    ) -> None:
+        """Do what `set_many` does, under the dict's own name."""
+        self._check_open()
+        await self._threads.run(partial(self._dict.set_many, items, **kwargs))
+
+    async def discard_many(self, keys: Iterable[NonEmptyPersiDictKey]) -> None:
+        """Do what `PersiDict.discard_many` does; the keys are consumed in a thread."""
+        await self._run(self._dict.discard_many, keys)
+
+    async def clear(self) -> None:
+        """Do what `PersiDict.clear` does."""
+        await self._run(self._dict.clear)
+
+    async def random_key(self) -> NonEmptySafeStrTuple | None:
+        """Do what `PersiDict.random_key` does."""
+        return await self._run(self._dict.random_key)
+
+    async def oldest_keys(self, *, max_n: int | None = None) -> list[NonEmptySafeStrTuple]:
+        """Do what `PersiDict.oldest_keys` does."""
+        return await self._run(self._dict.oldest_keys, max_n=max_n)
+
+    async def newest_keys(self, *, max_n: int | None = None) -> list[NonEmptySafeStrTuple]:
+        """Do what `PersiDict.newest_keys` does."""
+        return await self._run(self._dict.newest_keys, max_n=max_n)
+
+    async def oldest_values(self, *, max_n: int | None = None) -> list[ValueType]:
+        """Do what `PersiDict.oldest_values` does."""
+        return await self._run(self._dict.oldest_values, max_n=max_n)
+
+    async def newest_values(self, *, max_n: int | None = None) -> list[ValueType]:
+        """Do what `PersiDict.newest_values` does."""
+        return await self._run(self._dict.newest_values, max_n=max_n)
+
+    # ------------------------------------------------------------------ other dictionaries
+
+    def get_subdict(self, prefix_key: PersiDictKey) -> AsyncDict[ValueType]:
+        """Return the sub-dictionary, at once: nothing is looked at. It shares the threads."""
+        return self._beside(self._dict.get_subdict(prefix_key))
+
+    async def subdicts(self) -> dict[str, AsyncDict[ValueType]]:
+        """Do what `PersiDict.subdicts` does; they share the threads."""
+        found = await self._run(self._dict.subdicts)
+        return {part: self._beside(sub) for part, sub in found.items()}
+
+    @property
+    def raw(self) -> AsyncDict[bytes]:
+        """The same dictionary with the stored bytes as values; see `StoredDict.raw`."""
+        return self._beside(cast("Any", self._dict).raw)
+
+    async def call(
+        self,
+        function: Callable[Concatenate[PersiDict[ValueType], Arguments], Answer],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Answer:
+        """Call a function with the dictionary and more arguments, in a thread.
+
+        For operations of some dictionaries alone, and for several steps in one go:
+        ``await d.call(lambda d: d.cache_info())``.
+        """
+        return await self._run(function, self._dict, *args, **kwargs)
