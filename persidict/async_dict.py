@@ -23,6 +23,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast
 
+from persidict.checks import check_int
 from persidict.exceptions import ConcurrencyConflictError
 from persidict.jokers_and_status_flags import (
     DELETE_CURRENT,
@@ -42,7 +43,7 @@ from persidict.jokers_and_status_flags import (
 )
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple, PersiDictKey
-from persidict.stores.shared.parallel import WorkerPool, check_max_concurrency
+from persidict.stores.shared.parallel import WorkerPool
 
 Answer = TypeVar("Answer")
 Element = TypeVar("Element")
@@ -186,7 +187,7 @@ class AsyncDict(Generic[ValueType]):
         if not isinstance(d, PersiDict):
             raise TypeError(f"d must be a PersiDict, not {type(d).__name__}")
         self._dict = d
-        self._max_concurrency = check_max_concurrency(max_concurrency)
+        self._max_concurrency = check_int("max_concurrency", max_concurrency, at_least=1)
         self._threads = _Threads(max_concurrency)
         self._is_closed = False
 

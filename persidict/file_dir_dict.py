@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from persidict.checks import check_flag, check_int
 from persidict.codecs import Codec
-from persidict.contract.primitives import check_flag
 from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import FileNaming
 from persidict.protection import Protection
@@ -14,7 +14,6 @@ from persidict.safe_str_tuple import SafeStrTuple
 from persidict.safe_str_tuple_signing import check_digest_len
 from persidict.stored_dict import StoredDict
 from persidict.stores.files.store import FileStore, absolute_directory
-from persidict.stores.shared.parallel import check_max_concurrency
 
 
 class FileDirDict(StoredDict[ValueType]):
@@ -87,7 +86,7 @@ class FileDirDict(StoredDict[ValueType]):
         self.base_dir = absolute_directory("base_dir", base_dir)
         self.digest_len = digest_len
         self.fsync = check_flag("fsync", fsync)
-        self.max_concurrency = check_max_concurrency(max_concurrency)
+        self.max_concurrency = check_int("max_concurrency", max_concurrency, at_least=1)
         self._attach(
             FileStore(self.base_dir, fsync=self.fsync, max_concurrency=max_concurrency),
             self._chosen_codec(compress=True),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from persidict.checks import check_int_or_none
 from persidict.codecs import Codec
-from persidict.contract.primitives import check_count
 from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import PlainNaming
 from persidict.protection import Protection
@@ -67,7 +67,7 @@ class LocalDict(StoredDict[ValueType]):
             raise TypeError(
                 f"backend must be another LocalDict's backend or None, not {type(backend).__name__}"
             )
-        check_count("prune_interval", prune_interval)
+        check_int_or_none("prune_interval", prune_interval)
         self.prune_interval = prune_interval
         self._attach(
             MemoryStore() if backend is None else backend,

@@ -11,13 +11,13 @@ from typing import Any, BinaryIO, TypeVar, cast
 from mixinforge import ParameterizableMixin, sort_dict_by_keys
 
 from persidict import display
+from persidict.checks import check_flag
 from persidict.contract.bulk import BulkOperations
 from persidict.contract.conditional import ConditionalOperations
 from persidict.contract.listing import Listing
 from persidict.contract.primitives import (
     KeyRange,
     Version,
-    check_flag,
     raise_key_error,
 )
 from persidict.contract.timed import TimedOperations

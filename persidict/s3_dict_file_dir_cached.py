@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from persidict.basic_s3_dict import BasicS3Dict
+from persidict.checks import check_int_or_none
 from persidict.codecs import Codec
 from persidict.jokers_and_status_flags import ValueType
 from persidict.protection import Protection
@@ -107,7 +108,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         check_digest_len(digest_len)
         self.digest_len = digest_len
         self.base_dir = os.path.abspath(os.fspath(base_dir))
-        self.cache_size_limit = _checked_limit(cache_size_limit)
+        self.cache_size_limit = check_int_or_none("cache_size_limit", cache_size_limit, at_least=0)
         self.max_staleness = _checked_seconds(max_staleness)
         super().__init__(
             bucket_name=bucket_name,
@@ -185,14 +186,6 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
 
 
 S3Dict = S3Dict_FileDirCached
-
-
-def _checked_limit(limit: Any) -> int | None:
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
-        raise TypeError(f"cache_size_limit must be an int or None, not {type(limit).__name__}")
-    if limit is not None and limit < 0:
-        raise ValueError(f"cache_size_limit must not be negative, it is {limit}")
-    return limit
 
 
 def _checked_seconds(seconds: Any) -> float:

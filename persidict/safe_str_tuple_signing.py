@@ -6,6 +6,7 @@ import base64
 import itertools
 from typing import Final, TypeVar
 
+from persidict.checks import check_int
 from persidict.safe_str_tuple import SafeStrTuple
 
 try:
@@ -61,11 +62,7 @@ def check_digest_len(digest_len: int) -> int:
         TypeError: It is not an int.
         ValueError: It is negative.
     """
-    if isinstance(digest_len, bool) or not isinstance(digest_len, int):
-        raise TypeError(f"digest_len must be an int, not {type(digest_len).__name__}")
-    if digest_len < 0:
-        raise ValueError(f"digest_len must not be negative, it is {digest_len}")
-    return min(digest_len, MAX_DIGEST_LEN)
+    return min(check_int("digest_len", digest_len, at_least=0), MAX_DIGEST_LEN)
 
 
 def _check_arguments(key: SafeStrTuple, digest_len: int) -> int:

@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any, Generic, cast
 
-from persidict.contract.primitives import DictPrimitives, check_count
+from persidict.checks import check_int_or_none
+from persidict.contract.primitives import DictPrimitives
 from persidict.exceptions import (
     ConcurrencyConflictError,
     ObjectNotFound,
@@ -336,9 +337,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
 
     @staticmethod
     def _check_n_retries(n_retries: int | None) -> None:
-        check_count("n_retries", n_retries)
-        if n_retries is not None and n_retries < 0:
-            raise ValueError(f"n_retries must not be negative, it is {n_retries}")
+        check_int_or_none("n_retries", n_retries, at_least=0)
 
     def _replace(
         self, key: NonEmptySafeStrTuple, etag: ETagIfExists, current: Any, new_value: Any

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, ClassVar, Final, NamedTuple, NoReturn, Protocol, TypeVar
 
+from persidict.back_off import pause
 from persidict.buffers import Buffer
 from persidict.classes import is_typed_dict
 from persidict.exceptions import MutationPolicyError, ObjectNotFound, PreconditionFailed
@@ -25,7 +24,6 @@ from persidict.traits import Traits
 _ORDINARY_TYPES = frozenset({dict, list, tuple, set, str, bytes, int, float, bool, type(None)})
 """Types whose instances need no closer look before they are stored."""
 
-_MAX_PAUSE_SECONDS = 2.0
 
 _TRAITS_OF_NOTHING_SPECIAL: Final = Traits()
 
@@ -70,19 +68,6 @@ class KeyRange(NamedTuple):
 def raise_key_error(key: NonEmptySafeStrTuple, absent: ObjectNotFound) -> NoReturn:
     """Turn a storage's absence into the dict's, chained from the storage's own error."""
     raise KeyError(key) from (absent.__cause__ or absent)
-
-
-def check_count(name: str, count: Any) -> None:
-    """Raise TypeError unless an argument is an int or None."""
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
-        raise TypeError(f"{name} must be an int or None, not {type(count).__name__}")
-
-
-def check_flag(name: str, flag: Any) -> bool:
-    """Return an argument that switches something on or off, or raise TypeError."""
-    if flag not in (True, False):
-        raise TypeError(f"{name} must be True or False, not {flag!r:.80}")
-    return bool(flag)
 
 
 class DictPrimitives(ABC):
@@ -132,8 +117,7 @@ class DictPrimitives(ABC):
 
     def _pause(self, attempt: int) -> None:
         """Wait for a random time that grows with the attempts, so that rivals get out of step."""
-        longest = min(self._traits.back_off_seconds * 2 ** min(attempt, 16), _MAX_PAUSE_SECONDS)
-        time.sleep(random.uniform(0.0, longest))
+        pause(attempt, self._traits.back_off_seconds)
 
     # ------------------------------------------------------------------ primitives
 

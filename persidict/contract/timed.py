@@ -6,7 +6,8 @@ import heapq
 from collections.abc import Iterator
 from typing import Generic
 
-from persidict.contract.primitives import DictPrimitives, check_count
+from persidict.checks import check_int_or_none
+from persidict.contract.primitives import DictPrimitives
 from persidict.jokers_and_status_flags import ValueType
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
 
@@ -52,7 +53,7 @@ class TimedOperations(DictPrimitives, Generic[ValueType]):
         return self._values_of(self.newest_keys(max_n=max_n))
 
     def _keys_by_age(self, max_n: int | None, *, newest_first: bool) -> list[NonEmptySafeStrTuple]:
-        check_count("max_n", max_n)
+        check_int_or_none("max_n", max_n)
         if max_n is not None and max_n <= 0:
             return []
 

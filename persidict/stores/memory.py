@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, Literal, NoReturn, TypeAlias, cast
 
-from persidict.exceptions import ObjectNotFound, PreconditionFailed
+from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagValue
 from persidict.stores.object_store import (
     ANY_VERSION,
@@ -22,6 +22,7 @@ from persidict.stores.object_store import (
     NotModified,
     ObjectInfo,
     ObjectStore,
+    check_version,
     list_from_sorted,
 )
 from persidict.traits import Traits
@@ -139,7 +140,8 @@ class MemoryStore(ObjectStore):
         directory, file_name = self._split(name)
         with memory.lock:
             if if_match is not None or if_none_match is not None:
-                _check(self._held(directory, file_name), if_match, if_none_match)
+                found = self._held(directory, file_name)
+                check_version(found[1] if found else ITEM_NOT_AVAILABLE, if_match, if_none_match)
             etag = next(memory.new_etags)
             files = memory.directories.get(directory)
             if files is None:
@@ -158,7 +160,7 @@ class MemoryStore(ObjectStore):
                     return
                 raise ObjectNotFound(name)
             if if_match is not None and if_match != ANY_VERSION:
-                _check(found, if_match, None)
+                check_version(found[1], if_match, None)
             del files[file_name]
             if not files:
                 del memory.directories[directory]
@@ -191,11 +193,3 @@ class MemoryStore(ObjectStore):
         scope._memory = self._memory
         scope._prefix = self._prefix + prefix
         return scope
-
-
-def _check(
-    found: _Stored | None, if_match: ETagValue | None, if_none_match: AnyVersion | None
-) -> None:
-    actual = found[1] if found else ITEM_NOT_AVAILABLE
-    if (if_none_match is not None and found) or (if_match is not None and actual != if_match):
-        raise PreconditionFailed(actual_etag=actual)

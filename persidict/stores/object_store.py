@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, Literal, NamedTuple, TypeAlias
 from persidict.buffers import BUFFERS as BUFFERS
 from persidict.buffers import Buffer as Buffer
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
-from persidict.jokers_and_status_flags import ETagValue
+from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists, ETagValue
 from persidict.traits import Traits
 
 AnyVersion: TypeAlias = Literal["*"]
@@ -253,6 +253,19 @@ class ObjectStore(ABC):
     def location(self, name: str) -> str:
         """Say for a person where an object lies, for messages."""
         return name
+
+
+def check_version(
+    actual: ETagIfExists, if_match: ETagValue | None, if_none_match: AnyVersion | None
+) -> None:
+    """Raise PreconditionFailed unless an object, or its absence, is as a write requires.
+
+    For stores that cannot check and write in one step of the storage itself.
+    """
+    if (if_none_match is not None and actual is not ITEM_NOT_AVAILABLE) or (
+        if_match is not None and actual != if_match
+    ):
+        raise PreconditionFailed(actual_etag=actual)
 
 
 def list_from_sorted(

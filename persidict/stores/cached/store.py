@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from persidict.stores.object_store import (
 )
 from persidict.stores.optional import CopiesInside
 from persidict.stores.shared.parallel import WorkerPool, map_in_order
+from persidict.stores.shared.recent_notes import RecentNotes
 from persidict.stores.wrapper_store import WrapperStore
 
 _NAME_BYTES: Final = 20
@@ -78,20 +78,20 @@ class _Validations:
     """
 
     def __init__(self) -> None:
-        self._latest: OrderedDict[str, tuple[ETagValue, float]] = OrderedDict()
+        self._latest = RecentNotes[tuple[ETagValue, float]](_MAX_VALIDATIONS)
 
     def note(self, file_name: str, etag: ETagValue, when: float) -> None:
         """Note that an object was a version at some moment after `when`."""
         known = self._latest.get(file_name)
         if known is None or known[1] <= when:
-            self._latest[file_name] = (etag, when)
-            if len(self._latest) > _MAX_VALIDATIONS:
-                self._latest.popitem(last=False)
+            self._latest.put(file_name, (etag, when))
 
     def is_recent(self, file_name: str, etag: ETagValue, max_staleness: float) -> bool:
         """Tell whether an object was that version less than so many seconds ago."""
-        known_etag, when = self._latest.get(file_name, (None, 0.0))
-        return known_etag == etag and time.monotonic() - when < max_staleness
+        known = self._latest.get(file_name)
+        return (
+            known is not None and known[0] == etag and time.monotonic() - known[1] < max_staleness
+        )
 
 
 _VALIDATIONS: Final[WeakValueDictionary[tuple[str, str], _Validations]] = WeakValueDictionary()

@@ -6,8 +6,9 @@ import errno
 import os
 from typing import Final
 
-from persidict.exceptions import BackendError, PreconditionFailed
+from persidict.exceptions import BackendError
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagValue
+from persidict.stores import object_store
 from persidict.stores.files import platform
 from persidict.stores.object_store import AnyVersion, ObjectInfo
 
@@ -49,10 +50,7 @@ def check_version(
 ) -> None:
     """Raise PreconditionFailed unless the file is as the caller requires."""
     actual = ITEM_NOT_AVAILABLE if status is None else etag_of(status)
-    if (if_none_match is not None and status is not None) or (
-        if_match is not None and actual != if_match
-    ):
-        raise PreconditionFailed(actual_etag=actual)
+    object_store.check_version(actual, if_match, if_none_match)
 
 
 def make_newer(temp_path: str, old: os.stat_result) -> os.stat_result:

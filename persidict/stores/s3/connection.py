@@ -11,7 +11,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from persidict.stores.shared.parallel import check_max_concurrency
+from persidict.checks import check_int
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -177,7 +177,7 @@ class S3Connection:
             ValueError: There are parameters that mean nothing beside a ready client,
                 incomplete credentials, or no concurrency at all.
         """
-        check_max_concurrency(max_concurrency)
+        check_int("max_concurrency", max_concurrency, at_least=1)
         connection = cls(
             region=_text("region", region),
             endpoint_url=_url("endpoint_url", endpoint_url),

@@ -49,20 +49,6 @@ _ENDED_BY_OTHERS: Final = (
 )
 
 
-def check_large_object_size(size: int) -> int:
-    """Return the size from which on objects are large, or say what is wrong with it.
-
-    Raises:
-        TypeError: It is not an int.
-        ValueError: It is less than 1.
-    """
-    if isinstance(size, bool) or not isinstance(size, int):
-        raise TypeError(f"large_object_size must be an int, not {type(size).__name__}")
-    if size < 1:
-        raise ValueError(f"large_object_size must be at least 1, it is {size}")
-    return size
-
-
 # ---------------------------------------------------------------------- reading
 
 

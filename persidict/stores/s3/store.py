@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, BinaryIO, Final, Literal
 
+from persidict.checks import check_int
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists, ETagValue
 from persidict.stores.object_store import (
@@ -25,7 +26,6 @@ from persidict.stores.s3.delete import Deletion, delete_many
 from persidict.stores.s3.errors import S3Error, status_of
 from persidict.stores.s3.large import (
     DEFAULT_LARGE_OBJECT_SIZE,
-    check_large_object_size,
     put_large,
     range_size,
     read_large,
@@ -86,7 +86,7 @@ class S3Store(ObjectStore):
         create_bucket: bool = True,
         large_object_size: int = DEFAULT_LARGE_OBJECT_SIZE,
     ) -> None:
-        self._large_object_size = check_large_object_size(large_object_size)
+        self._large_object_size = check_int("large_object_size", large_object_size, at_least=1)
         self._requests = S3Requests(shared, bucket_name, create_bucket=create_bucket)
         self._prefix = prefix
         self._content_type = content_type

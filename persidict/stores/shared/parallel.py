@@ -18,20 +18,6 @@ ResultType = TypeVar("ResultType")
 _IDLE_SECONDS: Final = 2.0
 
 
-def check_max_concurrency(max_concurrency: int) -> int:
-    """Return a number of threads or requests, or say what is wrong with it.
-
-    Raises:
-        TypeError: It is not an int.
-        ValueError: It is less than 1.
-    """
-    if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int):
-        raise TypeError(f"max_concurrency must be an int, not {type(max_concurrency).__name__}")
-    if max_concurrency < 1:
-        raise ValueError(f"max_concurrency must be at least 1, it is {max_concurrency}")
-    return max_concurrency
-
-
 class WorkerPool:
     """Daemon threads that are made when there is work and go away when there is none.
 

@@ -1,0 +1,45 @@
+"""Arguments that are numbers or switches: what is wrong with one is said by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def check_int(name: str, value: Any, *, at_least: int | None = None) -> int:
+    """Return an argument that has to be an int.
+
+    Args:
+        name: The argument's name.
+        value: What was given.
+        at_least: The least value that makes sense.
+
+    Raises:
+        TypeError: It is not an int, or it is a bool.
+        ValueError: It is less.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    return _check_least(name, value, at_least)
+
+
+def check_int_or_none(name: str, value: Any, *, at_least: int | None = None) -> int | None:
+    """Return an argument that has to be an int, or None; else as `check_int`."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int or None, not {type(value).__name__}")
+    return _check_least(name, value, at_least)
+
+
+def _check_least(name: str, value: int, at_least: int | None) -> int:
+    if at_least is not None and value < at_least:
+        least = "not be negative" if at_least == 0 else f"be at least {at_least}"
+        raise ValueError(f"{name} must {least}, it is {value}")
+    return value
+
+
+def check_flag(name: str, flag: Any) -> bool:
+    """Return an argument that switches something on or off, or raise TypeError."""
+    if flag not in (True, False):
+        raise TypeError(f"{name} must be True or False, not {flag!r:.80}")
+    return bool(flag)
