@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, NoReturn
 
@@ -13,7 +13,6 @@ from persidict.jokers_and_status_flags import (
     ETagConditionFlag,
     ETagIfExists,
     ETagValue,
-    TransformingFunction,
     ValueType,
 )
 from persidict.persi_dict import PersiDict
@@ -105,7 +104,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
         self,
         key: NonEmptyPersiDictKey,
         *,
-        transformer: TransformingFunction,
+        transformer: Callable[[Any], Any],
         n_retries: int | None = 6,
     ) -> NoReturn:
         """Refuse.
@@ -119,7 +118,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
 
     def setdefault(self, key: NonEmptyPersiDictKey, default: Any = None) -> Any:
         """Return the value under a key, after inserting `default` if there was none."""
-        self._check_value(default, "default_value")
+        self._check_no_flag(default, "default_value")
         cached = self._recall(as_key(key))
         return super().setdefault(key, default) if cached is MISS else cached
 

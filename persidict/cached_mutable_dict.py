@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Self
 
 from persidict.cached_dict import MISS, CachedDict, check_apart
@@ -16,7 +16,6 @@ from persidict.jokers_and_status_flags import (
     ETagIfExists,
     ETagValue,
     OperationResult,
-    TransformingFunction,
     ValueType,
 )
 from persidict.persi_dict import PersiDict
@@ -192,7 +191,7 @@ class MutableDictCached(CachedDict[ValueType]):
         self,
         key: NonEmptyPersiDictKey,
         *,
-        transformer: TransformingFunction,
+        transformer: Callable[[Any], Any],
         n_retries: int | None = 6,
     ) -> OperationResult:
         """Read an item, compute a new value from it and write it back; see PersiDict."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 
 from persidict.contract.conditional import check_transformer
@@ -13,7 +13,6 @@ from persidict.jokers_and_status_flags import (
     ETagValue,
     ItemNotAvailableFlag,
     OperationResult,
-    TransformingFunction,
     ValueType,
 )
 from persidict.persi_dict import PersiDict
@@ -98,7 +97,7 @@ class EmptyDict(PersiDict[ValueType]):
         self,
         key: NonEmptyPersiDictKey,
         *,
-        transformer: TransformingFunction,
+        transformer: Callable[[Any], Any],
         n_retries: int | None = 6,
     ) -> OperationResult:
         """Check the arguments; the transformer is not called.

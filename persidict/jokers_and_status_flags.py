@@ -6,11 +6,11 @@ is compared with ``is`` and survives copying and pickling.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copyreg
 from dataclasses import dataclass
-from typing import Any, Final, NewType, Self, TypeAlias, TypeVar, cast
+from typing import Any, Final, NewType, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from mixinforge import SingletonMixin
+from persidict.parameters import Singleton
 
 ValueType = TypeVar("ValueType")
 
@@ -18,13 +18,10 @@ ETagValue = NewType("ETagValue", str)
 """An opaque version of an item: equal ETags mean the same stored bytes."""
 
 
-class _Flag(SingletonMixin):
+class _Flag(Singleton):
     """A named constant with a type of its own."""
 
     _constant_name: str | None = None
-
-    def __new__(cls) -> Self:
-        return cast("Self", super().__new__(cls))  # type: ignore[no-untyped-call]
 
     def __repr__(self) -> str:
         return self._constant_name or f"{type(self).__name__}()"
@@ -35,8 +32,13 @@ class _Flag(SingletonMixin):
     def __deepcopy__(self, memo: dict[int, Any]) -> _Flag:
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), ()
+    def __init_subclass__(cls) -> None:
+        # not __reduce__, which jsonpickle would write down instead of the class alone
+        copyreg.pickle(cls, _make_again)
+
+
+def _make_again(flag: _Flag) -> tuple[Any, ...]:
+    return type(flag), ()
 
 
 class Joker(_Flag):
@@ -125,8 +127,15 @@ VALUE_NOT_RETRIEVED: Final = ValueNotRetrievedFlag()
 ETagIfExists: TypeAlias = ETagValue | ItemNotAvailableFlag
 """The version of an item, or ITEM_NOT_AVAILABLE when there is none."""
 
-TransformingFunction: TypeAlias = Callable[[Any], Any]
-"""Takes the current value or ITEM_NOT_AVAILABLE; returns a new value or a joker."""
+
+@runtime_checkable
+class TransformingFunction(Protocol[ValueType]):
+    """Takes the current value or ITEM_NOT_AVAILABLE; returns a new value or a joker."""
+
+    def __call__(
+        self, current_value: ValueType | ItemNotAvailableFlag, /
+    ) -> ValueType | KeepCurrentFlag | DeleteCurrentFlag:
+        """Compute the new value; may be called more than once."""
 
 
 @dataclass(frozen=True)

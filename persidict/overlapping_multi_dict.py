@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from mixinforge import ParameterizableMixin
-
+from persidict.parameters import Parameterizable, sorted_params
 from persidict.persi_dict import PersiDict
 
 
-class OverlappingMultiDict(ParameterizableMixin):
+class OverlappingMultiDict(Parameterizable):
     """One dictionary for each format over the same place, as attributes named after them.
 
     Args:
@@ -78,12 +77,13 @@ class OverlappingMultiDict(ParameterizableMixin):
 
     def get_params(self) -> dict[str, Any]:
         """Return the constructor's parameters, sorted by name."""
-        params = {
-            "dict_type": self.dict_type,
-            "shared_subdicts_params": self.shared_subdicts_params,
-            **self.individual_subdicts_params,
-        }
-        return {name: params[name] for name in sorted(params)}
+        return sorted_params(
+            {
+                "dict_type": self.dict_type,
+                "shared_subdicts_params": self.shared_subdicts_params,
+                **self.individual_subdicts_params,
+            }
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.get_params())

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from operator import attrgetter
 from typing import Any, BinaryIO, TypeVar, cast
 
-from mixinforge import ParameterizableMixin, sort_dict_by_keys
-
 from persidict import display
 from persidict.checks import check_flag
 from persidict.contract.bulk import BulkOperations
@@ -36,6 +34,7 @@ from persidict.jokers_and_status_flags import (
     Joker,
     ValueType,
 )
+from persidict.parameters import Parameterizable, RawToo, sorted_params
 from persidict.safe_str_tuple import (
     NonEmptyPersiDictKey,
     NonEmptySafeStrTuple,
@@ -85,7 +84,8 @@ class PersiDict(
     ConditionalOperations[ValueType],
     TimedOperations[ValueType],
     MutableMapping[NonEmptySafeStrTuple, ValueType],
-    ParameterizableMixin,
+    Parameterizable,
+    metaclass=RawToo,
 ):
     """A persistent dictionary: the contract, independent of where the items live.
 
@@ -162,8 +162,9 @@ class PersiDict(
         Returns:
             Enough to build an equal handle: ``type(d)(**d.get_params())``.
         """
-        params = (self if self._raw_of is None else self._raw_of)._all_params()
-        return sort_dict_by_keys(params)
+        if self._raw_of is not None:
+            return sorted_params(self._raw_of.get_params() | {"raw": True})
+        return sorted_params(self._all_params())
 
     def _all_params(self) -> dict[str, Any]:
         """Return what the constructor takes."""
@@ -172,10 +173,6 @@ class PersiDict(
             "base_class_for_values": self.base_class_for_values,
             "serialization_format": self.serialization_format,
         } | self._own_params()
-
-    @property
-    def _is_raw(self) -> bool:
-        return self._raw_of is not None
 
     def _own_params(self) -> dict[str, Any]:
         """Return the parameters that a subclass adds to those of every dictionary."""
@@ -225,8 +222,8 @@ class PersiDict(
         Nothing is encoded or decoded, and nothing checks on writing whether the bytes are
         such as this dictionary can read. Everything else is as here: keys, policies,
         conditions, ETags, costs. Copies, pickles and sub-dictionaries of it are raw, too;
-        its `get_params` are those of this dictionary: ``type(d)(**d.raw.get_params()).raw``
-        equals ``d.raw``.
+        its `get_params` are those of this dictionary and ``raw=True``, which every
+        constructor takes.
 
         Raises:
             TypeError: This kind of dictionary does not keep its values as bytes.
@@ -514,8 +511,6 @@ class PersiDict(
         if (
             isinstance(other, PersiDict)
             and type(self) is type(other)
-            # a raw dictionary has the parameters of the one whose bytes it holds
-            and self._is_raw == other._is_raw
             and self.get_params() == other.get_params()
         ):
             return True

@@ -12,7 +12,7 @@ from persidict.safe_chars import SAFE_STRING_MAX_LENGTH
 _SAFE_STRING: Final = re.compile(rf"[A-Za-z0-9()_\-~.=]{{1,{SAFE_STRING_MAX_LENGTH - 1}}}")
 _is_safe_string: Final = _SAFE_STRING.fullmatch
 _CACHED_KEYS: Final = 1 << 15
-_set_strings: Final = object.__setattr__
+_set: Final = object.__setattr__
 
 
 def is_safe_part(part: str) -> bool:
@@ -59,6 +59,10 @@ def _flatten(part: Any, into: list[str]) -> None:
 class SafeStrTuple(Sequence[str]):
     """An immutable, hashable, flat sequence of safe strings.
 
+    A subclass may have a constructor and attributes of its own. Sums and reversals are plain.
+    Pickles, and the JSON that jsonpickle writes, hold the strings and what attributes there
+    are; reading them checks the strings and calls no constructor.
+
     Args:
         *parts: Strings, SafeStrTuples, or (nested) sequences of them, flattened left to
             right. Each string has 1 to 253 characters, all of them ASCII letters, digits
@@ -76,11 +80,14 @@ class SafeStrTuple(Sequence[str]):
         True
     """
 
-    __slots__ = ("strings",)
-
     strings: tuple[str, ...]
 
     def __init__(self, *parts: Any) -> None:
+        _set(self, "strings", self._flat(parts))
+
+    @staticmethod
+    def _flat(parts: Any) -> tuple[str, ...]:
+        """Return the strings in some parts, left to right, or raise what is wrong with them."""
         flat: list[str] = []
         try:
             for part in parts:
@@ -89,7 +96,7 @@ class SafeStrTuple(Sequence[str]):
             raise ValueError(
                 "key: the sequences are nested too deeply, or contain themselves"
             ) from None
-        _set_strings(self, "strings", tuple(flat))
+        return tuple(flat)
 
     @property
     def str_chain(self) -> tuple[str, ...]:
@@ -97,10 +104,28 @@ class SafeStrTuple(Sequence[str]):
         return self.strings
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"{type(self).__name__} is immutable: cannot set {name!r}")
+        if name == "strings" and "strings" not in self.__dict__:
+            _set(self, name, self._flat(value))  # jsonpickle restores an object in this way
+        elif name in ("strings", "str_chain") or self._is_plain():
+            raise AttributeError(f"{type(self).__name__} is immutable: cannot set {name!r}")
+        else:
+            _set(self, name, value)
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{type(self).__name__} is immutable: cannot delete {name!r}")
+        if name in ("strings", "str_chain") or self._is_plain():
+            raise AttributeError(f"{type(self).__name__} is immutable: cannot delete {name!r}")
+        object.__delattr__(self, name)
+
+    def _is_plain(self) -> bool:
+        return type(self) in (SafeStrTuple, NonEmptySafeStrTuple)
+
+    def __setstate__(self, state: Any) -> None:
+        attributes, slots = state if isinstance(state, tuple) else (state, None)
+        attributes = dict(attributes or {})
+        _set(self, "strings", self._flat(attributes.pop("strings", ())))
+        self.__dict__.update(attributes)
+        for name, value in (slots or {}).items():
+            _set(self, name, value)
 
     def __getitem__(self, index: Any) -> Any:
         return self.strings[index]
@@ -115,7 +140,11 @@ class SafeStrTuple(Sequence[str]):
         return item in self.strings
 
     def __reversed__(self) -> Any:
-        return type(self)(self.strings[::-1])
+        return self._plain(self.strings[::-1])
+
+    def _plain(self, *parts: Any) -> SafeStrTuple:
+        is_key = isinstance(self, NonEmptySafeStrTuple)
+        return NonEmptySafeStrTuple(*parts) if is_key else SafeStrTuple(*parts)
 
     def __hash__(self) -> int:
         return hash(self.strings)
@@ -150,19 +179,16 @@ class SafeStrTuple(Sequence[str]):
         return self.strings >= other.strings if isinstance(other, SafeStrTuple) else NotImplemented
 
     def __add__(self, other: Any) -> Any:
-        return type(self)(self, other)
+        return self._plain(self, other)
 
     def __radd__(self, other: Any) -> Any:
-        return type(self)(other, self)
+        return self._plain(other, self)
 
     def __copy__(self) -> SafeStrTuple:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SafeStrTuple:
         return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self.strings
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.strings))})"
@@ -179,12 +205,12 @@ class NonEmptySafeStrTuple(SafeStrTuple):
         NonEmptySafeStrTuple('users', 'ann')
     """
 
-    __slots__ = ()
-
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        if not self.strings:
+    @staticmethod
+    def _flat(parts: Any) -> tuple[str, ...]:
+        flat = SafeStrTuple._flat(parts)
+        if not flat:
             raise ValueError("key: a key must contain at least one string")
+        return flat
 
 
 PersiDictKey: TypeAlias = SafeStrTuple | Sequence[Any] | str
@@ -195,13 +221,11 @@ NonEmptyPersiDictKey: TypeAlias = NonEmptySafeStrTuple | Sequence[Any] | str
 
 
 def checked_key(
-    strings: tuple[str, ...],
-    _new: Any = object.__new__,
-    _set: Any = SafeStrTuple.strings.__set__,  # type: ignore[attr-defined]
+    strings: tuple[str, ...], _new: Any = object.__new__, _set: Any = object.__setattr__
 ) -> NonEmptySafeStrTuple:
     """Make a key of strings that are known to be safe, without a second look."""
     key: NonEmptySafeStrTuple = _new(NonEmptySafeStrTuple)
-    _set(key, strings)
+    _set(key, "strings", strings)
     return key
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import itertools
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from persidict.checks import check_int
-from persidict.safe_str_tuple import SafeStrTuple
+from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 
 try:
     # hashlib's is OpenSSL's, which takes long to load, and twice as long for a short string
@@ -71,6 +71,11 @@ def _check_arguments(key: SafeStrTuple, digest_len: int) -> int:
     return check_digest_len(digest_len)
 
 
+def _alike(key: KeyType, *parts: str) -> KeyType:
+    kind = NonEmptySafeStrTuple if isinstance(key, NonEmptySafeStrTuple) else SafeStrTuple
+    return cast("KeyType", kind(*parts))
+
+
 def sign_safe_str_tuple(key: KeyType, digest_len: int) -> KeyType:
     """Append to every string ``_`` and its digest; strings that carry it already stay.
 
@@ -79,7 +84,7 @@ def sign_safe_str_tuple(key: KeyType, digest_len: int) -> KeyType:
         digest_len: How many characters of digest; 0 changes nothing.
 
     Returns:
-        A key of the same class.
+        A SafeStrTuple, or a NonEmptySafeStrTuple if the key is one.
 
     Raises:
         TypeError: `key` is no SafeStrTuple or `digest_len` no int.
@@ -92,13 +97,14 @@ def sign_safe_str_tuple(key: KeyType, digest_len: int) -> KeyType:
     digest_len = _check_arguments(key, digest_len)
     if digest_len == 0:
         return key
-    return type(key)(
+    return _alike(
+        key,
         *(
             part
             if without_digest(part, digest_len) is not None
             else f"{part}_{digest_of(part, digest_len)}"
             for part in key.strings
-        )
+        ),
     )
 
 
@@ -110,7 +116,7 @@ def unsign_safe_str_tuple(key: KeyType, digest_len: int) -> KeyType:
         digest_len: How many characters of digest; 0 changes nothing.
 
     Returns:
-        A key of the same class.
+        A SafeStrTuple, or a NonEmptySafeStrTuple if the key is one.
 
     Raises:
         TypeError: `key` is no SafeStrTuple or `digest_len` no int.
@@ -124,4 +130,4 @@ def unsign_safe_str_tuple(key: KeyType, digest_len: int) -> KeyType:
     if digest_len == 0:
         return key
     parts = ((part, without_digest(part, digest_len)) for part in key.strings)
-    return type(key)(*(part if bare is None else bare for part, bare in parts))
+    return _alike(key, *(part if bare is None else bare for part, bare in parts))

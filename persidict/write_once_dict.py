@@ -20,6 +20,7 @@ from persidict.jokers_and_status_flags import (
     ETagConditionFlag,
     ETagIfExists,
     Joker,
+    KeepCurrentFlag,
     RetrieveValueFlag,
     ValueType,
 )
@@ -45,7 +46,7 @@ class WriteOnceDict(WrapperDict[ValueType]):
         wrapped_dict: An append-only dictionary that holds the items. None: an append-only
             FileDirDict with default parameters.
         p_consistency_checks: The probability, from 0 to 1, that a later write is compared
-            with what is stored. None: never.
+            with what is stored. None: 0, never.
 
     Raises:
         TypeError: `wrapped_dict` is no PersiDict or `p_consistency_checks` no number.
@@ -66,12 +67,13 @@ class WriteOnceDict(WrapperDict[ValueType]):
     """
 
     _policy = "write-once"
+    _p_consistency_checks: float = 0.0
 
     def __init__(
         self,
         *,
         wrapped_dict: PersiDict[ValueType] | None = None,
-        p_consistency_checks: float | None = None,
+        p_consistency_checks: float | KeepCurrentFlag | None = None,
     ) -> None:
         if wrapped_dict is None:
             wrapped_dict = FileDirDict(append_only=True)
@@ -92,20 +94,26 @@ class WriteOnceDict(WrapperDict[ValueType]):
         return self._wrapped
 
     @property
-    def p_consistency_checks(self) -> float | None:
-        """The probability that a later write is compared with what is stored."""
+    def p_consistency_checks(self) -> float:
+        """The probability that a later write is compared with what is stored.
+
+        Assigning None means 0; assigning KEEP_CURRENT changes nothing.
+        """
         return self._p_consistency_checks
 
     @p_consistency_checks.setter
-    def p_consistency_checks(self, probability: float | None) -> None:
-        if probability is not None:
-            if isinstance(probability, bool) or not isinstance(probability, (int, float)):
-                raise TypeError(
-                    "p_consistency_checks must be a number or None,"
-                    f" not {type(probability).__name__}"
-                )
-            if not 0 <= probability <= 1:
-                raise ValueError(f"p_consistency_checks must be from 0 to 1, it is {probability}")
+    def p_consistency_checks(self, probability: float | KeepCurrentFlag | None) -> None:
+        if isinstance(probability, KeepCurrentFlag):
+            return
+        if probability is None:
+            probability = 0.0
+        if isinstance(probability, bool) or not isinstance(probability, (int, float)):
+            raise TypeError(
+                "p_consistency_checks must be a number, None or KEEP_CURRENT,"
+                f" not {type(probability).__name__}"
+            )
+        if not 0 <= probability <= 1:
+            raise ValueError(f"p_consistency_checks must be from 0 to 1, it is {probability}")
         self._p_consistency_checks = probability
 
     def _own_params(self) -> dict[str, Any]:
@@ -146,7 +154,7 @@ class WriteOnceDict(WrapperDict[ValueType]):
         )
         if result.value_was_mutated:
             return
-        if random.random() < (self.p_consistency_checks or 0):
+        if random.random() < self.p_consistency_checks:
             self._check_consistency(checked, value)
 
     def _check_consistency(self, key: NonEmptySafeStrTuple, value: Any) -> None:
@@ -182,7 +190,7 @@ class WriteOnceDict(WrapperDict[ValueType]):
 
         def noted() -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
             for key, value in items:
-                if random.random() < (self.p_consistency_checks or 0):
+                if random.random() < self.p_consistency_checks:
                     to_compare[key] = value
                 yield key, value
 

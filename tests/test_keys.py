@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
+import json
 import pickle
 import string
 from collections.abc import Sequence
 from typing import Any
 
+import jsonpickle
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from persidict import (
     SAFE_CHARS_SET,
     SAFE_STRING_MAX_LENGTH,
+    LocalDict,
     NonEmptySafeStrTuple,
     SafeStrTuple,
     get_safe_chars,
@@ -228,6 +231,95 @@ class TestBeingImmutable:
         key = kind("a", "b")
         back = pickle.loads(pickle.dumps(key, protocol))
         assert (type(back), back) == (kind, key)
+
+
+class Address(NonEmptySafeStrTuple):
+    """A key with a constructor and attributes of its own, as people write them."""
+
+    def __init__(self, *parts: Any, label: str = "none") -> None:
+        super().__init__(*parts)
+        self.label = label
+
+    @classmethod
+    def of_number(cls, number: int) -> Address:
+        return cls("numbers", str(number), label="number")
+
+
+class TestSubclasses:
+    def test_attributes_of_a_subclass_can_be_set_and_deleted_at_any_time(self) -> None:
+        address = Address("a")
+        address.label = "b"
+        address.other = 1  # type: ignore[attr-defined]
+        assert (address.label, address.other) == ("b", 1)  # type: ignore[attr-defined]
+        del address.other  # type: ignore[attr-defined]
+        assert not hasattr(address, "other")
+
+    @pytest.mark.parametrize("name", ["strings", "str_chain"])
+    def test_the_strings_of_a_subclass_cannot_be_set_or_deleted(self, name: str) -> None:
+        address = Address("a")
+        with pytest.raises(AttributeError):
+            setattr(address, name, ("b",))
+        with pytest.raises(AttributeError):
+            delattr(address, name)
+        assert address.strings == ("a",)
+
+    @pytest.mark.parametrize(
+        ("made", "kind"),
+        [
+            (Address("a") + "b", NonEmptySafeStrTuple),
+            ("b" + Address("a"), NonEmptySafeStrTuple),
+            (reversed(Address("a", "b")), NonEmptySafeStrTuple),
+            (SafeStrTuple("a") + Address("b"), SafeStrTuple),
+            (reversed(SafeStrTuple()), SafeStrTuple),
+        ],
+    )
+    def test_sums_and_reversals_are_plain(self, made: Any, kind: type) -> None:
+        assert type(made) is kind
+
+    @pytest.mark.parametrize("change", [sign_safe_str_tuple, unsign_safe_str_tuple])
+    def test_a_signed_key_is_plain(self, change: Any) -> None:
+        assert type(change(Address("a_btax"), 4)) is NonEmptySafeStrTuple
+
+    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    def test_a_pickle_holds_strings_and_attributes_and_calls_no_constructor(
+        self, protocol: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = pickle.dumps(Address("a", "b", label="c"), protocol)
+        monkeypatch.delattr(Address, "__init__")
+        monkeypatch.delattr(SafeStrTuple, "__init__")
+        back = pickle.loads(data)
+        assert (type(back), vars(back)) == (Address, {"strings": ("a", "b"), "label": "c"})
+
+    def test_the_state_of_a_key_is_its_strings(self) -> None:
+        assert SafeStrTuple("a", "b").__reduce_ex__(2)[2] == {"strings": ("a", "b")}
+
+    def test_jsonpickle_writes_a_key_as_its_strings(self) -> None:
+        assert json.loads(jsonpickle.encode(NonEmptySafeStrTuple("a", "b"), keys=True)) == {
+            "py/object": "persidict.safe_str_tuple.NonEmptySafeStrTuple",
+            "strings": {"py/tuple": ["a", "b"]},
+        }
+
+    def test_jsonpickle_reads_a_subclass_back_with_its_attributes(self) -> None:
+        back = jsonpickle.decode(jsonpickle.encode(Address("a", label="c"), keys=True), keys=True)
+        assert (type(back), vars(back)) == (Address, {"strings": ("a",), "label": "c"})
+
+    @pytest.mark.parametrize("strings", ["..", "a/b", ""])
+    def test_strings_that_are_read_are_checked(self, strings: str) -> None:
+        text = jsonpickle.encode(NonEmptySafeStrTuple("marker"), keys=True)
+        with pytest.raises(ValueError):
+            jsonpickle.decode(text.replace("marker", strings), keys=True)
+        with pytest.raises(ValueError):
+            NonEmptySafeStrTuple.__new__(NonEmptySafeStrTuple).__setstate__({"strings": (strings,)})
+
+    def test_a_key_that_must_not_be_empty_is_not_read_empty(self) -> None:
+        with pytest.raises(ValueError):
+            NonEmptySafeStrTuple.__new__(NonEmptySafeStrTuple).__setstate__({"strings": ()})
+
+    def test_a_subclass_is_a_key_of_a_dictionary(self) -> None:
+        d: LocalDict[int] = LocalDict()
+        d[Address.of_number(5)] = 1
+        assert {type(key) for key in d} == {NonEmptySafeStrTuple}
+        assert d.get_many([Address("numbers", "5"), Address("other")]) == {("numbers", "5"): 1}
 
 
 class TestEquality:

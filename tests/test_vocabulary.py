@@ -43,6 +43,7 @@ from persidict import (
     NonEmptySafeStrTuple,
     OperationResult,
     RetrieveValueFlag,
+    TransformingFunction,
     ValueNotRetrievedFlag,
 )
 
@@ -250,3 +251,9 @@ class TestErrors:
         back = pickle.loads(pickle.dumps(error))
         assert type(back) is type(error)
         assert (str(back), vars(back)) == (str(error), vars(error))
+
+
+def test_a_transforming_function_has_a_value_type_and_is_recognised() -> None:
+    assert TransformingFunction[int] != TransformingFunction[str]
+    assert isinstance(lambda current: current, TransformingFunction)
+    assert not isinstance(5, TransformingFunction)

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
+import lz4.frame
 import pytest
 
-from persidict import FileDirDict
+from persidict import (
+    ALWAYS_RETRIEVE,
+    ANY_ETAG,
+    DELETE_CURRENT,
+    ETAG_HAS_CHANGED,
+    ETAG_IS_THE_SAME,
+    IF_ETAG_CHANGED,
+    ITEM_NOT_AVAILABLE,
+    KEEP_CURRENT,
+    NEVER_RETRIEVE,
+    VALUE_NOT_RETRIEVED,
+    ConditionalOperationResult,
+    ETagValue,
+    FileDirDict,
+    NonEmptySafeStrTuple,
+    OperationResult,
+    SafeStrTuple,
+)
 from persidict.codecs import codec_for
 from tests.fixtures_0309 import (
     DATA,
@@ -102,3 +122,83 @@ def test_a_file_dir_dict_replaces_what_was_stored_in_the_same_files(
     for item in store.items:
         d[item.key] = d[item.key]
     assert sorted(tmp_path.rglob("*")) == before
+
+
+# ---------------------------------------------------------------------- keys inside values
+
+HELD = DATA.parent / "persidict-0.309-keys"
+ETAG_1, ETAG_2, ETAG_3 = map(ETagValue, ("e1", "e2", "e3"))
+
+HELD_VALUES: dict[str, Any] = {
+    "empty": SafeStrTuple(),
+    "key": NonEmptySafeStrTuple("a", "b"),
+    "flags": [
+        ITEM_NOT_AVAILABLE,
+        KEEP_CURRENT,
+        DELETE_CURRENT,
+        ETAG_IS_THE_SAME,
+        ETAG_HAS_CHANGED,
+        ANY_ETAG,
+        ALWAYS_RETRIEVE,
+        NEVER_RETRIEVE,
+        IF_ETAG_CHANGED,
+        VALUE_NOT_RETRIEVED,
+    ],
+    "results": [
+        ConditionalOperationResult(True, ETAG_1, ETAG_2, [1]),
+        OperationResult(ETAG_3, {"n": NonEmptySafeStrTuple("k")}),
+    ],
+    "refs": {
+        "refs": [SafeStrTuple("x"), NonEmptySafeStrTuple("y", "z")],
+        "by": {"k": NonEmptySafeStrTuple("q")},
+    },
+}
+"""What 0.309 stored under ``held``, as its manifest words it."""
+
+every_held_value = pytest.mark.parametrize("name", list(HELD_VALUES))
+
+
+def held(serialization_format: str, place: Path) -> FileDirDict[Any]:
+    """Open a copy of what 0.309 wrote."""
+    shutil.copytree(HELD / serialization_format, place / serialization_format)
+    return FileDirDict(
+        base_dir=place / serialization_format, serialization_format=serialization_format
+    )
+
+
+@every_held_value
+@pytest.mark.parametrize("serialization_format", ["pkl", "json"])
+def test_keys_flags_and_results_inside_values_read_back(
+    name: str, serialization_format: str, tmp_path: Path
+) -> None:
+    found = held(serialization_format, tmp_path)["held", name]
+    assert (type(found), found) == (type(HELD_VALUES[name]), HELD_VALUES[name])
+
+
+@pytest.mark.parametrize("serialization_format", ["pkl", "json"])
+def test_flags_inside_values_are_the_flags_themselves(
+    serialization_format: str, tmp_path: Path
+) -> None:
+    found = held(serialization_format, tmp_path)["held", "flags"]
+    assert [one is other for one, other in zip(found, HELD_VALUES["flags"], strict=True)] == [
+        True
+    ] * len(found)
+
+
+@every_held_value
+def test_keys_flags_and_results_inside_values_are_written_as_the_same_json(name: str) -> None:
+    [path] = HELD.glob(f"json/held_*/{name}_*.json")
+    assert codec_for("json").encode(HELD_VALUES[name]) == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["empty", "key", "refs", "results"])
+def test_keys_and_results_inside_values_are_pickled_as_the_same_steps(name: str) -> None:
+    [path] = HELD.glob(f"pkl/held_*/{name}_*.pkl")
+    theirs = lz4.frame.decompress(path.read_bytes())
+    assert pickle.dumps(HELD_VALUES[name], 4) == theirs
+
+
+def test_a_pickled_flag_is_its_class_called_without_arguments() -> None:
+    assert [
+        pickle.loads(pickle.dumps(HELD_VALUES["flags"], protocol)) for protocol in range(6)
+    ] == [HELD_VALUES["flags"]] * 6

@@ -32,7 +32,6 @@ from persidict.jokers_and_status_flags import (
     Joker,
     OperationResult,
     RetrieveValueFlag,
-    TransformingFunction,
     ValueType,
 )
 from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple, as_key
@@ -224,7 +223,8 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
 
         Args:
             key: The key.
-            default_value: What to insert.
+            default_value: What to insert; of an existing item's default, nothing is asked but
+                that it is no joker.
             condition: ANY_ETAG, ETAG_IS_THE_SAME or ETAG_HAS_CHANGED.
             expected_etag: The version to compare with; ITEM_NOT_AVAILABLE for absence.
             retrieve_value: Whether to fetch the value of an existing item.
@@ -234,14 +234,20 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
 
         Raises:
             ValueError: The condition is none of the three.
-            TypeError: The value is a joker or of a wrong type, or `retrieve_value` is.
+            TypeError: The value is a joker, or about to be inserted and of a wrong type, or
+                `retrieve_value` is.
         """
         checked = as_key(key)
         _check_condition(condition, expected_etag)
         _check_retrieve(retrieve_value)
-        self._check_value(default_value, "default_value")
+        self._check_no_flag(default_value, "default_value")
+        unfit: TypeError | None = None
+        try:
+            self._check_value(default_value, "default_value")
+        except TypeError as error:  # only of interest if there is no item
+            unfit = error
         may_insert = is_satisfied(condition, expected_etag, ITEM_NOT_AVAILABLE)
-        look = self._traits.reads_are_cheap or not may_insert
+        look = self._traits.reads_are_cheap or not may_insert or unfit is not None
         refused: PreconditionFailed | None = None
         made: ETagIfExists | None = None
         while made is None:
@@ -252,6 +258,8 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 if actual is not ITEM_NOT_AVAILABLE or not may_insert:
                     satisfied = is_satisfied(condition, expected_etag, actual)
                     return ConditionalOperationResult(satisfied, actual, actual, value)
+            if unfit is not None:
+                raise unfit
             try:
                 made = self._write(checked, default_value, ITEM_NOT_AVAILABLE)
             except PreconditionFailed as failed:
@@ -290,7 +298,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         self,
         key: NonEmptyPersiDictKey,
         *,
-        transformer: TransformingFunction,
+        transformer: Callable[[Any], Any],
         n_retries: int | None = 6,
     ) -> OperationResult:
         """Read an item, compute a new value from it and write it back; nobody's update is lost.

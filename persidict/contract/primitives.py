@@ -102,10 +102,14 @@ class DictPrimitives(ABC):
         if type(value) not in _ORDINARY_TYPES:
             if isinstance(value, DictPrimitives):
                 raise TypeError(f"{name}: a persistent dictionary cannot be stored as a value")
-            if isinstance(value, (Joker, ItemNotAvailableFlag, ValueNotRetrievedFlag)):
-                raise TypeError(f"{name}: {value!r} cannot be stored as a value")
+            self._check_no_flag(value, name)
         if self.base_class_for_values is not None:
             self._check_is_instance(value)
+
+    @staticmethod
+    def _check_no_flag(value: Any, name: str) -> None:
+        if isinstance(value, (Joker, ItemNotAvailableFlag, ValueNotRetrievedFlag)):
+            raise TypeError(f"{name}: {value!r} cannot be stored as a value")
 
     def _refuse_deletion(self) -> None:
         """Raise MutationPolicyError if this dictionary's policy forbids deleting."""

@@ -100,8 +100,6 @@ class HandleTests(ConformanceBase):
     def test_a_handle_travels_as_its_parameters_or_refuses_with_a_type_error(
         self, d: AnyDict, values: tuple[Any, ...], handles_travel: bool, way: str
     ) -> None:
-        if way == "json" and d.base_class_for_values is not None:
-            pytest.skip("mixinforge's JSON has no notation for a class")
         d["a"] = values[0]
         if not handles_travel:
             with pytest.raises(TypeError):
@@ -124,6 +122,21 @@ class ValueTests(ConformanceBase):
         with pytest.raises(TypeError):
             WRITES[operation](d, other)
         assert content_of(d) == {}
+
+    @pytest.mark.parametrize("default", [None, 5], ids=repr)
+    def test_the_default_of_an_item_that_exists_may_be_of_another_class(
+        self, new_dict: NewDict, default: Any
+    ) -> None:
+        d = new_dict(base_class_for_values=str)
+        d["a"] = "text"
+        assert d.setdefault("a", default) == "text"
+        assert d.setdefault_if(
+            "a",
+            default_value=default,
+            condition=ANY_ETAG,
+            expected_etag=ITEM_NOT_AVAILABLE,
+            retrieve_value=ALWAYS_RETRIEVE,
+        ).new_value == ("text")
 
     @pytest.mark.parametrize("operation", list(WRITES))
     def test_a_value_of_another_class_is_refused(self, new_dict: NewDict, operation: str) -> None:

@@ -28,7 +28,6 @@ from persidict.jokers_and_status_flags import (
     Joker,
     OperationResult,
     RetrieveValueFlag,
-    TransformingFunction,
 )
 
 Key: TypeAlias = tuple[str, ...]
@@ -291,7 +290,7 @@ class DictModel:
             return ConditionalOperationResult(False, actual, actual, VALUE_NOT_RETRIEVED)
         return self._deleted(key)
 
-    def transform_item(self, key: Key, *, transformer: TransformingFunction) -> OperationResult:
+    def transform_item(self, key: Key, *, transformer: Callable[[Any], Any]) -> OperationResult:
         """``d.transform_item(key, ...)``, with nobody else around."""
         current = self.items[key].value if key in self.items else ITEM_NOT_AVAILABLE
         new_value = transformer(current)
