@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from persidict.persi_dict import PersiDict
     from persidict.protection import Encrypted, KeyFromEnvironment, Signed
     from persidict.s3_dict_file_dir_cached import S3Dict, S3Dict_FileDirCached
+    from persidict.sqlite_dict import SQLiteDict
     from persidict.transfer import TransferResult, copy_items, sync_items
     from persidict.write_once_dict import WriteOnceDict
 
@@ -94,6 +95,7 @@ _MODULE_OF = {
     "Signed": "protection",
     "S3Dict": "s3_dict_file_dir_cached",
     "S3Dict_FileDirCached": "s3_dict_file_dir_cached",
+    "SQLiteDict": "sqlite_dict",
     "TransferResult": "transfer",
     "copy_items": "transfer",
     "sync_items": "transfer",
@@ -151,6 +153,7 @@ __all__ = [
     "RetrieveValueFlag",
     "S3Dict",
     "S3Dict_FileDirCached",
+    "SQLiteDict",
     "SafeStrTuple",
     "Signed",
     "TransferResult",

@@ -14,6 +14,7 @@ from persidict.file_dir_dict import FileDirDict
 from persidict.local_dict import LocalDict
 from persidict.persi_dict import PersiDict
 from persidict.protection import Encrypted, KeyFromEnvironment, Protection, Signed
+from persidict.sqlite_dict import SQLiteDict
 
 KEY_VARIABLE = "PERSIDICT_TEST_KEY"
 
@@ -67,6 +68,10 @@ def in_ram_signed(place: Path, **params: Any) -> PersiDict[Any]:
     return LocalDict(**{"protection": Signed(b"k" * 32), **params})
 
 
+def in_a_database(place: Path, **params: Any) -> PersiDict[Any]:
+    return SQLiteDict(path=place, **{"fsync": False, **params})
+
+
 CASES = [
     DictCase("LocalDict-pkl", in_ram, "pkl", handles_travel=False),
     DictCase("LocalDict-json", in_ram, "json", handles_travel=False),
@@ -85,4 +90,9 @@ CASES = [
     DictCase("FileDirDict-pkl-signed", partial(protected, Signed), "pkl"),
     DictCase("FileDirDict-json-encrypted", partial(protected, Encrypted), "json"),
     DictCase("LocalDict-pkl-signed", in_ram_signed, "pkl", handles_travel=False),
+    DictCase("SQLiteDict-pkl", in_a_database, "pkl"),
+    DictCase("SQLiteDict-pkl-files", partial(in_a_database, large_value_size=1), "pkl"),
+    DictCase("SQLiteDict-pkl-durable", partial(in_a_database, fsync=True), "pkl"),
+    DictCase("SQLiteDict-json", in_a_database, "json"),
+    DictCase("SQLiteDict-txt", in_a_database, "txt"),
 ]

@@ -20,6 +20,7 @@ from persidict import (
     FileDirDict,
     LocalDict,
     PersiDict,
+    SQLiteDict,
 )
 from tests.concurrency import (
     Factory,
@@ -58,10 +59,26 @@ def ram(tmp_path: Path, **params: Any) -> Factory:
     return partial(copy.copy, LocalDict(**params))
 
 
+def database(tmp_path: Path, **params: Any) -> Factory:
+    return partial(SQLiteDict, path=str(tmp_path / "items.db"), **{"fsync": False, **params})
+
+
 EVERYWHERE = pytest.mark.parametrize(
     ("make", "start"),
-    [(ram, "thread"), (files, "thread"), (files, "fork")],
-    ids=["RAM among threads", "files among threads", "files among processes"],
+    [
+        (ram, "thread"),
+        (files, "thread"),
+        (files, "fork"),
+        (database, "thread"),
+        (database, "fork"),
+    ],
+    ids=[
+        "RAM among threads",
+        "files among threads",
+        "files among processes",
+        "a database among threads",
+        "a database among processes",
+    ],
 )
 
 
@@ -88,8 +105,14 @@ def assert_no_version_was_replaced_twice(history: list[Operation]) -> None:
 
 @pytest.mark.parametrize(
     ("make", "params"),
-    [(ram, {}), (files, {"fsync": False}), (files, {"fsync": True})],
-    ids=["RAM", "files", "synced files"],
+    [
+        (ram, {}),
+        (files, {"fsync": False}),
+        (files, {"fsync": True}),
+        (database, {}),
+        (database, {"large_value_size": 1}),
+    ],
+    ids=["RAM", "files", "synced files", "a database", "files beside a database"],
 )
 def test_eight_threads_that_increment_500_times_count_to_4000(
     make: FactoryMaker, params: dict[str, Any], tmp_path: Path
@@ -100,15 +123,16 @@ def test_eight_threads_that_increment_500_times_count_to_4000(
     assert_has_an_order(history)
 
 
+@pytest.mark.parametrize("make", [files, database])
 @pytest.mark.parametrize(
     ("start", "fsync"),
     [("fork", False), ("fork", True), ("spawn", False)],
     ids=["forked", "forked, synced", "spawned"],
 )
 def test_eight_processes_that_increment_200_times_count_to_1600(
-    start: StartMethod, fsync: bool, tmp_path: Path
+    start: StartMethod, fsync: bool, make: FactoryMaker, tmp_path: Path
 ) -> None:
-    factory = files(tmp_path, fsync=fsync)
+    factory = make(tmp_path, fsync=fsync)
     history = joined(run_workers(factory, increment, "counter", 200, start=start))
     assert factory()["counter"] == 1600
     assert_has_an_order(history)
@@ -120,8 +144,11 @@ def increment_from_threads(
     return joined(run_workers(lambda: dictionary, increment, key, times, count=3, start="thread"))
 
 
-def test_threads_of_several_processes_that_increment_lose_nothing(tmp_path: Path) -> None:
-    factory = files(tmp_path)
+@pytest.mark.parametrize("make", [files, database])
+def test_threads_of_several_processes_that_increment_lose_nothing(
+    make: FactoryMaker, tmp_path: Path
+) -> None:
+    factory = make(tmp_path)
     history = joined(run_workers(factory, increment_from_threads, ("a", "b"), 100, count=3))
     assert factory()["a", "b"] == 900
     assert_has_an_order(history)
@@ -381,7 +408,7 @@ def write_once(dictionary: PersiDict[Any], key: str) -> None:
     assert dictionary[key] == 1
 
 
-@pytest.mark.parametrize("make", [ram, files])
+@pytest.mark.parametrize("make", [ram, files, database])
 def test_a_child_forked_beside_writing_threads_can_write(
     make: FactoryMaker, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from persidict.stores.cached.store import CachedStore
 from persidict.stores.files.store import FileStore
 from persidict.stores.memory import MemoryStore
 from persidict.stores.object_store import ObjectStore
+from persidict.stores.sqlite.store import SQLiteStore
 from persidict.stores.wrapper_store import WrapperStore
 from persidict.testing import StoreConformance, store_machine_for
 from tests.s3_dicts import connect
@@ -34,6 +35,9 @@ CASES: dict[str, Callable[[Path], ObjectStore]] = {
     "WrapperStore": lambda place: WrapperStore(MemoryStore()),
     "FileStore": lambda place: FileStore(str(place), fsync=False),
     "FileStore-durable": lambda place: FileStore(str(place), fsync=True),
+    "SQLiteStore": lambda place: SQLiteStore(str(place), fsync=False),
+    "SQLiteStore-durable": lambda place: SQLiteStore(str(place), fsync=True),
+    "SQLiteStore-files": lambda place: SQLiteStore(str(place), fsync=False, large_value_size=1),
 }
 
 

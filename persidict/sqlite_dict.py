@@ -1,0 +1,208 @@
+"""A dictionary in one SQLite database file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from persidict.codecs import codec_for
+from persidict.contract.listing import Listing
+from persidict.contract.primitives import check_flag
+from persidict.jokers_and_status_flags import ValueType
+from persidict.naming import PlainNaming
+from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
+from persidict.stored_dict import StoredDict
+from persidict.stores.files.store import absolute_directory
+from persidict.stores.sqlite.store import DEFAULT_LARGE_VALUE_SIZE, SQLiteStore
+
+_Entry = tuple[NonEmptySafeStrTuple, Any, float]
+
+
+def _check_large_value_size(size: Any) -> int:
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(f"large_value_size must be an int, not {type(size).__name__}")
+    if size < 1:
+        raise ValueError(f"large_value_size must be at least 1, it is {size}")
+    return size
+
+
+def _check_timeout(timeout: Any) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
+    if not timeout >= 0:
+        raise ValueError(f"timeout must not be negative, it is {timeout}")
+    return timeout
+
+
+class SQLiteDict(StoredDict[ValueType]):
+    """A persistent dictionary in one database file: for many small items.
+
+    Every operation on one key is linearizable among the threads and processes of one machine.
+    Readers wait for nobody; writers take turns, in a fair queue. Handles can be pickled: they
+    travel as their parameters. A file holds any number of dictionaries: those of other
+    formats and prefixes. Others may read it with ``sqlite3``; `persidict.stores.sqlite.schema`
+    says how. Beside it lie ``-wal`` and ``-shm`` (SQLite's own), ``-queue`` (the writers'),
+    and the directory ``-values`` with large values: a copy needs all but ``-shm`` and
+    ``-queue``, made while nobody writes.
+
+    Costs: an operation on one item is one SQL statement, with `fsync` one sync of the log; bulk
+    operations put hundreds of items into one transaction; `len` is one query.
+
+    Args:
+        path: The database file; made by the first operation. A file system that machines
+            share over a network is refused.
+        root_prefix: What the names of all items begin with, levels ended by ``/``.
+        serialization_format: See PersiDict; also the extension of the names. Items with
+            another extension are left alone.
+        append_only: Items can be added, but never changed or removed.
+        base_class_for_values: The class that every value must be an instance of.
+        fsync: Whether what was written survives a power failure. Without it, a power failure
+            takes back the latest writes, each whole, and leaves the database sound; a large
+            value written moments before may be lost with what it replaced, and says so when
+            it is read.
+        large_value_size: From how many stored bytes on a value is kept in a file of its own.
+        timeout: How many seconds a write waits for other writers, before it raises
+            BackendError.
+
+    Raises:
+        BackendError: The file is no database, or of another application, or of a later
+            version of this one, or lies on a network file system.
+        ValueError: `path` is a directory or empty, or a number is out of range.
+        TypeError: An argument is of a wrong type.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     d = SQLiteDict(path=f"{place}/items.db")
+        ...     d["users", "ann"] = {"age": 31}
+        ...     d["users", "ann"]
+        {'age': 31}
+    """
+
+    _store: SQLiteStore
+    _back_off_seconds = SQLiteStore.back_off_seconds
+
+    path: str
+    root_prefix: str
+    fsync: bool
+    large_value_size: int
+    timeout: float
+
+    def __init__(
+        self,
+        *,
+        path: str | os.PathLike[str],
+        root_prefix: str = "",
+        serialization_format: str = "pkl",
+        append_only: bool = False,
+        base_class_for_values: type | None = None,
+        fsync: bool = True,
+        large_value_size: int = DEFAULT_LARGE_VALUE_SIZE,
+        timeout: float = 60.0,
+    ) -> None:
+        super().__init__(
+            append_only=append_only,
+            base_class_for_values=base_class_for_values,
+            serialization_format=serialization_format,
+        )
+        self.path = absolute_directory("path", path)
+        if os.path.isdir(self.path):
+            raise ValueError(f"path {self.path!r} is a directory; it must be a file")
+        if not isinstance(root_prefix, str):
+            raise TypeError(f"root_prefix must be a str, not {type(root_prefix).__name__}")
+        self.root_prefix = f"{root_prefix}/" if root_prefix.strip("/") else ""
+        self.root_prefix = self.root_prefix.lstrip("/").replace("//", "/")
+        self.fsync = check_flag("fsync", fsync)
+        self.large_value_size = _check_large_value_size(large_value_size)
+        self.timeout = _check_timeout(timeout)
+        store = SQLiteStore(
+            self.path, fsync=self.fsync, large_value_size=large_value_size, timeout=timeout
+        )
+        self._attach(
+            store.scoped(self.root_prefix),
+            codec_for(serialization_format, text_type=base_class_for_values, compress=True),
+            PlainNaming(serialization_format),
+        )
+
+    def _own_params(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "root_prefix": self.root_prefix,
+            "fsync": self.fsync,
+            "large_value_size": self.large_value_size,
+            "timeout": self.timeout,
+        }
+
+    def _enter(self, prefix: SafeStrTuple) -> None:
+        self.root_prefix += self._naming.prefix_of(prefix)
+
+    # ------------------------------------------------------------------ many items
+
+    def __len__(self) -> int:
+        listing = Listing.about_to_be_read(self._listed)
+        return self._count() if listing is None else listing.count()
+
+    def _count(self) -> int:
+        count = self._store.count(f".{self.serialization_format}")
+        return sum(1 for _ in self._keys()) if count is None else count
+
+    def _items(self) -> Iterator[_Entry]:
+        return _Rows(self, self._decoded_rows())
+
+    def _decoded_rows(self) -> Iterator[_Entry]:
+        key_of = self._naming.key_of
+        for name, data, info in self._store.rows():
+            key = key_of(name)
+            if key is not None:
+                yield key, self._decode(key, name, data), info.last_modified
+
+    def clear(self) -> None:
+        """Delete all items, some thousand in one transaction; see PersiDict."""
+        self._refuse_deletion()
+        self._store.clear(f".{self.serialization_format}")
+
+    # ------------------------------------------------------------------ the file
+
+    @property
+    def size_in_bytes(self) -> int:
+        """How much room the whole file takes, with its log and the large values beside it."""
+        return self._store.size_on_disk()
+
+    def compact(self) -> None:
+        """Give back to the file system what the file does not need.
+
+        Rewrites the whole file, for all the dictionaries in it; writers wait as long, readers
+        do not. Also deletes large values that killed writers left.
+
+        Raises:
+            BackendError: This thread has a transaction open.
+        """
+        self._store.compact()
+
+    def verify(self) -> list[str]:
+        """Check the whole file, the large values beside it, and that every item can be read.
+
+        Returns:
+            What is wrong, in words; empty: nothing is.
+        """
+        problems = list(self._store.problems())
+        for key in self._keys():
+            try:
+                self._value(key)
+            except LookupError:
+                continue
+            except Exception as error:  # reported, like all the others
+                problems.append(f"{key!r}: {error}")
+        return problems
+
+
+class _Rows(Listing[_Entry]):
+    """Items that are counted without being read; all of them would be in memory at once."""
+
+    def __init__(self, d: SQLiteDict[Any], rows: Iterator[_Entry]) -> None:
+        super().__init__(d._listed, rows)
+        self._d = d
+
+    def count(self) -> int:
+        return self._d._count()

@@ -1,0 +1,1 @@
+"""Named bytes in one SQLite database file, large ones in files beside it."""

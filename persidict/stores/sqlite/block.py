@@ -1,0 +1,146 @@
+"""Transactions of the user's on one thread's connection."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import suppress
+
+from persidict.exceptions import BackendError, MutationPolicyError
+from persidict.stores.sqlite.connection import Connection, Effort
+from persidict.stores.sqlite.database import Database
+from persidict.stores.sqlite.values import Hold
+
+
+class Block:
+    """A transaction, or a part of one that can be undone alone.
+
+    All that the thread does on the database belongs to it, through whatever handle, from the
+    moment that it is made until `commit` or `rollback`.
+
+    Args:
+        database: The database.
+        effort: Whether the commit is durable, and how long to wait for other writers.
+        read_only: Whether to see one moment, and to write nothing.
+
+    Attributes:
+        must_sync: Whether a write inside asked to be durable.
+
+    Raises:
+        BackendError: Other writers did not make room in time.
+        MutationPolicyError: It is to write, in one that is read-only.
+    """
+
+    __slots__ = (
+        *("_connection", "_database", "_depth", "_hold", "_is_kept", "_new_files", "_parent"),
+        *("is_open", "must_sync", "read_only"),
+    )
+
+    def __init__(self, database: Database, effort: Effort, *, read_only: bool) -> None:
+        self.is_open = False
+        self.read_only = read_only
+        self.must_sync = False
+        self._is_kept = False
+        self._database = database
+        self._hold: Hold | None = None
+        self._new_files: list[str] = []
+        connection = self._connection = database.connection(effort.timeout)
+        self._parent = connection.block
+        self._depth: int = 0 if self._parent is None else self._parent._depth + 1
+        if self._parent is None and connection.sql.in_transaction:
+            raise BackendError(
+                "a signal handler cannot begin a transaction inside of a bulk operation",
+                backend="sqlite",
+            )
+        try:
+            self._begin(effort)
+            self.is_open = True
+            connection.block = self
+        except BaseException:
+            self._end()
+            raise
+
+    def _begin(self, effort: Effort) -> None:
+        connection = self._connection
+        if self._parent is not None:
+            if self._parent.read_only and not self.read_only:
+                raise MutationPolicyError("read-only", "the transaction around it is read-only")
+            with connection.lock:
+                connection.sql.execute(f"SAVEPOINT block_{self._depth}")
+        elif self.read_only:
+            self._hold = self._database.values.keep()
+            with connection.lock:
+                connection.sql.execute("BEGIN")
+            # the snapshot is taken with the first look
+            connection.row("SELECT 1 FROM objects LIMIT 1")
+        else:
+            connection.begin(effort)
+
+    def owner(self) -> Connection:
+        """Return the connection, if the block is open and this is its thread.
+
+        Raises:
+            RuntimeError: It has ended, or belongs to another thread or process.
+        """
+        if not self.is_open:
+            raise RuntimeError("the transaction has ended: this handle was part of it")
+        if self._database.connection(0.0) is not self._connection:
+            raise RuntimeError("the transaction belongs to another thread or process")
+        return self._connection
+
+    def add_file(self, name: str) -> None:
+        """Take note of a file that goes again if the block is undone."""
+        self._new_files.append(name)
+
+    def commit(self) -> None:
+        """Keep what was done: for everybody, or as part of the transaction around it."""
+        connection = self.owner()
+        try:
+            with connection.lock:
+                if self._parent is not None:
+                    connection.sql.execute(f"RELEASE block_{self._depth}")
+                    self._parent.must_sync |= self.must_sync
+                    self._parent._new_files += self._new_files
+                elif not self.read_only:
+                    connection.check_block(Effort(fsync=False, timeout=0.0))
+                    connection.commit(sync=self.must_sync)
+                self._is_kept = True
+        finally:
+            self.close()
+        if connection.left_files:
+            self._database.collect(connection)
+
+    def close(self) -> None:
+        """Undo what was done, unless it was kept; does nothing in a forked child."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        innermost = self._connection.block
+        while innermost is not None and innermost is not self:
+            # a generator that was left alone inside of this block
+            innermost.is_open = False
+            innermost = innermost._parent
+        if innermost is self:
+            self._connection.block = self._parent
+            self._end()
+
+    def _end(self) -> None:
+        sql = self._connection.sql
+        try:
+            with self._connection.lock:
+                if self._parent is None:
+                    # nothing is left of what was committed
+                    sql.rollback()
+                elif not self._is_kept and sql.in_transaction:
+                    with suppress(sqlite3.OperationalError):  # it was not even begun
+                        sql.execute(f"ROLLBACK TO block_{self._depth}")
+                        sql.execute(f"RELEASE block_{self._depth}")
+        finally:
+            if self._parent is None:
+                self._connection.turn.release()
+            if self._hold is not None:
+                self._hold.close()
+        if not self._is_kept:
+            for name in self._new_files:
+                with suppress(FileNotFoundError):
+                    os.unlink(self._database.values.path(name))

@@ -1,0 +1,341 @@
+"""A database file in this process: one connection for each thread, and what forking asks for.
+
+SQLite keeps one account of the locks of a file for a whole process, and a child must not use
+what it inherits. So no operation may be under way in any thread while the process forks, and
+the child closes all connections of its parent before it opens its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Final
+
+from persidict.exceptions import BackendError
+from persidict.stores.files.platform import sync_directory
+from persidict.stores.sqlite import schema
+from persidict.stores.sqlite.connection import Connection, Effort, is_busy
+from persidict.stores.sqlite.place import refuse_network
+from persidict.stores.sqlite.turn import Turn
+from persidict.stores.sqlite.values import ValueFiles
+
+_LOOK_SECONDS: Final = 0.05
+"""How often a connection looks whether its file still is the one at its path."""
+
+_UNSYNCED_FILES: Final = 32
+"""How many unused files there may be before the log is synced to delete them."""
+
+_BUSY_SECONDS: Final = 0.05
+"""How long SQLite itself waits for others: no Ctrl-C comes through meanwhile."""
+
+_PRAGMAS: Final = (
+    "PRAGMA cache_size = -8192",
+    # a child that gives up an inherited transaction must not reach into shared memory
+    "PRAGMA cache_spill = OFF",
+    # overwriting what is deleted takes longer than deleting it
+    "PRAGMA secure_delete = OFF",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA journal_size_limit = 16777216",
+    "PRAGMA synchronous = NORMAL",
+)
+
+
+class Database:
+    """The connections of this process to one file.
+
+    Args:
+        path: Its real path.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.values = ValueFiles(f"{path}-values")
+        self.unlinked: list[str] = []
+        self.start_afresh()
+        _databases[path] = self
+
+    def start_afresh(self) -> None:
+        """Begin without connections; those there were are somebody else's."""
+        self.is_swept = False
+        self.lock = threading.RLock()
+        self._local = threading.local()
+        self._connections: set[Connection] = set()
+        self._left: list[Connection] = []
+
+    def connection(self, timeout: float) -> Connection:
+        """Return this thread's connection.
+
+        Raises:
+            BackendError: The file is refused.
+            sqlite3.OperationalError: It cannot be opened.
+        """
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            now = monotonic()
+            if now < connection.look_at or self._is_current(connection, now):
+                return connection
+            self._leave(connection)
+        return self._connect(timeout)
+
+    def _is_current(self, connection: Connection, now: float) -> bool:
+        """Tell whether the file at the path still is the connection's."""
+        if connection.block is not None or connection.sql.in_transaction:
+            return True
+        connection.look_at = now + _LOOK_SECONDS
+        return not connection.is_frozen and connection.identity == _identity(self.path)
+
+    def _connect(self, timeout: float) -> Connection:
+        with self.lock:
+            self._close_left()
+            connection = self._open(timeout)
+            self._connections.add(connection)
+        self._local.connection = connection
+        self._local.end = _EndOfThread(self, connection)
+        return connection
+
+    def _leave(self, connection: Connection) -> None:
+        """Close a connection, or have it closed by whoever comes next."""
+        if not self.lock.acquire(blocking=False):
+            # a finaliser must not wait for a thread that may be waiting for its own
+            self._left.append(connection)
+            return
+        try:
+            self._connections.discard(connection)
+            connection.close()
+        finally:
+            self.lock.release()
+
+    def _close_left(self) -> None:
+        while self._left:
+            connection = self._left.pop()
+            self._connections.discard(connection)
+            connection.close()
+
+    def _open(self, timeout: float) -> Connection:
+        """Open the file; make it, and the directory that it is to lie in, if need be."""
+        deadline = monotonic() + timeout
+        while True:
+            try:
+                return self._try_to_open(timeout)
+            except sqlite3.OperationalError as error:
+                # SQLite does not wait for others who switch the same file to WAL
+                if not is_busy(error) or monotonic() > deadline:
+                    raise
+                time.sleep(0.001)
+
+    def _try_to_open(self, timeout: float) -> Connection:
+        is_new = _identity(self.path) is None
+        if is_new:
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        refuse_network(self.path)
+        is_read_only = not is_new and not os.access(self.path, os.W_OK)
+        is_frozen = False
+        sql = _connect_to(self.path, "ro" if is_read_only else "rwc")
+        try:
+            try:
+                is_ready = schema.is_ready(sql, self.path)
+            except sqlite3.OperationalError:
+                if not is_read_only or _size(f"{self.path}-wal"):
+                    raise
+                # nobody writes: there is no log, and no place to keep account of readers in
+                sql.close()
+                sql = _connect_to(self.path, "ro&immutable=1")
+                is_ready = schema.is_ready(sql, self.path)
+                is_frozen = True
+            if not is_ready:
+                if is_read_only:
+                    raise BackendError(f"{self.path!r} is empty and read-only", backend="sqlite")
+                sql.execute("PRAGMA journal_mode = WAL")
+                schema.create(sql, self.path)
+                sync_directory(os.path.dirname(self.path))
+            turn = Turn(None if is_read_only else f"{self.path}-queue")
+            identity = _identity(self.path)
+            return Connection(sql, self.path, turn, identity, timeout=timeout, is_frozen=is_frozen)
+        except sqlite3.DatabaseError as error:
+            sql.close()
+            if isinstance(error, sqlite3.OperationalError):
+                error.add_note(f"persidict: the database is {self.path!r}")
+                raise
+            raise BackendError(
+                f"{self.path!r} is not a database, or damaged: {error}", backend="sqlite"
+            ) from error
+        except BaseException:
+            sql.close()
+            raise
+
+    # ------------------------------------------------------------------ value files
+
+    def collect(self, connection: Connection, *, at_once: bool = False) -> None:
+        """Delete the files that no row names any more, unless a snapshot may still need them.
+
+        Where commits are not synced, the log must be before a file goes: else a power failure
+        would bring back the row, but not the file. That is done for several at once.
+        """
+        if connection.block is not None:
+            return
+        connection.left_files = False
+        unused = [name for (name,) in connection.rows(schema.UNUSED)]
+        fresh = [name for name in unused if name not in self.unlinked]
+        few = len(fresh) < (1 if at_once or connection.is_full else _UNSYNCED_FILES)
+        if not fresh or few:
+            return
+        if not connection.is_full:
+            connection.sync_log()
+        if self.values.delete(fresh):
+            self.unlinked += fresh
+
+    def forget_unlinked(self, connection: Connection, effort: Effort) -> None:
+        """Delete the notes of files that are gone: beside a write that is made anyway."""
+        while self.unlinked:
+            connection.write(effort, schema.FORGET_UNUSED, (self.unlinked.pop(),))
+
+    def sweep(self, connection: Connection, effort: Effort) -> None:
+        """Delete the files that killed writers left."""
+
+        def look_and_delete() -> None:
+            # as long as this transaction lasts, no other one can come to name a file
+            known = {name for (name,) in connection.rows(schema.FILES)}
+            self.values.sweep(known)
+
+        if connection.block is None and any(True for _ in self.values.names()):
+            connection.transact(effort, look_and_delete)
+
+    def held(self) -> list[Connection]:
+        """Return all connections; the caller holds the lock."""
+        return list(self._connections)
+
+    def close(self) -> None:
+        """Close all connections of all threads; those that come back open new ones."""
+        with self.lock:
+            connections = self.held()
+            self.start_afresh()
+        for connection in connections:
+            connection.close()
+
+    def __del__(self) -> None:
+        for connection in self.held():
+            connection.close()
+
+
+def _connect_to(path: str, mode: str) -> sqlite3.Connection:
+    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    sql = sqlite3.connect(
+        f"file:{quoted}?mode={mode}",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        for pragma in _PRAGMAS:
+            sql.execute(pragma)
+    except BaseException:
+        sql.close()
+        raise
+    return sql
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+class _EndOfThread:
+    """Closes a thread's connection when the thread ends."""
+
+    __slots__ = ("_connection", "_database")
+
+    def __init__(self, database: Database, connection: Connection) -> None:
+        self._database = weakref.ref(database)
+        self._connection = connection
+
+    def __del__(self) -> None:
+        database = self._database()
+        if database is not None:
+            database._leave(self._connection)
+
+
+# ---------------------------------------------------------------------- the process
+
+_databases: Final[weakref.WeakValueDictionary[str, Database]] = weakref.WeakValueDictionary()
+_registry_lock = threading.RLock()
+
+
+def database_at(path: str) -> Database:
+    """Return this process's connections to a file, whichever of its names is given.
+
+    Args:
+        path: An absolute path; the file need not exist.
+    """
+    real = os.path.realpath(path)
+    with _registry_lock:
+        return _databases.get(real) or Database(real)
+
+
+_quiet: list[tuple[Database, list[Connection]]] = []
+
+
+def _before_fork() -> None:
+    """Wait until no operation is under way in any thread, and let none begin."""
+    _registry_lock.acquire()
+    for database in list(_databases.values()):
+        database.lock.acquire()
+        held = database.held()
+        for connection in held:
+            connection.lock.acquire()
+        _quiet.append((database, held))
+
+
+def _after_fork_in_parent() -> None:
+    while _quiet:
+        database, held = _quiet.pop()
+        for connection in held:
+            connection.lock.release()
+        database.lock.release()
+    _registry_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    """Give up what is the parent's; its transactions go on there."""
+    global _registry_lock
+    while _quiet:
+        database, held = _quiet.pop()
+        for connection in held:
+            connection.give_up()
+        database.start_afresh()
+    _registry_lock = threading.RLock()
+
+
+def _at_exit() -> None:
+    for database in list(_databases.values()):
+        with suppress(sqlite3.Error):
+            database.close()
+
+
+def _register() -> Any:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=_before_fork,
+            after_in_parent=_after_fork_in_parent,
+            after_in_child=_after_fork_in_child,
+        )
+    atexit.register(_at_exit)
+
+
+_register()

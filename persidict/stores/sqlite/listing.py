@@ -1,0 +1,84 @@
+"""Listings by the index of names: page by page, so that no snapshot stays open meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from persidict.stores.object_store import CommonPrefix, ObjectInfo
+from persidict.stores.sqlite.connection import Connection
+
+PAGE: Final = 1000
+_GROUP_PAGE: Final = 100
+
+LAST: Final = "\U0010ffff"
+"""No name goes on with this character: what begins with a prefix lies before both together."""
+
+_BEHIND_GROUP: Final = f"/{LAST}"
+
+INFO: Final = "name, etag, size, modified"
+
+
+def pages(
+    connection: Callable[[], Connection],
+    columns: str,
+    prefix: str,
+    start_after: str | None,
+    page_size: int | None,
+) -> Iterator[list[Any]]:
+    """Read rows in the order of names.
+
+    Args:
+        connection: Returns the connection of the thread that reads on.
+        columns: What to read, the name first.
+        prefix: What the names begin with.
+        start_after: Only names that are greater.
+        page_size: How many rows the caller wants first; then there are more.
+
+    Yields:
+        Rows, many at once.
+    """
+    begin, last = ">=", prefix
+    if start_after is not None and start_after >= prefix:
+        begin, last = ">", start_after
+    size = page_size or PAGE
+    while True:
+        rows = connection().rows(
+            f"SELECT {columns} FROM objects WHERE name {begin} ? AND name < ?"
+            " ORDER BY name LIMIT ?",
+            (last, prefix + LAST, size),
+        )
+        if rows:
+            yield rows
+        if len(rows) < size:
+            return
+        begin, last = ">", rows[-1][0]
+        size = max(size, PAGE)
+
+
+def grouped(
+    connection: Callable[[], Connection],
+    scope: str,
+    prefix: str,
+    start_after: str | None,
+    page_size: int | None,
+) -> Iterator[ObjectInfo | CommonPrefix]:
+    """List with names rolled up at the next slash; a group costs one query, however large."""
+    cut = len(scope)
+    last = None if start_after is None else scope + start_after
+    while True:
+        group = None
+        for rows in pages(connection, INFO, scope + prefix, last, page_size or _GROUP_PAGE):
+            for name, etag, size, modified in rows:
+                end = name.find("/", cut + len(prefix))
+                if end >= 0:
+                    group = name[cut : end + 1]
+                    break
+                yield ObjectInfo(name[cut:], etag, size, modified)
+            if group is not None:
+                break
+        if group is None:
+            return
+        if start_after is None or group > start_after:
+            yield CommonPrefix(group)
+        last = scope + group[:-1] + _BEHIND_GROUP

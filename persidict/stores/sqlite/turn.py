@@ -1,0 +1,114 @@
+"""Writers take turns: a fair queue among threads and processes, on flock(2) of a side file.
+
+SQLite lets one writer in at a time, too, but those that wait sleep longer and longer, and one
+that never sleeps overtakes them again and again. Here, a writer that has had its time steps
+back as long as somebody waits. The queue only makes waiting fair: that there is one writer
+is SQLite's business.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from io import FileIO
+from time import monotonic
+from typing import Any, Final
+
+from persidict.exceptions import BackendError
+
+if sys.platform != "win32":
+    import fcntl
+
+_SLICE_SECONDS: Final = 0.002
+"""How long a writer may come back without looking whether others wait."""
+
+_LOOK_SECONDS: Final = 0.0001
+_MARK_SECONDS: Final = 0.01
+"""How long a mark says that somebody waits; those that do renew it."""
+
+_MARK: Final = struct.Struct("=d")
+
+
+class Turn:
+    """One thread's place in the queue for a database.
+
+    Args:
+        path: The side file; made when it is missing. It stays empty but for a hint. None:
+            there is nobody to wait for.
+
+    Attributes:
+        release: Lets the next writer in; whether the turn is held or not. It is implemented
+            in C, so that no signal handler can come between it and a ``finally``.
+    """
+
+    __slots__ = ("_fd", "_file", "_path", "_slice_end", "release")
+
+    release: Callable[[], Any]
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._slice_end = 0.0
+        self._fd = -1
+        self._file: FileIO | None = None
+        if sys.platform == "win32" or path is None:
+            self.release = partial(bool)
+            return
+        FileIO(path, "ab").close()
+        self._file = FileIO(path, "rb+")
+        self._fd = self._file.fileno()
+        self.release = partial(fcntl.flock, self._file, fcntl.LOCK_UN)
+
+    def take(self, timeout: float) -> None:
+        """Wait until it is this thread's turn.
+
+        Raises:
+            BackendError: It did not come within `timeout` seconds.
+        """
+        if sys.platform == "win32" or self._file is None:
+            return
+        now = monotonic()
+        if now < self._slice_end or not self._somebody_waits(now):
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass
+            else:
+                if now >= self._slice_end:
+                    self._slice_end = now + _SLICE_SECONDS
+                return
+        self._wait(now + timeout, timeout)
+
+    def _wait(self, deadline: float, timeout: float) -> None:
+        assert sys.platform != "win32"
+        while True:
+            now = monotonic()
+            os.pwrite(self._fd, _MARK.pack(now), 0)
+            time.sleep(random.uniform(0.5, 1.5) * _LOOK_SECONDS)
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if now > deadline:
+                    raise BackendError(
+                        f"timed out after {timeout} s of waiting for another writer of the"
+                        f" database beside {self._path!r}",
+                        backend="sqlite",
+                    ) from None
+            else:
+                # others that wait say so again within the time of one look
+                os.pwrite(self._fd, _MARK.pack(0.0), 0)
+                self._slice_end = monotonic() + _SLICE_SECONDS
+                return
+
+    def _somebody_waits(self, now: float) -> bool:
+        mark = os.pread(self._fd, _MARK.size, 0)
+        return len(mark) == _MARK.size and 0.0 <= now - _MARK.unpack(mark)[0] < _MARK_SECONDS
+
+    def close(self) -> None:
+        """Close the file, if it is open; a copy that a forked child closes lets nobody in."""
+        if self._file is not None:
+            self._file.close()
