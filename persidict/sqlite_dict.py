@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from persidict.codecs import codec_for
+from persidict.codecs import Codec
 from persidict.contract.listing import Listing
 from persidict.contract.primitives import check_flag
 from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import PlainNaming
+from persidict.protection import Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stored_dict import StoredDict
 from persidict.stores.files.store import absolute_directory
@@ -64,6 +65,8 @@ class SQLiteDict(StoredDict[ValueType]):
         large_value_size: From how many stored bytes on a value is kept in a file of its own.
         timeout: How many seconds a write waits for other writers, before it raises
             BackendError.
+        codec: How values become bytes, in place of what the format says; see StoredDict.
+        protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
 
     Raises:
         BackendError: The file is no database, or of another application, or of a later
@@ -100,11 +103,15 @@ class SQLiteDict(StoredDict[ValueType]):
         fsync: bool = True,
         large_value_size: int = DEFAULT_LARGE_VALUE_SIZE,
         timeout: float = 60.0,
+        codec: Codec | None = None,
+        protection: Protection | None = None,
     ) -> None:
         super().__init__(
             append_only=append_only,
             base_class_for_values=base_class_for_values,
             serialization_format=serialization_format,
+            codec=codec,
+            protection=protection,
         )
         self.path = absolute_directory("path", path)
         if os.path.isdir(self.path):
@@ -121,7 +128,7 @@ class SQLiteDict(StoredDict[ValueType]):
         )
         self._attach(
             store.scoped(self.root_prefix),
-            codec_for(serialization_format, text_type=base_class_for_values, compress=True),
+            self._chosen_codec(compress=True),
             PlainNaming(serialization_format),
         )
 

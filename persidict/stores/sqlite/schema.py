@@ -18,6 +18,8 @@ Triggers fill it in the transaction that changes the row, whoever makes the chan
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
+from functools import cache
 from typing import Final
 
 from persidict.exceptions import BackendError
@@ -26,6 +28,10 @@ APPLICATION_ID: Final = int.from_bytes(b"psdt", "big")
 """What tells these databases from those of other applications; see PRAGMA application_id."""
 
 SCHEMA_VERSION: Final = 1
+
+_FORMAT_VERSIONS: Final = slice(18, 20)
+_WAL: Final = b"\2\2"
+"""What the header of a database says whose log is written ahead (sqlite.org/fileformat2.html)."""
 
 _DEFINITIONS: Final = (
     """CREATE TABLE objects(
@@ -98,6 +104,19 @@ def is_ready(sql: sqlite3.Connection, path: str) -> bool:
             backend="sqlite",
         )
     return False
+
+
+@cache
+def empty_image() -> bytes | None:
+    """Return the bytes of a database without objects; None where SQLite cannot tell them."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as sql:
+        if not hasattr(sql, "serialize"):
+            return None
+        for definition in _DEFINITIONS:
+            sql.execute(definition)
+        image = bytearray(sql.serialize())
+    image[_FORMAT_VERSIONS] = _WAL
+    return bytes(image)
 
 
 def create(sql: sqlite3.Connection, path: str) -> None:
