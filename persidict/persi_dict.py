@@ -19,6 +19,7 @@ from persidict.contract.primitives import (
     raise_key_error,
 )
 from persidict.contract.timed import TimedOperations
+from persidict.contract.transactions import Transaction
 from persidict.contract.views import ItemsView, KeysView, ValuesView
 from persidict.exceptions import (
     ObjectNotFound,
@@ -544,6 +545,18 @@ class PersiDict(
             if random.randrange(count) == 0:
                 drawn = key
         return drawn
+
+    # ------------------------------------------------------------------ transactions
+
+    def transaction(self: SelfType, *, read_only: bool = False) -> Transaction[SelfType]:
+        """Make one step of several operations, where the storage can; see TransactionalDict.
+
+        Raises:
+            TypeError: It cannot: transactions have SQLiteDict and LocalDict.
+        """
+        raise TypeError(
+            f"a {type(self).__name__} has no transactions: a SQLiteDict and a LocalDict have"
+        )
 
     # ------------------------------------------------------------------ sub-dictionaries
 

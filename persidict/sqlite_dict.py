@@ -13,9 +13,9 @@ from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import PlainNaming
 from persidict.protection import Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
-from persidict.stored_dict import StoredDict
 from persidict.stores.files.store import absolute_directory
 from persidict.stores.sqlite.store import DEFAULT_LARGE_VALUE_SIZE, SQLiteStore
+from persidict.transactional_dict import TransactionalDict
 
 _Entry = tuple[NonEmptySafeStrTuple, Any, float]
 
@@ -36,7 +36,7 @@ def _check_timeout(timeout: Any) -> float:
     return timeout
 
 
-class SQLiteDict(StoredDict[ValueType]):
+class SQLiteDict(TransactionalDict[ValueType]):
     """A persistent dictionary in one database file: for many small items.
 
     Every operation on one key is linearizable among the threads and processes of one machine.
@@ -46,6 +46,8 @@ class SQLiteDict(StoredDict[ValueType]):
     says how. Beside it lie ``-wal`` and ``-shm`` (SQLite's own), ``-queue`` (the writers'),
     and the directory ``-values`` with large values: a copy needs all but ``-shm`` and
     ``-queue``, made while nobody writes.
+
+    `transaction` makes one step of any number of operations on the dictionaries of the file.
 
     Costs: an operation on one item is one SQL statement, with `fsync` one sync of the log; bulk
     operations put hundreds of items into one transaction; `len` is one query.

@@ -15,8 +15,8 @@ from persidict.stores.sqlite.values import Hold
 class Block:
     """A transaction, or a part of one that can be undone alone.
 
-    All that the thread does on the database belongs to it, through whatever handle, from the
-    moment that it is made until `commit` or `rollback`.
+    All that the thread does on the database belongs to it, through whatever handle, from
+    `begin` until `commit` or `close`.
 
     Args:
         database: The database.
@@ -25,15 +25,11 @@ class Block:
 
     Attributes:
         must_sync: Whether a write inside asked to be durable.
-
-    Raises:
-        BackendError: Other writers did not make room in time.
-        MutationPolicyError: It is to write, in one that is read-only.
     """
 
     __slots__ = (
-        *("_connection", "_database", "_depth", "_hold", "_is_kept", "_new_files", "_parent"),
-        *("is_open", "must_sync", "read_only"),
+        *("_connection", "_database", "_depth", "_effort", "_hold", "_is_kept", "_new_files"),
+        *("_parent", "is_open", "must_sync", "read_only"),
     )
 
     def __init__(self, database: Database, effort: Effort, *, read_only: bool) -> None:
@@ -42,21 +38,33 @@ class Block:
         self.must_sync = False
         self._is_kept = False
         self._database = database
+        self._effort = effort
         self._hold: Hold | None = None
         self._new_files: list[str] = []
-        connection = self._connection = database.connection(effort.timeout)
-        self._parent = connection.block
+        self._connection = database.connection(effort.timeout)
+        self._parent = self._connection.block
         self._depth: int = 0 if self._parent is None else self._parent._depth + 1
+
+    def begin(self) -> None:
+        """Begin, or leave nothing behind.
+
+        Raises:
+            BackendError: Other writers did not make room in time.
+            MutationPolicyError: It is to write, in one that is read-only.
+        """
+        connection = self._connection
         if self._parent is None and connection.sql.in_transaction:
             raise BackendError(
                 "a signal handler cannot begin a transaction inside of a bulk operation",
                 backend="sqlite",
             )
         try:
-            self._begin(effort)
+            self._begin(self._effort)
             self.is_open = True
             connection.block = self
         except BaseException:
+            self.is_open = False
+            connection.block = self._parent
             self._end()
             raise
 

@@ -7,7 +7,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -277,19 +276,16 @@ class Connection:
             return
         self.is_closed = True
         self.block = None
-        with suppress(BackendError):
-            # the last one to close writes the log into the database
-            self.turn.take(0.0)
-        try:
-            with self.lock:
-                self.sql.close()
-        finally:
-            self.turn.release()
-            self.turn.close()
+        # the last one to close writes the log into the database
+        self.turn.leave(self._close)
+
+    def _close(self) -> None:
+        with self.lock:
+            self.sql.close()
 
     def give_up(self) -> None:
         """Close what a child has inherited; nothing that the parent holds is let go."""
         self.block = None
         self.is_closed = True
         self.sql.close()
-        self.turn.close()
+        self.turn.give_up()

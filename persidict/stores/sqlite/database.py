@@ -176,7 +176,8 @@ class Database:
         image = schema.empty_image()
         turn = Turn(f"{self.path}-queue")
         new = f"{self.path}-new"
-        try:
+
+        def make() -> None:
             turn.take(timeout)
             if image is None or _identity(self.path) is not None:
                 return
@@ -186,9 +187,8 @@ class Database:
                 os.fsync(file.fileno())
             os.rename(new, self.path)
             sync_directory(os.path.dirname(self.path))
-        finally:
-            turn.release()
-            turn.close()
+
+        turn.leave(make)
 
     # ------------------------------------------------------------------ value files
 

@@ -68,8 +68,8 @@ class SQLiteStore(ObjectStore):
     """Named bytes in one SQLite database file.
 
     Reads see the latest commit and wait for nobody. Writes take turns, each a transaction of
-    its own unless the thread has one open; see `begin`. The file and its directory are made by
-    the first operation.
+    its own unless the thread has one open; see `transaction`. The file and its directory are
+    made by the first operation.
 
     Args:
         path: The database file.
@@ -495,12 +495,12 @@ class SQLiteStore(ObjectStore):
             if connection.left_files:
                 self._database.collect(connection)
 
-    def begin(self, *, read_only: bool) -> tuple[SQLiteStore, Block]:
-        """Begin a transaction of this thread; nested ones are parts of the outermost.
+    def transaction(self, *, read_only: bool) -> tuple[SQLiteStore, Block]:
+        """Prepare a transaction of this thread; nested ones are parts of the outermost.
 
         Returns:
             This store as seen from inside, usable as long as the transaction is open; and what
-            commits it, or undoes it when it is closed.
+            begins it, commits it, or undoes it when it is closed.
         """
         inside = self._twin()
         inside._block = Block(self._database, self._effort, read_only=read_only)

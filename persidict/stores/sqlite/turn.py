@@ -14,6 +14,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from io import FileIO
 from time import monotonic
@@ -108,7 +109,21 @@ class Turn:
         mark = os.pread(self._fd, _MARK.size, 0)
         return len(mark) == _MARK.size and 0.0 <= now - _MARK.unpack(mark)[0] < _MARK_SECONDS
 
-    def close(self) -> None:
-        """Close the file, if it is open; a copy that a forked child closes lets nobody in."""
+    def leave(self, end: Callable[[], object]) -> None:
+        """Do the last thing in turn, unless somebody else has it, and close the file."""
+        file = self._file
+        try:
+            # the garbage collector may have come before
+            if file is not None and not file.closed:
+                with suppress(BackendError):
+                    self.take(0.0)
+            end()
+        finally:
+            if file is not None and not file.closed:
+                self.release()
+                file.close()
+
+    def give_up(self) -> None:
+        """Close the file in a forked child: what the parent holds, it keeps."""
         if self._file is not None:
             self._file.close()
