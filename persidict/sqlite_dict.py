@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from persidict.checks import check_flag, check_int
 from persidict.codecs import Codec
 from persidict.contract.listing import Listing
-from persidict.contract.primitives import check_flag
 from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import PlainNaming
 from persidict.protection import Protection
@@ -18,14 +18,6 @@ from persidict.stores.sqlite.store import DEFAULT_LARGE_VALUE_SIZE, SQLiteStore
 from persidict.transactional_dict import TransactionalDict
 
 _Entry = tuple[NonEmptySafeStrTuple, Any, float]
-
-
-def _check_large_value_size(size: Any) -> int:
-    if isinstance(size, bool) or not isinstance(size, int):
-        raise TypeError(f"large_value_size must be an int, not {type(size).__name__}")
-    if size < 1:
-        raise ValueError(f"large_value_size must be at least 1, it is {size}")
-    return size
 
 
 def _check_timeout(timeout: Any) -> float:
@@ -86,7 +78,6 @@ class SQLiteDict(TransactionalDict[ValueType]):
     """
 
     _store: SQLiteStore
-    _back_off_seconds = SQLiteStore.back_off_seconds
 
     path: str
     root_prefix: str
@@ -123,7 +114,7 @@ class SQLiteDict(TransactionalDict[ValueType]):
         self.root_prefix = f"{root_prefix}/" if root_prefix.strip("/") else ""
         self.root_prefix = self.root_prefix.lstrip("/").replace("//", "/")
         self.fsync = check_flag("fsync", fsync)
-        self.large_value_size = _check_large_value_size(large_value_size)
+        self.large_value_size = check_int("large_value_size", large_value_size, at_least=1)
         self.timeout = _check_timeout(timeout)
         store = SQLiteStore(
             self.path, fsync=self.fsync, large_value_size=large_value_size, timeout=timeout
@@ -164,7 +155,7 @@ class SQLiteDict(TransactionalDict[ValueType]):
         for name, data, info in self._store.rows():
             key = key_of(name)
             if key is not None:
-                yield key, self._decode(key, name, data), info.last_modified
+                yield key, self._decode(key, data), info.last_modified
 
     def clear(self) -> None:
         """Delete all items, some thousand in one transaction; see PersiDict."""

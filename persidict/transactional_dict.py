@@ -72,9 +72,9 @@ class TransactionalDict(StoredDict[ValueType]):
                 read_only=bool(read_only)
             )
             handle = self._inside(inside, block)
-            if self._decoded is not None:
-                decoded = cast("TransactionalDict[Any]", self._decoded)
-                handle._decoded = decoded._inside(inside, block)
+            if self._raw_of is not None:
+                raw_of = cast("TransactionalDict[Any]", self._raw_of)
+                handle._raw_of = raw_of._inside(inside, block)
             return handle, block
 
         return Transaction(prepare)

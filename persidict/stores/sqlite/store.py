@@ -23,6 +23,7 @@ from persidict.stores.object_store import (
     NotModified,
     ObjectInfo,
     ObjectStore,
+    check_version,
 )
 from persidict.stores.sqlite import schema
 from persidict.stores.sqlite.block import Block
@@ -30,6 +31,7 @@ from persidict.stores.sqlite.connection import Connection, Effort
 from persidict.stores.sqlite.database import database_at
 from persidict.stores.sqlite.listing import INFO, LAST, grouped, pages
 from persidict.stores.sqlite.values import NewFile
+from persidict.traits import Traits
 
 DEFAULT_LARGE_VALUE_SIZE: Final = 384 * 1024
 """From about here on, a file of its own is faster than a row."""
@@ -82,8 +84,7 @@ class SQLiteStore(ObjectStore):
             application, or lies on a network file system.
     """
 
-    reads_are_cheap = True
-    back_off_seconds = 0.00005
+    traits = Traits(reads_are_cheap=True, back_off_seconds=0.00005)
 
     def __init__(
         self,
@@ -145,6 +146,7 @@ class SQLiteStore(ObjectStore):
     def get_or_open(
         self, name: str, *, if_none_match: ETagValue | None = None
     ) -> tuple[bytes | BinaryIO, ObjectInfo] | NotModified:
+        """Read an object, or open its file if it has one of its own; else as `get`."""
         whole = self._prefix + name
         missing = None
         while True:
@@ -302,11 +304,9 @@ class SQLiteStore(ObjectStore):
         if if_match is not None or if_none_match is not None:
             # a look spares a doomed write its file
             found = connection.row(schema.ETAG, whole)
-            actual = ITEM_NOT_AVAILABLE if found is None else found[0]
-            if (if_none_match is not None and found) or (
-                if_match is not None and actual != if_match
-            ):
-                raise PreconditionFailed(actual_etag=actual)
+            check_version(
+                ITEM_NOT_AVAILABLE if found is None else found[0], if_match, if_none_match
+            )
         self._sweep_once(connection)
         file = self._new_file(connection, etag, data)
         try:
