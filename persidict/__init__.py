@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from persidict.protection import Encrypted, KeyFromEnvironment, Signed
     from persidict.s3_dict_file_dir_cached import S3Dict, S3Dict_FileDirCached
     from persidict.sqlite_dict import SQLiteDict
+    from persidict.store_dict import StoreDict
     from persidict.transfer import TransferResult, copy_items, sync_items
     from persidict.write_once_dict import WriteOnceDict
 
@@ -96,6 +97,7 @@ _MODULE_OF = {
     "S3Dict": "s3_dict_file_dir_cached",
     "S3Dict_FileDirCached": "s3_dict_file_dir_cached",
     "SQLiteDict": "sqlite_dict",
+    "StoreDict": "store_dict",
     "TransferResult": "transfer",
     "copy_items": "transfer",
     "sync_items": "transfer",
@@ -156,6 +158,7 @@ __all__ = [
     "SQLiteDict",
     "SafeStrTuple",
     "Signed",
+    "StoreDict",
     "TransferResult",
     "TransformingFunction",
     "ValueNotRetrievedFlag",

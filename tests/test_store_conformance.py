@@ -41,7 +41,15 @@ CASES: dict[str, Callable[[Path], ObjectStore]] = {
 }
 
 
+ABSENCE_IS_NO_ERROR: frozenset[str] = frozenset()
+"""The cases in which the storage itself raises no exception for what does not exist."""
+
+
 class TestStoreConformance(StoreConformance):
+    @pytest.fixture
+    def absence_is_an_error(self, request: pytest.FixtureRequest) -> bool:
+        return request.node.callspec.params["new_store"] not in ABSENCE_IS_NO_ERROR
+
     @pytest.fixture(params=CASES)
     def new_store(self, request: pytest.FixtureRequest, tmp_path: Path) -> NewStore:
         make: Callable[[Path], ObjectStore] = CASES[request.param]
@@ -50,6 +58,10 @@ class TestStoreConformance(StoreConformance):
 
 
 class S3Conformance(StoreConformance):
+    @pytest.fixture
+    def absence_is_an_error(self) -> bool:
+        return True
+
     @pytest.fixture
     def etags_never_repeat(self) -> bool:
         return False

@@ -67,7 +67,7 @@ class StoreFixtures:
     @pytest.fixture
     def absence_is_an_error(self) -> bool:
         """Tell whether the storage itself raises an exception for what does not exist."""
-        return True
+        return False
 
     @pytest.fixture
     def store(self, new_store: NewStore) -> ObjectStore:
