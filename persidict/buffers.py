@@ -16,6 +16,13 @@ _LARGE: Final = 4 * 1024 * 1024
 _IS_ADVISABLE: Final = hasattr(mmap, "MADV_HUGEPAGE") and hasattr(mmap, "MAP_ANONYMOUS")
 
 
+def settled(data: Buffer) -> bytes | memoryview:
+    """Return bytes that stay as they are; the same object where nobody can change them."""
+    if isinstance(data, bytes) or (isinstance(data, memoryview) and data.readonly):
+        return data
+    return bytes(data)
+
+
 def new_buffer(size: int) -> memoryview:
     """Return that many bytes of zeros, to be written to.
 

@@ -71,9 +71,12 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
         found = self._ask_cache(lambda: self._data._load(key))
         return found[0] if found is not MISS and self._is_instance(found[0]) else MISS
 
-    def _remember(self, key: NonEmptySafeStrTuple, value: Any, etag: ETagValue) -> None:
+    def _remember(
+        self, key: NonEmptySafeStrTuple, stored: Any, etag: ETagValue, value: Any = MISS
+    ) -> None:
         # written over what may lie there: if that could be read, nobody would have asked
-        self._write_to_cache(self._data, key, value)
+        if self._write_copy(key, stored, value) is None:
+            self._forget(key)
 
     def _forget(self, key: NonEmptySafeStrTuple) -> None:
         self._remove_from_cache(self._data, key)
@@ -165,7 +168,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
         remaining = iter(keys)
         while window := list(islice(remaining, _WINDOW)):
             missing = {key for key in window if not self._holds(key)}
-            fetched = self._wrapped._load_many([key for key in window if key in missing])
+            fetched = self._stored._load_many([key for key in window if key in missing])
             pending = next(fetched, None)
             for key in window:
                 if key not in missing:
@@ -174,22 +177,21 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
                     except ObjectNotFound:
                         continue
                 elif pending is not None and pending[0] == key:
-                    self._write_to_cache(self._data, *pending)
-                    yield pending
+                    stored = pending[1]
+                    value = self._value_of(key, stored)
+                    self._write_copy(key, stored, value)
+                    yield key, value
                     pending = next(fetched, None)
 
     def _write_many(
         self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool
     ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception | None]]:
         under_way: dict[NonEmptySafeStrTuple, Any] = {}
-
-        def noted() -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
-            for key, value in items:
-                under_way[key] = value
-                yield key, value
-
-        for key, error in self._wrapped._write_many(noted(), only_new=only_new):
-            value = under_way.pop(key)
-            if error is None:
-                self._write_to_cache(self._data, key, value)
+        failed: list[tuple[NonEmptySafeStrTuple, Exception]] = []
+        encoded = self._encoded_once(items, under_way, failed)
+        for key, error in self._stored._write_many(encoded, only_new=only_new):
+            stored = under_way.pop(key)
+            if error is None and self._has_bytes:
+                self._write_copy(key, stored)
             yield key, error
+        yield from failed

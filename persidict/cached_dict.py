@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeVar, cast
 
+from persidict.buffers import settled
 from persidict.contract.primitives import Version
-from persidict.exceptions import ObjectNotFound
+from persidict.contract.sameness import is_replica
+from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import (
-    IF_ETAG_CHANGED,
     VALUE_NOT_RETRIEVED,
-    ConditionalOperationResult,
-    ETagConditionFlag,
     ETagIfExists,
     ETagValue,
-    Joker,
-    RetrieveValueFlag,
     ValueType,
 )
 from persidict.persi_dict import PersiDict
-from persidict.safe_str_tuple import (
-    NonEmptyPersiDictKey,
-    NonEmptySafeStrTuple,
-    SafeStrTuple,
-    as_key,
-)
+from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
+from persidict.stores.shared.complaint import complain
 from persidict.wrapper_dict import WrapperDict
 
 SelfType = TypeVar("SelfType", bound="CachedDict[Any]")
@@ -50,7 +42,11 @@ class CachedDict(WrapperDict[ValueType]):
     Every operation goes to the main dictionary first, once; then the cache is brought in
     step with its result. What goes wrong in a cache never fails an operation.
 
-    A subclass says how a value is remembered, forgotten and looked up.
+    A value is encoded once, for the main dictionary, and a cache that keeps values in the
+    same form gets the very bytes. One of another form gets what those bytes are decoded to,
+    and only if it gives back the same.
+
+    A subclass says how a copy is remembered, forgotten and looked up.
 
     Args:
         main_dict: The dictionary that holds the items.
@@ -64,6 +60,16 @@ class CachedDict(WrapperDict[ValueType]):
         super().__init__(wrapped_dict=main_dict)
         self._data = data_cache
         self._has_warned = False
+        self._connect()
+
+    def _connect(self) -> None:
+        """Find out in which form values go to the main dictionary and to the cache."""
+        form = self._wrapped._byte_form
+        self._has_bytes = form is not None
+        self._stored: PersiDict[Any] = self._wrapped.raw if self._has_bytes else self._wrapped
+        self._shares_bytes = self._has_bytes and form == self._data._byte_form
+        keeps_bytes = self._data._byte_form is not None
+        self._copies: PersiDict[Any] = self._data.raw if keeps_bytes else self._data
 
     @property
     def main_dict(self) -> PersiDict[ValueType]:
@@ -81,13 +87,76 @@ class CachedDict(WrapperDict[ValueType]):
     def _subdict(self: SelfType, prefix: SafeStrTuple) -> SelfType:
         sub = super()._subdict(prefix)
         sub._data = self._data.get_subdict(prefix)
+        sub._connect()
         return sub
+
+    # ------------------------------------------------------------------ bytes and values
+
+    @property
+    def raw(self) -> PersiDict[bytes]:
+        """The same dictionary with the stored bytes as its values; see PersiDict.
+
+        A cache whose form of values is another one is left out.
+        """
+        return super(WrapperDict, self).raw if self._shares_bytes else self._wrapped.raw
+
+    def _become_raw(self) -> None:
+        self._wrapped = cast("PersiDict[ValueType]", self._wrapped.raw)
+        self._data = cast("PersiDict[ValueType]", self._data.raw)
+        self._connect()
+
+    def _value_of(self, key: NonEmptySafeStrTuple, stored: Any) -> Any:
+        """Return the value that the main dictionary has stored in some form."""
+        return self._wrapped._decode(key, stored) if self._has_bytes else stored
+
+    def _encode_once(self, key: NonEmptySafeStrTuple, value: Any) -> Any:
+        """Return the one form in which a value goes to the main dictionary and to the cache."""
+        return settled(self._wrapped._encode(key, value)) if self._has_bytes else value
+
+    def _write_copy(
+        self, key: NonEmptySafeStrTuple, stored: Any, value: Any = MISS
+    ) -> ETagValue | None:
+        """Write into the data cache what the main dictionary has stored.
+
+        Args:
+            key: The key.
+            stored: The value as the main dictionary stores it.
+            value: What the main dictionary gives for it, if that is known already and
+                nobody else has it.
+
+        Returns:
+            The version written, None if none was.
+        """
+
+        def write() -> ETagIfExists:
+            if self._shares_bytes:
+                return self._copies._write(key, stored, None)
+            held = self._value_of(key, stored) if value is MISS else value
+            return self._copies._write(key, self._converted(key, held), None)
+
+        etag = self._ask_cache(write)
+        return ETagValue(etag) if isinstance(etag, str) else None
+
+    def _converted(self, key: NonEmptySafeStrTuple, value: Any) -> Any:
+        """Return a value in the cache's form, or raise ValueError if it does not survive that."""
+        self._data._check_value(value)
+        if self._data._byte_form is None:
+            return value
+        copy = settled(self._data._encode(key, value))
+        if not is_replica(self._data._decode(key, copy), value):
+            raise ValueError(
+                f"item {key!r} would not come back as it is from the format"
+                f" {self._data.serialization_format!r}"
+            )
+        return copy
 
     # ------------------------------------------------------------------ the caches
 
     @abstractmethod
-    def _remember(self, key: NonEmptySafeStrTuple, value: Any, etag: ETagValue) -> None:
-        """Cache a value and the version of the main dictionary that it is."""
+    def _remember(
+        self, key: NonEmptySafeStrTuple, stored: Any, etag: ETagValue, value: Any = MISS
+    ) -> None:
+        """Cache what is stored as some version of the main dictionary; see `_write_copy`."""
 
     @abstractmethod
     def _forget(self, key: NonEmptySafeStrTuple) -> None:
@@ -97,19 +166,13 @@ class CachedDict(WrapperDict[ValueType]):
     def _forget_other_versions(self, key: NonEmptySafeStrTuple, etag: ETagValue) -> None:
         """Forget what is cached under a key unless it is a certain version."""
 
-    def _keep_in_step(self, key: NonEmptySafeStrTuple, etag: ETagIfExists, value: Any) -> None:
-        """Update the cache after an operation that has told what is there now."""
-        if not isinstance(etag, str):
-            self._forget(key)
-        elif value is VALUE_NOT_RETRIEVED:
-            self._forget_other_versions(key, etag)
-        else:
-            self._remember(key, value, etag)
-
     def _is_instance(self, value: Any) -> bool:
         """Tell whether a cached value is one that this handle may return."""
-        expected = self.base_class_for_values
-        return expected is None or isinstance(value, expected)
+        try:
+            self._check_is_instance(value)
+        except TypeError:
+            return False
+        return True
 
     def _ask_cache(self, question: Callable[[], Answer]) -> Answer | Any:
         """Return the answer of a cache; MISS if it has none or fails."""
@@ -125,72 +188,15 @@ class CachedDict(WrapperDict[ValueType]):
         if self._has_warned:
             return
         self._has_warned = True
-        warnings.warn(
+        complain(
             f"a cache of {type(self._wrapped).__name__} fails and is done without where it does:"
-            f" {type(error).__name__}: {error}",
-            RuntimeWarning,
-            stacklevel=2,
+            f" {type(error).__name__}: {error}"
         )
-
-    def _write_to_cache(
-        self, cache: PersiDict[Any], key: NonEmptySafeStrTuple, value: Any
-    ) -> ETagIfExists | Any:
-        """Write into a cache; return the version written, MISS if it was not."""
-
-        def write() -> ETagIfExists:
-            cache._check_value(value)
-            return cache._write(key, value, None)
-
-        return self._ask_cache(write)
 
     def _remove_from_cache(self, cache: PersiDict[Any], key: NonEmptySafeStrTuple) -> None:
         self._ask_cache(lambda: cache._remove(key, None))
 
-    # ------------------------------------------------------------------ delegated operations
-
-    def set_item_if(
-        self,
-        key: NonEmptyPersiDictKey,
-        *,
-        value: ValueType | Joker,
-        condition: ETagConditionFlag,
-        expected_etag: ETagIfExists,
-        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
-    ) -> ConditionalOperationResult:
-        """Store a value if a condition on the item's version holds; see PersiDict."""
-        checked = as_key(key)
-        result = self._wrapped.set_item_if(
-            checked,
-            value=value,
-            condition=condition,
-            expected_etag=expected_etag,
-            retrieve_value=retrieve_value,
-        )
-        self._keep_in_step(checked, result.resulting_etag, result.new_value)
-        return result
-
-    def setdefault_if(
-        self,
-        key: NonEmptyPersiDictKey,
-        *,
-        default_value: ValueType,
-        condition: ETagConditionFlag,
-        expected_etag: ETagIfExists,
-        retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
-    ) -> ConditionalOperationResult:
-        """Insert a value if the key is absent and a condition holds; see PersiDict."""
-        checked = as_key(key)
-        result = self._wrapped.setdefault_if(
-            checked,
-            default_value=default_value,
-            condition=condition,
-            expected_etag=expected_etag,
-            retrieve_value=retrieve_value,
-        )
-        self._keep_in_step(checked, result.resulting_etag, result.new_value)
-        return result
-
-    # ------------------------------------------------------------------ primitives
+    # ------------------------------------------------------------------ one item
 
     def _head(self, key: NonEmptySafeStrTuple) -> Version:
         try:
@@ -207,17 +213,52 @@ class CachedDict(WrapperDict[ValueType]):
     ) -> tuple[Any, ETagValue]:
         """Load from the main dictionary, and cache what comes."""
         try:
-            value, etag = self._wrapped._load(key, if_none_match=if_none_match)
+            stored, etag = self._stored._load(key, if_none_match=if_none_match)
         except ObjectNotFound:
             self._forget(key)
             raise
-        if value is not VALUE_NOT_RETRIEVED:
-            self._remember(key, value, etag)
+        if stored is VALUE_NOT_RETRIEVED:
+            return stored, etag
+        value = self._value_of(key, stored)
+        self._remember(key, stored, etag, value)
         return value, etag
 
     def _write(
         self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
     ) -> ETagIfExists:
-        etag = self._wrapped._write(key, value, expected)
-        self._keep_in_step(key, etag, value)
+        stored = self._encode_once(key, value)
+        try:
+            etag = self._stored._write(key, stored, expected)
+        except PreconditionFailed as failed:
+            self._note_version(key, failed.actual_etag)
+            raise
+        if isinstance(etag, str) and self._has_bytes:
+            self._remember(key, stored, etag)
+        else:  # what the main dictionary made of the value, it alone can tell
+            self._forget(key)
         return etag
+
+    def _note_version(self, key: NonEmptySafeStrTuple, actual: ETagIfExists | None) -> None:
+        """Forget what is known not to be there any more."""
+        if isinstance(actual, str):
+            self._forget_other_versions(key, actual)
+        elif actual is not None:
+            self._forget(key)
+
+    # ------------------------------------------------------------------ many items
+
+    def _encoded_once(
+        self,
+        items: Iterable[tuple[NonEmptySafeStrTuple, Any]],
+        under_way: dict[NonEmptySafeStrTuple, Any],
+        failed: list[tuple[NonEmptySafeStrTuple, Exception]],
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+        """Encode items on their way; note what is under way and what could not be encoded."""
+        for key, value in items:
+            try:
+                stored = self._encode_once(key, value)
+            except Exception as error:  # reported to the caller, item by item
+                failed.append((key, error))
+                continue
+            under_way[key] = stored
+            yield key, stored

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Self
 
 from persidict.cached_dict import MISS, CachedDict, check_apart
-from persidict.exceptions import ObjectNotFound
+from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import (
-    KEEP_CURRENT,
     VALUE_NOT_RETRIEVED,
-    ConditionalOperationResult,
-    ETagConditionFlag,
     ETagIfExists,
     ETagValue,
-    OperationResult,
     ValueType,
 )
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import (
-    NonEmptyPersiDictKey,
     NonEmptySafeStrTuple,
     SafeStrTuple,
-    as_key,
 )
 
 
@@ -155,13 +149,21 @@ class MutableDictCached(CachedDict[ValueType]):
         except ValueError:
             return None
 
-    def _remember(self, key: NonEmptySafeStrTuple, value: Any, etag: ETagValue) -> None:
-        data_etag = self._write_to_cache(self._data, key, value)
-        if isinstance(data_etag, str):
-            record = self._record_class(_Record(etag, ETagValue(data_etag)).text())
-            if self._write_to_cache(self._records, key, record) is not MISS:
-                return
-        self._forget(key)
+    def _remember(
+        self, key: NonEmptySafeStrTuple, stored: Any, etag: ETagValue, value: Any = MISS
+    ) -> None:
+        data_etag = self._write_copy(key, stored, value)
+        if data_etag is None or not self._write_record(key, _Record(etag, data_etag)):
+            self._forget(key)
+
+    def _write_record(self, key: NonEmptySafeStrTuple, record: _Record) -> bool:
+        text = self._record_class(record.text())
+
+        def write() -> ETagIfExists:
+            self._records._check_value(text)
+            return self._records._write(key, text, None)
+
+        return isinstance(self._ask_cache(write), str)
 
     def _forget(self, key: NonEmptySafeStrTuple) -> None:
         self._remove_from_cache(self._records, key)
@@ -171,43 +173,6 @@ class MutableDictCached(CachedDict[ValueType]):
         record = self._recall_record(key)
         if record is not None and record.main_etag != etag:
             self._forget(key)
-
-    # ------------------------------------------------------------------ delegated operations
-
-    def discard_if(
-        self,
-        key: NonEmptyPersiDictKey,
-        *,
-        condition: ETagConditionFlag,
-        expected_etag: ETagIfExists,
-    ) -> ConditionalOperationResult:
-        """Delete an item if a condition on its version holds; see PersiDict."""
-        checked = as_key(key)
-        result = self._wrapped.discard_if(checked, condition=condition, expected_etag=expected_etag)
-        self._keep_in_step(checked, result.resulting_etag, result.new_value)
-        return result
-
-    def transform_item(
-        self,
-        key: NonEmptyPersiDictKey,
-        *,
-        transformer: Callable[[Any], Any],
-        n_retries: int | None = 6,
-    ) -> OperationResult:
-        """Read an item, compute a new value from it and write it back; see PersiDict."""
-        checked = as_key(key)
-        answers: list[Any] = []
-
-        def remembered(current: Any) -> Any:
-            answers[:] = [transformer(current)]
-            return answers[0]
-
-        result = self._wrapped.transform_item(checked, transformer=remembered, n_retries=n_retries)
-        # an item that was kept may have been changed in place by the transformer, outside only
-        was_kept = answers and answers[0] is KEEP_CURRENT
-        value = VALUE_NOT_RETRIEVED if was_kept else result.new_value
-        self._keep_in_step(checked, result.resulting_etag, value)
-        return result
 
     # ------------------------------------------------------------------ primitives
 
@@ -225,6 +190,9 @@ class MutableDictCached(CachedDict[ValueType]):
             self._wrapped._remove(key, expected)
         except ObjectNotFound:
             self._forget(key)
+            raise
+        except PreconditionFailed as failed:
+            self._note_version(key, failed.actual_etag)
             raise
         self._forget(key)
 

@@ -190,7 +190,13 @@ class StoredDict(PersiDict[ValueType]):
 
     @property
     def _byte_form(self) -> object:
-        return self.serialization_format, type(self._codec), self.codec, self.protection
+        return (
+            self.serialization_format,
+            type(self._codec),
+            self.codec,
+            self.protection,
+            self.base_class_for_values,
+        )
 
     def _open(self, key: NonEmptySafeStrTuple) -> BinaryIO:
         try:

@@ -57,7 +57,11 @@ class WrapperDict(PersiDict[ValueType]):
     """What the constructor calls the dictionary that holds the items."""
 
     _is_transparent: ClassVar[bool] = False
-    """Whether a subclass shows the items as they are, whatever primitives it overrides."""
+    """Whether a subclass shows the items as they are, whatever primitives it overrides.
+
+    As a cache does, or one that counts: what follows from those primitives is forwarded then,
+    and copying from one dictionary to another goes to what lies beneath.
+    """
 
     _wrapped: PersiDict[Any]
 
@@ -103,8 +107,13 @@ class WrapperDict(PersiDict[ValueType]):
         return self._wrapped.raw
 
     @property
+    def _shows_all(self) -> bool:
+        """Whether the items are those of what lies beneath, as they are."""
+        return self._forwards("_load", "_head", "_write", "_remove", "_keys")
+
+    @property
     def _byte_form(self) -> object:
-        return self._wrapped._byte_form
+        return self._wrapped._byte_form if self._shows_all else None
 
     def _encode(self, key: NonEmptySafeStrTuple, value: Any) -> Buffer:
         return self._wrapped._encode(key, value)
@@ -212,7 +221,10 @@ class WrapperDict(PersiDict[ValueType]):
 
 
 def innermost(dictionary: PersiDict[Any]) -> PersiDict[Any]:
-    """Return the dictionary that holds the items: what lies beneath all wrappers."""
-    while isinstance(dictionary, WrapperDict):
+    """Return the dictionary that holds the items as they are shown here.
+
+    What lies beneath wrappers, up to one that makes something else of the items.
+    """
+    while isinstance(dictionary, WrapperDict) and dictionary._shows_all:
         dictionary = dictionary._wrapped
     return dictionary

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from persidict import (
@@ -384,6 +387,140 @@ def test_a_write_once_main_dictionary_is_not_outwitted_by_the_cache() -> None:
     with pytest.raises(MutationPolicyError):
         d["a"] = 2
     assert d["a"] == 1
+
+
+# ---------------------------------------------------------------------- encoded once
+
+
+class Restless:
+    """A value that is another one each time that it is encoded."""
+
+    times_encoded = 0
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __reduce__(self) -> Any:
+        type(self).times_encoded += 1
+        return int, (type(self).times_encoded,)
+
+
+KINDS: dict[str, Callable[..., AnyDict]] = {
+    "mutable": cached,
+    "append-only": cached_append_only,
+    "mutable, another format in front": lambda: MutableDictCached(
+        main_dict=LocalDict(),
+        data_cache=LocalDict(serialization_format="json"),
+        etag_cache=LocalDict(),
+    ),
+    "append-only, another format in front": lambda: AppendOnlyDictCached(
+        main_dict=LocalDict(append_only=True),
+        data_cache=LocalDict(append_only=True, serialization_format="json"),
+    ),
+    "mutable over mutable": lambda: MutableDictCached(
+        main_dict=cached(), data_cache=LocalDict(), etag_cache=LocalDict()
+    ),
+    "append-only over write-once": lambda: AppendOnlyDictCached(
+        main_dict=WriteOnceDict(wrapped_dict=LocalDict(append_only=True)),
+        data_cache=LocalDict(append_only=True),
+    ),
+}
+WRITES: dict[str, Callable[[AnyDict, Any], Any]] = {
+    "assigning": lambda d, value: d.__setitem__("a", value),
+    "setdefault": lambda d, value: d.setdefault("a", value),
+    "update": lambda d, value: d.update({"a": value}),
+    "set_item_if": lambda d, value: d.set_item_if(
+        "a", value=value, condition=ETAG_IS_THE_SAME, expected_etag=ITEM_NOT_AVAILABLE
+    ),
+    "transform_item": lambda d, value: d.transform_item("a", transformer=lambda _: value),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("write", WRITES)
+def test_a_value_is_encoded_once_and_what_main_holds_is_read(kind: str, write: str) -> None:
+    if kind.startswith("append-only") and write in ("set_item_if", "transform_item"):
+        pytest.skip("refused by nature, or written like the others")
+    d: Any = KINDS[kind]()
+    Restless.times_encoded = 0
+    WRITES[write](d, Restless())
+    assert Restless.times_encoded == 1
+    assert [d["a"], d["a"]] == [1, 1] == [d.main_dict["a"]] * 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_list_that_a_generator_uses_again_is_read_as_main_holds_it(kind: str) -> None:
+    d: Any = KINDS[kind]()
+
+    def items() -> Iterator[tuple[str, list[int]]]:
+        shared = [0]
+        for n in range(6):
+            shared[0] = n
+            yield f"k{n}", shared
+
+    d.update(items())
+    assert [d[f"k{n}"] for n in range(6)] == [d.main_dict[f"k{n}"] for n in range(6)]
+
+
+class Text(str):
+    """A str that is more than one."""
+
+
+ONLY_IN_PKL = {
+    "a masked array": np.ma.masked_array([1, 2], mask=[False, True]),
+    "an array of no dimensions": np.array(5),
+    "fold": datetime(2026, 11, 1, 1, 30, fold=1),
+    "a str of its own class": Text("text"),
+    "an array in the order of Fortran": np.asfortranarray(np.arange(6).reshape(2, 3)),
+    "a mapping of mixed keys": {1: "a", "1": "b", (1, 2): "c"},
+    "negative zero": -0.0,
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("value", ONLY_IN_PKL.values(), ids=list(ONLY_IN_PKL))
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "another format" in kind])
+@pytest.mark.parametrize("write_behind", [False, True])
+def test_a_cache_in_another_format_never_answers_something_else(
+    kind: str, value: Any, write_behind: bool
+) -> None:
+    d: Any = KINDS[kind]()
+    (d.main_dict if write_behind else d)["a"] = value
+    for _ in range(3):
+        found = d["a"]
+        assert type(found) is type(value)
+        assert pickle.dumps(found) == pickle.dumps(d.main_dict["a"])
+
+
+def test_raw_of_a_cached_dictionary_is_cached(calls: Calls) -> None:
+    main = SpiedDict(before=calls.append, append_only=True)
+    d = AppendOnlyDictCached(main_dict=main, data_cache=LocalDict(append_only=True))
+    d["a"] = 1
+    assert calls.of(lambda: d.raw["a"]) == []
+    assert d.raw["a"] == pickle.dumps(1, 5)
+
+
+def test_a_cache_in_front_of_a_cached_dictionary_is_answered_by_its_cache(calls: Calls) -> None:
+    inner = cached_append_only(lambda **params: SpiedDict(before=calls.append, **params))
+    inner["a"] = 1
+    d = AppendOnlyDictCached(main_dict=inner, data_cache=LocalDict(append_only=True))
+    assert calls.of(lambda: d["a"]) in (["head"], ["load", "head"])
+    assert calls.of(lambda: d["a"]) == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_cache_that_fails_while_warnings_are_errors_fails_no_write(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(name: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    d = MutableDictCached(
+        main_dict=LocalDict(), data_cache=SpiedDict(before=fail), etag_cache=LocalDict()
+    )
+    d["a"] = 1
+    assert d["a"] == 1
+    assert "No space left on device" in caplog.text
 
 
 # ---------------------------------------------------------------------- interleavings and deaths

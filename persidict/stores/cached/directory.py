@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from typing import BinaryIO, Final
 
 from persidict.exceptions import BackendError, ObjectNotFound
@@ -12,6 +11,7 @@ from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.cached.budget import CacheBudget
 from persidict.stores.files.store import FileStore
 from persidict.stores.object_store import Buffer, NotModified, ObjectInfo
+from persidict.stores.shared.complaint import complain
 
 _ENTRIES: Final = "entries"
 _SWEEP_INTERVAL: Final = 1000
@@ -116,9 +116,7 @@ class CacheDirectory:
         if self._base_dir in _warned_about:
             return
         _warned_about.add(self._base_dir)
-        warnings.warn(
+        complain(
             f"the cache in {self._base_dir!r} cannot be used and is done without:"
-            f" {type(error).__name__}: {error}",
-            RuntimeWarning,
-            stacklevel=2,
+            f" {type(error).__name__}: {error}"
         )
