@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from persidict.stores.s3.capabilities import S3Capabilities
-    from persidict.stores.s3.connection import Secret
     from persidict.stores.s3.store import S3Store
+    from persidict.stores.s3.transport.connection import Secret
 
 _OPAQUE = "application/octet-stream"
 
@@ -109,9 +109,9 @@ class BasicS3Dict(StoredDict[ValueType]):
             codec=codec,
             protection=protection,
         )
-        from persidict.stores.s3.client import shared_client
-        from persidict.stores.s3.connection import S3Connection
         from persidict.stores.s3.store import S3Store
+        from persidict.stores.s3.transport.client import shared_client
+        from persidict.stores.s3.transport.connection import S3Connection
 
         _check_text("bucket_name", bucket_name)
         _check_text("root_prefix", root_prefix, may_be_empty=True)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from botocore.config import Config
     from mypy_boto3_s3 import S3Client
 
-    from persidict.stores.s3.connection import Secret
     from persidict.stores.s3.store import S3Store
+    from persidict.stores.s3.transport.connection import Secret
 
 
 class S3Dict_FileDirCached(BasicS3Dict[ValueType]):

@@ -36,7 +36,18 @@ TWICE = [Fault.DUPLICATE, Fault.DUPLICATE_FIRST]
 TROUBLES = [*ACTED_UNHEARD, *NEVER_ACTED, *TWICE]
 EVERY_ATTEMPT = 5
 
+SEEN_BY_ITS_TRACE = [*ACTED_UNHEARD, Fault.SLOW_DOWN, *TWICE]
+"""Troubles after which it can be told whether something was inserted into emptiness."""
+
+TransportError = (ClientError, BotoCoreError)
+
 each_trouble = pytest.mark.parametrize("fault", TROUBLES, ids=lambda fault: fault.name)
+each_with_a_trace = pytest.mark.parametrize(
+    "fault", SEEN_BY_ITS_TRACE, ids=lambda fault: fault.name
+)
+without_a_trace = pytest.mark.parametrize(
+    "fault", [Fault.RESET_BEFORE, Fault.ERROR_500], ids=lambda fault: fault.name
+)
 each_unheard = pytest.mark.parametrize("fault", ACTED_UNHEARD, ids=lambda fault: fault.name)
 twice = pytest.mark.parametrize("fault", TWICE, ids=lambda fault: fault.name)
 
@@ -88,7 +99,7 @@ def test_a_swap_that_met_trouble_reports_success(bench: Bench, fault: Fault) -> 
     assert bench.fallen_on(fault) == 1
 
 
-@each_trouble
+@each_with_a_trace
 def test_an_insertion_that_met_trouble_reports_success(bench: Bench, fault: Fault) -> None:
     bench.trouble("PutObject", fault)
     result = bench.d.setdefault_if(
@@ -98,7 +109,7 @@ def test_an_insertion_that_met_trouble_reports_success(bench: Bench, fault: Faul
     assert (bench.direct["a"], result.resulting_etag) == (1, bench.direct.etag("a"))
 
 
-@each_trouble
+@each_with_a_trace
 def test_an_append_only_assignment_that_met_trouble_succeeds(bench: Bench, fault: Fault) -> None:
     bench.trouble("PutObject", fault)
     bench.append_only["a"] = 1
@@ -110,6 +121,29 @@ def test_an_assignment_that_met_trouble_succeeds(bench: Bench, fault: Fault) -> 
     bench.trouble("PutObject", fault)
     bench.d["a"] = 1
     assert bench.direct["a"] == 1
+
+
+@without_a_trace
+def test_an_insertion_that_got_no_answer_and_left_nothing_to_see_is_raised_as_unknown(
+    bench: Bench, fault: Fault
+) -> None:
+    """It may have been carried out, and what it inserted taken by somebody else."""
+    bench.trouble("PutObject", fault)
+    with pytest.raises(TransportError) as raised:
+        bench.d.setdefault("a", 1)
+    assert any("outcome unknown" in note for note in raised.value.__notes__)
+    assert "a" not in bench.direct
+
+
+@each_unheard
+def test_an_insertion_whose_item_was_taken_before_its_answer_came_is_not_repeated(
+    bench: Bench, fault: Fault
+) -> None:
+    bench.trouble("PutObject", fault, meanwhile=lambda: bench.direct.pop("a"))
+    with pytest.raises(TransportError) as raised:
+        bench.d.setdefault("a", 1)
+    assert any("outcome unknown" in note for note in raised.value.__notes__)
+    assert "a" not in bench.direct
 
 
 @each_trouble
@@ -133,7 +167,7 @@ def test_setting_whatever_is_there_reports_success(bench: Bench, fault: Fault) -
     assert (result.actual_etag, result.resulting_etag) == (etag, bench.direct.etag("a"))
 
 
-@each_trouble
+@each_with_a_trace
 def test_a_bulk_insertion_that_met_trouble_reports_success(bench: Bench, fault: Fault) -> None:
     bench.trouble("PutObject", fault)
     outcomes = dict(bench.d._store.put_many([("a.pkl", b"I1\n.")], if_none_match="*"))
@@ -144,7 +178,7 @@ def _without_date(response_dict: dict[str, Any], **kwargs: Any) -> None:
     response_dict["headers"].pop("date", None)
 
 
-@each_trouble
+@each_with_a_trace
 def test_an_insertion_that_met_trouble_reports_success_where_replies_bear_no_date(
     bench: Bench, fault: Fault
 ) -> None:
@@ -223,7 +257,7 @@ def test_what_cannot_be_known_is_raised(bench: Bench, fault: Fault) -> None:
         )
 
     bench.trouble("PutObject", fault, meanwhile=replace)
-    with pytest.raises(ClientError) as raised:
+    with pytest.raises(TransportError) as raised:
         swap(bench.d, 2)
     assert any("does not tell" in note for note in raised.value.__notes__)
     assert bench.direct["a"] == 7
@@ -259,6 +293,7 @@ def test_a_write_that_never_reaches_the_server_raises_and_changes_nothing(bench:
 
 def test_an_unmet_condition_whose_answer_got_lost_is_reported_as_unmet(bench: Bench) -> None:
     bench.direct.setdefault("a", 1)
+    assert "a" in bench.d
     add_one(bench.direct)
     bench.trouble("PutObject", Fault.DROP_REPLY)
     result = bench.d.setdefault_if(
@@ -275,7 +310,7 @@ def test_a_deletion_whose_answer_got_lost_is_raised_for_nobody_knows_who_deleted
 ) -> None:
     bench.d["a"] = 1
     bench.trouble("DeleteObject", Fault.DROP_REPLY)
-    with pytest.raises(ClientError) as raised:
+    with pytest.raises(TransportError) as raised:
         bench.d.discard_if("a", condition=ETAG_IS_THE_SAME, expected_etag=bench.d.etag("a"))
     assert any("nobody can tell" in note for note in raised.value.__notes__)
     assert "a" not in bench.direct

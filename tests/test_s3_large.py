@@ -25,8 +25,9 @@ from persidict.basic_s3_dict import BasicS3Dict
 from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
 from persidict.stored_dict import StoredDict
 from persidict.stores.object_store import NOT_MODIFIED, ObjectInfo
-from persidict.stores.s3 import large
+from persidict.stores.s3 import download, upload
 from persidict.stores.s3.store import S3Store
+from persidict.stores.s3.transport.messages import GetObject
 from persidict.stores.shared.recent_notes import RecentNotes
 from tests.s3_dicts import connect
 from tests.s3_servers.canned import start_canned
@@ -402,6 +403,11 @@ class BodyThatWaits:
         self.has_read += len(chunk)
         return chunk
 
+    def readinto(self, buffer: Any) -> int:
+        chunk = self.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
     def close(self) -> None:
         self._body.close()
 
@@ -409,20 +415,20 @@ class BodyThatWaits:
 def test_once_others_help_the_rest_of_a_whole_body_is_not_read(bench: Bench) -> None:
     bench.direct.put("a", OLD)
     key = bench.prefix + "a"
-    reply: Any = bench.client.get_object(Bucket=bench.bucket, Key=key)
+    reply = bench.direct.transport.send(GetObject(key))
     help_has_come = threading.Event()
-    reply["Body"] = body = BodyThatWaits(reply["Body"], help_has_come)
+    reply.body = body = BodyThatWaits(reply.body, help_has_come)
 
     def note_help(**_: Any) -> None:
         help_has_come.set()
 
     bench.client.meta.events.register("before-send.s3.GetObject", note_help)
     try:
-        data = large.read_large(bench.direct._requests, key, reply, large_object_size=LARGE)
+        data = download.read_large(bench.direct._requests, key, reply, large_object_size=LARGE)
     finally:
         bench.client.meta.events.unregister("before-send.s3.GetObject", note_help)
     assert bytes(data) == OLD
-    assert body.has_read == large.range_size(LARGE)
+    assert body.has_read == download.range_size(LARGE)
 
 
 def test_only_so_many_names_are_remembered_as_large_and_the_latest_are() -> None:
@@ -526,7 +532,7 @@ def test_a_client_that_adds_checksums_writes_in_parts_too(server: MotoServer) ->
 
 @given(size=st.integers(1, 10_000 * 5 * 1024**3))
 def test_parts_are_no_more_and_no_larger_than_s3_takes(size: int) -> None:
-    part_size = large.part_size(size)
+    part_size = upload.part_size(size)
     assert -(-size // part_size) <= 10_000
     assert 5 * MIB <= part_size <= 5 * 1024**3
 
@@ -682,7 +688,7 @@ def test_no_condition_is_pretended_where_none_is_kept(moto_like: Like) -> None:
 def test_what_only_parts_can_carry_is_refused_where_completions_do_not_check(
     moto_like: Like, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(large, "_MOST_IN_ONE_PUT", len(ONE_PART) - 1)
+    monkeypatch.setattr(upload, "_MOST_IN_ONE_PUT", len(ONE_PART) - 1)
     store = store_at(moto_like(CEPH).endpoint_url)
     with pytest.raises(BackendError, match="CompleteMultipartUpload"):
         store.put("a", ONE_PART, if_none_match="*")

@@ -11,10 +11,11 @@ from botocore.exceptions import ClientError
 
 from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
 from persidict.stores.object_store import ANY_VERSION, CommonPrefix, NotModified, ObjectInfo
-from persidict.stores.s3.capabilities import PROBE_NAME, S3Capabilities, Support, is_aws_endpoint
-from persidict.stores.s3.client import shared_client
-from persidict.stores.s3.connection import S3Connection
+from persidict.stores.s3.capabilities import PROBE_NAME, S3Capabilities, Support
 from persidict.stores.s3.store import S3Store
+from persidict.stores.s3.transport.client import shared_client
+from persidict.stores.s3.transport.connection import S3Connection
+from persidict.stores.s3.transport.etag_form import is_aws_endpoint
 from tests.s3_servers.clients import CREDENTIALS, new_bucket_name
 from tests.s3_servers.fixtures import localstack_server, moto_aws_server, moto_like
 from tests.s3_servers.moto_server import MotoServer

@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any, Final
+from typing import Final, Literal, NamedTuple, Protocol
 
-from botocore.exceptions import ClientError
+from persidict.stores.s3.transport.messages import (
+    AbortMultipartUpload,
+    CompleteMultipartUpload,
+    CreateMultipartUpload,
+    DeleteObject,
+    PutObject,
+    Refusal,
+    ReplyType,
+    Request,
+    UploadedPart,
+    UploadPart,
+)
+from persidict.stores.s3.transport.transport import Transport
 
-from persidict.stores.s3.errors import NO_SUCH_BUCKET, code_of, status_of
-
-Send = Callable[..., dict[str, Any]]
-"""Sends a request about the bucket in boto3's words."""
+Condition = Literal["if_match", "if_none_match"]
 
 PROBE_NAME: Final = "!persidict-probe-"
 """How the probes' own objects begin: ``!`` stands in no key, so that none is ever listed."""
 
+_ATTEMPTS: Final = 5
+_MISREAD: Final = 412
 _MADE_UP_ETAG: Final = '"00000000000000000000000000000000"'
-_UNMET: Final = (404, 412)
-_REFUSALS: Final = (400, 403, 405, 501)
-_FORBIDDEN: Final = 403
-_CREDENTIAL_TROUBLE: Final = frozenset(
-    {
-        "AuthorizationHeaderMalformed",
-        "ExpiredToken",
-        "InvalidAccessKeyId",
-        "InvalidSecurity",
-        "InvalidToken",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-        "TokenRefreshRequired",
-    }
-)
-"""Error codes that tell of the caller and nothing of the server."""
 
 
 class Support(Enum):
@@ -76,29 +71,6 @@ class S3Capabilities:
 ABILITIES: Final = tuple(f.name for f in fields(S3Capabilities) if f.name != "unquoted_etags")
 
 
-class ETagForm:
-    """How a server wants the ETag in `If-Match` to be written; the same for all its buckets."""
-
-    def __init__(self, *, is_proven: bool) -> None:
-        self.is_unquoted = False
-        self.is_proven = is_proven
-        """Whether a request has succeeded in this form."""
-
-    def write(self, etag: str) -> str:
-        """Return the ETag in this form."""
-        return etag.strip('"') if self.is_unquoted else etag
-
-    def learn(self, written: str) -> None:
-        """Note that a condition was met by an ETag in this form."""
-        self.is_unquoted = not written.endswith('"')
-        self.is_proven = True
-
-    @staticmethod
-    def other(written: str) -> str:
-        """Return the ETag in the other form."""
-        return written.strip('"') if written.endswith('"') else f'"{written}"'
-
-
 class CapabilityProbe:
     """The abilities of one bucket on one endpoint, each found out when first asked for.
 
@@ -106,21 +78,22 @@ class CapabilityProbe:
     that does not exist. Where conditions are enforced there is nothing to clean up.
     """
 
-    def __init__(self, etag_form: ETagForm, *, is_aws: bool) -> None:
+    def __init__(self, *, is_aws: bool) -> None:
         known = Support.ENFORCED if is_aws else Support.UNKNOWN
         self._found: dict[str, Support] = dict.fromkeys(ABILITIES, known)
-        self._statuses: dict[str, int] = {}
+        self._concluded: dict[str, _Conclusion] = {}
+        self.is_aws = is_aws
         self.lock = threading.Lock()
-        self.etag_form = etag_form
         self.any_means_absent = False
         """Whether a 412 to ``If-Match: *`` has been seen to mean that there is nothing."""
+        self.completion: dict[str, Support] = {}
+        """What becomes of conditions, by their names, on CompleteMultipartUpload."""
 
-    def support(self, ability: str, send: Send, prefix: str) -> Support:
+    def support(self, ability: str, sender: Sender, prefix: str) -> Support:
         """Tell what the server does with a condition, asking it the first time.
 
         Raises:
-            botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError: The server
-                could not be asked; nothing is concluded from that.
+            Refusal: The server could not be asked; nothing is concluded from that.
         """
         found = self._found[ability]
         if found is not Support.UNKNOWN:
@@ -129,107 +102,167 @@ class CapabilityProbe:
             found = self._found[ability]
             if found is Support.UNKNOWN:
                 name = f"{prefix}{PROBE_NAME}{uuid.uuid4().hex}"
-                found, status = _PROBES[ability](send, name, self.etag_form)
-                self._statuses[ability] = status
+                concluded = _PROBES[ability](_Probe(sender, name))
+                found = concluded.support
+                self._concluded[ability] = concluded
                 # other credentials may be allowed to ask: not for them is this concluded
-                if status != _FORBIDDEN:
+                if not concluded.is_forbidden:
                     self._found[ability] = found
         return found
 
     def status(self, ability: str) -> int:
         """Return the HTTP status from which an ability was concluded, 0 if there was none."""
-        return self._statuses.get(ability, 0)
+        concluded = self._concluded.get(ability)
+        return 0 if concluded is None else concluded.status
+
+    def is_forbidden(self, ability: str) -> bool:
+        """Tell whether it is only that these credentials may not find out."""
+        concluded = self._concluded.get(ability)
+        return concluded is not None and concluded.is_forbidden
 
     def note_misread(self, ability: str) -> None:
         """Correct what is known: the server refuses a condition that holds."""
         self._found[ability] = Support.REFUSED
-        self._statuses[ability] = 412
+        self._concluded[ability] = _Conclusion(Support.REFUSED, _MISREAD)
 
-    def snapshot(self, found: dict[str, Support]) -> S3Capabilities:
+    def snapshot(self, found: dict[str, Support], *, unquoted_etags: bool) -> S3Capabilities:
         """Return what has been found, with the form of ETags as it is known now."""
-        return S3Capabilities(**found, unquoted_etags=self.etag_form.is_unquoted)
+        return S3Capabilities(**found, unquoted_etags=unquoted_etags)
+
+    def support_on_completion(self, condition: Condition, sender: Sender, prefix: str) -> bool:
+        """Tell whether a server checks a condition on CompleteMultipartUpload.
+
+        It is asked once for each bucket. What cannot be found out, for want of permission,
+        say, is not taken for enforcement, and asked again the next time.
+        """
+        if self.is_aws:
+            return True
+        with self.lock:
+            if condition not in self.completion:
+                name = f"{prefix}{PROBE_NAME}{uuid.uuid4().hex}"
+                try:
+                    self.completion[condition] = _probe_completion(_Probe(sender, name), condition)
+                except Refusal:
+                    return False
+            return self.completion[condition] is Support.ENFORCED
 
 
-def is_aws_endpoint(url: str) -> bool:
-    """Tell whether an endpoint is one of AWS's own, whose abilities are documented."""
-    host = url.partition("://")[2].partition("/")[0].partition(":")[0].lower()
-    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+class Sender(Protocol):
+    """What carries the probes' requests."""
+
+    @property
+    def transport(self) -> Transport:
+        """How they travel."""
+
+    def perform(self, request: Request[ReplyType]) -> ReplyType:
+        """Send a request, and again as long as that may help and does no harm."""
 
 
-def _concluded(error: ClientError) -> tuple[Support, int]:
-    """Conclude from the exact status; one that says nothing of conditions is raised."""
-    status = status_of(error)
-    if status in _UNMET and code_of(error) != NO_SUCH_BUCKET:
-        return Support.ENFORCED, status
-    if status in _REFUSALS and code_of(error) not in _CREDENTIAL_TROUBLE:
-        return Support.REFUSED, status
-    raise error
+class _Conclusion(NamedTuple):
+    support: Support
+    status: int
+    is_forbidden: bool = False
 
 
-def _clean_up(send: Send, name: str) -> None:
-    """Remove a probe's object; it stays, empty, where these credentials may not delete."""
+def _concluded(refusal: Refusal) -> _Conclusion:
+    """Conclude from the exact answer; one that says nothing of conditions is raised."""
+    if refusal.is_unmet or refusal.is_absence:
+        return _Conclusion(Support.ENFORCED, refusal.status)
+    is_refusal = refusal.is_forbidden or refusal.is_unsupported
+    if is_refusal and not refusal.is_credential_trouble:
+        return _Conclusion(Support.REFUSED, refusal.status, refusal.is_forbidden)
+    raise refusal
+
+
+class _Probe:
+    """Requests about one object, which may be sent twice: nobody else knows of it."""
+
+    def __init__(self, sender: Sender, name: str) -> None:
+        self._sender = sender
+        self.name = name
+
+    @property
+    def transport(self) -> Transport:
+        return self._sender.transport
+
+    def put(self, *, if_match: str | None = None, if_none_match: str | None = None) -> str | None:
+        request = PutObject(self.name, b"", if_match=if_match, if_none_match=if_none_match)
+        return self.send(request).etag
+
+    def delete(self, if_match: str | None = None) -> None:
+        self.send(DeleteObject(self.name, if_match=if_match))
+
+    def send(self, request: Request[ReplyType]) -> ReplyType:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._sender.perform(request)
+            except Refusal as refusal:
+                if request.is_repeatable or not (refusal.may_have_acted and refusal.is_passing):
+                    raise
+        return self._sender.perform(request)
+
+    def clean_up(self) -> None:
+        """Remove the object; it stays, empty, where these credentials may not delete."""
+        try:
+            self.delete()
+        except Refusal as refusal:
+            if not refusal.is_forbidden:
+                raise
+
+
+def _probe_put_if_match(probe: _Probe) -> _Conclusion:
     try:
-        send("delete_object", Key=name)
-    except ClientError as error:
-        if status_of(error) != 403:
-            raise
+        probe.put(if_match=_MADE_UP_ETAG)
+    except Refusal as refusal:
+        return _concluded(refusal)
+    probe.clean_up()
+    return _Conclusion(Support.IGNORED, 200)
 
 
-def _probe_put_if_match(send: Send, name: str, form: ETagForm) -> tuple[Support, int]:
+def _probe_put_if_none_match(probe: _Probe) -> _Conclusion:
     try:
-        send("put_object", Key=name, Body=b"", IfMatch=_MADE_UP_ETAG)
-    except ClientError as error:
-        return _concluded(error)
-    _clean_up(send, name)
-    return Support.IGNORED, 200
-
-
-def _probe_put_if_none_match(send: Send, name: str, form: ETagForm) -> tuple[Support, int]:
-    try:
-        made = send("put_object", Key=name, Body=b"", IfNoneMatch="*")
-    except ClientError as error:
-        concluded = _concluded(error)
-        if concluded[0] is Support.ENFORCED:  # sent twice, and the first one was carried out
-            _clean_up(send, name)
+        made = probe.put(if_none_match="*")
+    except Refusal as refusal:
+        concluded = _concluded(refusal)
+        if concluded.support is Support.ENFORCED:  # sent twice, and the first one was carried out
+            probe.clean_up()
         return concluded
     try:
-        send("put_object", Key=name, Body=b"", IfNoneMatch="*")
-    except ClientError as error:
-        concluded = _concluded(error)
-        _learn_form(send, name, made["ETag"], form)
+        probe.put(if_none_match="*")
+    except Refusal as refusal:
+        concluded = _concluded(refusal)
+        _learn_the_form_of_etags(probe, made)
         return concluded
     else:
-        return Support.IGNORED, 200
+        return _Conclusion(Support.IGNORED, 200)
     finally:
-        _clean_up(send, name)
+        probe.clean_up()
 
 
-def _learn_form(send: Send, name: str, etag: str, form: ETagForm) -> None:
-    """Use the object at hand to find out in which form the server wants ETags."""
-    for written in () if form.is_proven else (etag, form.other(etag)):
-        try:
-            send("put_object", Key=name, Body=b"", IfMatch=written)
-        except ClientError as error:
-            if status_of(error) not in (*_UNMET, *_REFUSALS):
-                raise
-        else:
-            return form.learn(written)
-
-
-def _probe_delete(send: Send, name: str, if_match: str) -> tuple[Support, int]:
+def _learn_the_form_of_etags(probe: _Probe, etag: str | None) -> None:
+    """Use the object at hand to let the transport find out in which form the server wants ETags."""
+    if probe.transport.unquoted_etags is not None:
+        return
     try:
-        send("delete_object", Key=name, IfMatch=if_match)
-    except ClientError as error:
-        return _concluded(error)
-    return Support.IGNORED, 204
+        probe.put(if_match=etag)
+    except Refusal as refusal:
+        _concluded(refusal)
 
 
-def _probe_delete_if_match(send: Send, name: str, form: ETagForm) -> tuple[Support, int]:
-    return _probe_delete(send, name, _MADE_UP_ETAG)
+def _probe_delete(probe: _Probe, if_match: str) -> _Conclusion:
+    try:
+        probe.delete(if_match)
+    except Refusal as refusal:
+        return _concluded(refusal)
+    return _Conclusion(Support.IGNORED, 204)
 
 
-def _probe_delete_if_match_any(send: Send, name: str, form: ETagForm) -> tuple[Support, int]:
-    return _probe_delete(send, name, "*")
+def _probe_delete_if_match(probe: _Probe) -> _Conclusion:
+    return _probe_delete(probe, _MADE_UP_ETAG)
+
+
+def _probe_delete_if_match_any(probe: _Probe) -> _Conclusion:
+    return _probe_delete(probe, "*")
 
 
 _PROBES: Final = {
@@ -238,3 +271,38 @@ _PROBES: Final = {
     "delete_if_match": _probe_delete_if_match,
     "delete_if_match_any": _probe_delete_if_match_any,
 }
+
+
+def _probe_completion(probe: _Probe, condition: Condition) -> Support:
+    """Try to complete an upload under a condition that does not hold, and clean up."""
+    upload = ""
+    try:
+        if condition == "if_none_match":
+            probe.put()
+        upload = probe.send(CreateMultipartUpload(probe.name))
+        part = probe.send(UploadPart(probe.name, upload, 1, b"?"))
+        assert part.etag is not None
+        parts = [UploadedPart(1, part.etag, part.checksums)]
+        unmet = {condition: "*" if condition == "if_none_match" else _MADE_UP_ETAG}
+        return _completed_under(probe, CompleteMultipartUpload(probe.name, upload, parts, **unmet))
+    except Refusal as refusal:
+        if not refusal.is_unsupported or refusal.is_bad_request:
+            raise
+        return Support.REFUSED
+    finally:
+        with suppress(Refusal):
+            if upload:
+                probe.send(AbortMultipartUpload(probe.name, upload))
+        with suppress(Refusal):
+            probe.delete()
+
+
+def _completed_under(probe: _Probe, completion: CompleteMultipartUpload) -> Support:
+    try:
+        probe.send(completion)
+    except Refusal as refusal:
+        # An upload that is gone may have been completed by this request, delivered twice
+        if not (refusal.is_unmet or refusal.is_absence):
+            raise
+        return Support.ENFORCED
+    return Support.IGNORED

@@ -6,13 +6,10 @@ import re
 from typing import Final
 
 from persidict.jokers_and_status_flags import ETagValue
-from persidict.stores.s3.errors import S3Error, status_of
-from persidict.stores.s3.lineage import METADATA_KEY, first, new_token
-from persidict.stores.s3.requests import S3Requests, canonical_etag
-
-_REFUSALS: Final = (400, 403, 405, 501)
-"""Answers to a copy that say nothing of reading and writing: the object may be too large for
-one (5 GB), or may not be copied with these credentials, or the server may know no copies."""
+from persidict.stores.s3.lineage import METADATA_KEY, first
+from persidict.stores.s3.readback import OUTCOME_UNKNOWN, Readback
+from persidict.stores.s3.requests import S3Requests
+from persidict.stores.s3.transport.messages import CopyObject, Refusal
 
 _MD5: Final = re.compile(r'"([0-9a-f]{32})"')
 
@@ -50,20 +47,31 @@ class Copier:
         Raises:
             ObjectNotFound: The source does not exist.
         """
-        lineage = first(new_token(), None)
-        try:
-            reply = self._requests.send(
-                "copy_object",
-                Key=key,
-                CopySource={"Bucket": self._source_bucket, "Key": source_key},
-                ContentType=self._content_type,
-                Metadata={METADATA_KEY: lineage},
-                MetadataDirective="REPLACE",
-            )
-        except S3Error as error:
-            if status_of(error) in _REFUSALS:
-                return None
-            self._requests.fail(error, "copy_object", key)
-        etag = canonical_etag(reply["CopyObjectResult"]["ETag"])
+        readback = Readback(self._requests, key, self._requests.bucket.lineages.latest(key))
+        lineage = first(readback.token, None)
+        request = CopyObject(
+            key,
+            self._source_bucket,
+            source_key,
+            content_type=self._content_type,
+            metadata={METADATA_KEY: lineage},
+        )
+        attempts = self._requests.attempts()
+        etag = None
+        while etag is None:
+            try:
+                etag = self._requests.perform(request, attempts).etag
+            except Refusal as refusal:
+                if not refusal.may_have_acted:
+                    # it may be too large for a copy (5 GB), or not be allowed, or not be known
+                    if refusal.is_unsupported or refusal.is_forbidden:
+                        return None
+                    self._requests.fail_to_read(refusal, key)
+                found = readback.find()
+                etag = found.etag
+                if found.was_written is None and not found.is_absent:
+                    self._requests.fail(refusal, key, OUTCOME_UNKNOWN)
+                if etag is None and not attempts.another(refusal):
+                    self._requests.fail(refusal, key)
         self._requests.bucket.lineages.remember(key, etag, lineage)
         return etag

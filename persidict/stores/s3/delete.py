@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, Final, NoReturn
-
-from botocore.exceptions import ClientError
+from typing import Final, NoReturn
 
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.object_store import ANY_VERSION
 from persidict.stores.s3.capabilities import Support
-from persidict.stores.s3.errors import (
-    S3Error,
-    annotate,
-    is_absence,
-    status_of,
-    was_retried,
-)
-from persidict.stores.s3.lineage import descends_from
-from persidict.stores.s3.requests import S3Requests, pause
+from persidict.stores.s3.readback import OUTCOME_UNKNOWN, Readback
+from persidict.stores.s3.requests import Attempts, Look, S3Requests, pause
+from persidict.stores.s3.transport.messages import DeleteObject, DeleteObjects, Refusal
 from persidict.stores.shared.parallel import map_in_order
 
 _BATCH: Final = 1000
-_NO_BULK: Final = (400, 405, 501)
 
 _WHO_DELETED: Final = (
-    "persidict: the request was sent more than once, and the object is gone: nobody can tell"
+    f"{OUTCOME_UNKNOWN}; the object is gone, or another one has been written: nobody can tell"
     " whether this request or another one deleted it"
 )
 
 
 class Deletion:
     """One deletion of one object, however many requests it takes.
+
+    A deletion that may have acted is never repeated blindly: what is there now may be
+    somebody else's.
 
     Args:
         requests: The bucket.
@@ -47,15 +40,14 @@ class Deletion:
         self._requests = requests
         self._key = key
         self._prefix = prefix
-        self._begun = time.monotonic()
+        self._attempts: Attempts = requests.attempts()
+        self._readback = Readback(requests, key, requests.bucket.lineages.latest(key))
 
     def unconditionally(self) -> None:
         """Delete whatever is there."""
-        try:
-            self._requests.send("delete_object", Key=self._key)
-        except S3Error as error:
-            if not is_absence(error):
-                self._requests.fail(error, "delete_object", self._key)
+        refusal = self._refusal_of(DeleteObject(self._key))
+        if refusal is not None and not refusal.is_absence:
+            self._requests.fail(refusal, self._key)
 
     def of_any(self) -> None:
         """Delete what is there; raise ObjectNotFound if there is nothing."""
@@ -84,18 +76,18 @@ class Deletion:
     def _can(self, ability: str) -> bool:
         try:
             return self._requests.support(ability, self._prefix) is Support.ENFORCED
-        except S3Error as error:
-            self._requests.fail(error, "delete_object", self._key)
+        except Refusal as refusal:
+            self._requests.fail(refusal, self._key)
 
     def _by_asterisk(self) -> bool:
         """Delete under ``If-Match: *``; False: the server takes the asterisk for an ETag."""
         probe = self._requests.bucket.probe
         for _ in range(2):
-            refusal = self._refusal_of(ANY_VERSION)
+            refusal = self._refusal_of(DeleteObject(self._key, ANY_VERSION))
             if refusal is None:
                 return True
-            if is_absence(refusal) or probe.any_means_absent:
-                raise ObjectNotFound(self._key) from refusal
+            if refusal.is_absence or probe.any_means_absent:
+                raise ObjectNotFound(self._key) from refusal.error
             try:
                 self._requests.head(self._key)
             except ObjectNotFound:
@@ -105,53 +97,75 @@ class Deletion:
         return False
 
     def _by_etag(self, etag: ETagValue) -> None:
-        form = self._requests.bucket.etag_form
-        written = form.write(etag)
-        refusal = self._refusal_of(written)
-        if refusal is not None and not form.is_proven and not is_absence(refusal):
-            self._require_current(etag)  # then the refusal must be for the form
-            refusal = self._refusal_of(form.other(written))
-            if refusal is not None:
-                self._requests.bucket.probe.note_misread("delete_if_match")
-                return self.of_version(etag)
+        refusal = self._refusal_of(DeleteObject(self._key, etag))
         if refusal is None:
             return
-        if is_absence(refusal):
-            raise ObjectNotFound(self._key) from refusal
+        if refusal.is_misread:
+            self._requests.bucket.probe.note_misread("delete_if_match")
+            return self.of_version(etag)
+        if refusal.is_absence:
+            raise ObjectNotFound(self._key) from refusal.error
         current = self._requests.head(self._key).etag  # or there is none, as 412 may mean, too
-        raise PreconditionFailed(self._key, actual_etag=current) from refusal
+        raise PreconditionFailed(self._key, actual_etag=current) from refusal.error
 
     def _require_current(self, etag: ETagValue) -> None:
         current = self._requests.head(self._key).etag
         if current != etag:
             raise PreconditionFailed(self._key, actual_etag=current)
 
-    def _refusal_of(self, if_match: str) -> ClientError | None:
-        """Delete under a condition; return the answer that says that it does not hold."""
-        try:
-            self._requests.send("delete_object", Key=self._key, IfMatch=if_match)
-        except S3Error as error:
-            if isinstance(error, ClientError) and (status_of(error) == 412 or is_absence(error)):
-                if was_retried(error):
-                    self._rule_out_own_deletion(error, if_match)
-                return error
-            self._requests.fail(error, "delete_object", self._key)
-        return None
+    # ------------------------------------------------------------------ what became of it
 
-    def _rule_out_own_deletion(self, error: ClientError, if_match: str) -> None:
-        """Raise the error unless what is there now descends from what was to be deleted."""
-        version = ETagValue(f'"{if_match.strip(chr(34))}"')
+    def _refusal_of(self, request: DeleteObject) -> Refusal | None:
+        """Delete; return the answer that says that a condition does not hold, None if done."""
+        while True:
+            try:
+                self._requests.perform(request, self._attempts)
+                return None
+            except Refusal as refusal:
+                is_refused = refusal.is_unmet or refusal.is_absence
+                if not refusal.may_have_acted:
+                    if is_refused:
+                        return refusal
+                    self._requests.fail(refusal, self._key)
+                is_done = self._is_done(request, refusal)
+                if is_done or is_refused:
+                    return None if is_done else refusal
+                if not self._attempts.another(refusal):
+                    self._requests.fail(refusal, self._key)
+
+    def _is_done(self, request: DeleteObject, refusal: Refusal) -> bool:
+        """Tell whether a deletion that may have acted is over; False: it has not acted.
+
+        Raises:
+            PreconditionFailed: It has not, and never will: it is another version now.
+            Exception: The transport's, when nobody can tell.
+        """
+        wants_one_version = request.if_match not in (None, ANY_VERSION)
         try:
-            look, is_older = self._requests.head_since(self._key, self._begun)
+            look = self._readback.look()
         except ObjectNotFound:
-            self._raise_unknown(error)
-        if not is_older and not descends_from(version, look.lineage, look.etag):
-            self._raise_unknown(error)
+            if wants_one_version:
+                self._raise_unknown(refusal, _WHO_DELETED)
+            return True
+        except Refusal:
+            self._raise_unknown(refusal, OUTCOME_UNKNOWN)
+        if wants_one_version:
+            return self._is_version_deleted(look, request.if_match or "", refusal)
+        if self._readback.judge(look).was_written is False:
+            return False
+        if self._readback.is_written_since(look):
+            return True
+        self._raise_unknown(refusal, OUTCOME_UNKNOWN)
 
-    def _raise_unknown(self, error: ClientError) -> NoReturn:
-        error.add_note(_WHO_DELETED)
-        annotate(error, "DeleteObject", self._requests.bucket_name, self._key)
-        raise error
+    def _is_version_deleted(self, look: Look, etag: str, refusal: Refusal) -> bool:
+        if self._readback.judge(look).was_written is not False:
+            self._raise_unknown(refusal, _WHO_DELETED)
+        if look.etag != etag:
+            raise PreconditionFailed(self._key, actual_etag=look.etag) from refusal.error
+        return False
+
+    def _raise_unknown(self, refusal: Refusal, note: str) -> NoReturn:
+        self._requests.fail(refusal, self._key, note)
 
 
 def delete_many(requests: S3Requests, keys: Iterable[str]) -> Iterator[tuple[str, Exception]]:
@@ -164,23 +178,28 @@ def delete_many(requests: S3Requests, keys: Iterable[str]) -> Iterator[tuple[str
 
 
 def _delete_batch(requests: S3Requests, keys: list[str]) -> list[tuple[str, Exception]]:
-    listed: Any = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-    try:
-        reply = requests.send("delete_objects", Delete=listed)
-    except S3Error as error:
-        if status_of(error) in _NO_BULK:
-            return _delete_singly(requests, keys)
-        annotate(error, "DeleteObjects", requests.bucket_name)
-        return [(key, error) for key in keys]
-    return [(failure["Key"], _as_error(requests, failure)) for failure in reply.get("Errors", ())]
+    """Delete up to a thousand objects; those that fail in passing are tried again."""
+    attempts = requests.attempts()
+    failed: list[tuple[str, Refusal]] = []
+    while True:
+        try:
+            failures = requests.perform(DeleteObjects(keys), attempts)
+        except Refusal as refusal:
+            if refusal.is_unsupported and not refusal.is_credential_trouble:
+                return [*_explained(requests, failed), *_delete_singly(requests, keys)]
+            error = requests.explain(refusal)
+            return [*_explained(requests, failed), *((key, error) for key in keys)]
+        passing = [entry for entry in failures if entry[1].is_passing]
+        failed += [entry for entry in failures if not entry[1].is_passing]
+        if not passing or not attempts.another(passing[0][1]):
+            return _explained(requests, [*failed, *passing])
+        keys = [key for key, _ in passing]
 
 
-def _as_error(requests: S3Requests, failure: dict[str, Any]) -> ClientError:
-    """Return the reason that DeleteObjects gave for one object as botocore's own exception."""
-    reason: Any = {"Error": {name: failure.get(name, "") for name in ("Code", "Message")}}
-    error = ClientError(reason, "DeleteObjects")
-    annotate(error, "DeleteObjects", requests.bucket_name, failure["Key"])
-    return error
+def _explained(
+    requests: S3Requests, failures: Iterable[tuple[str, Refusal]]
+) -> list[tuple[str, Exception]]:
+    return [(key, requests.explain(refusal, key)) for key, refusal in failures]
 
 
 def _delete_singly(requests: S3Requests, keys: list[str]) -> list[tuple[str, Exception]]:
@@ -189,6 +208,6 @@ def _delete_singly(requests: S3Requests, keys: list[str]) -> list[tuple[str, Exc
     for key in keys:
         try:
             Deletion(requests, key, "").unconditionally()
-        except S3Error as error:
+        except Exception as error:  # reported to the caller, item by item
             failures.append((key, error))
     return failures

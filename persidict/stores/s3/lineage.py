@@ -13,13 +13,13 @@ ETag that is an MD5 is written in base64, any other one as it is, behind ``=``.
 from __future__ import annotations
 
 import base64
+import itertools
 import os
 import re
 from collections.abc import Iterator
-from enum import Enum
 from typing import Any, Final, NamedTuple
 
-from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ItemNotAvailableFlag
+from persidict.jokers_and_status_flags import ETagIfExists, ETagValue
 from persidict.stores.shared.recent_notes import RecentNotes
 
 METADATA_KEY: Final = "persidict-lineage"
@@ -30,21 +30,6 @@ _BEGINNING: Final = "."
 _UNKNOWN: Final = "-" * _TOKEN_LENGTH
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 _AS_IT_IS: Final = "="
-
-
-class Outcome(Enum):
-    """What is known of a write whose reply is missing or doubtful."""
-
-    WRITTEN = "written"
-    NOT_WRITTEN = "not written"
-    UNKNOWN = "unknown"
-
-
-class Finding(NamedTuple):
-    """The outcome of a write, and the version that it made, if it did."""
-
-    outcome: Outcome
-    etag: ETagValue | None = None
 
 
 def new_token() -> str:
@@ -83,8 +68,8 @@ def _restored(text: str) -> ETagValue:
     return ETagValue(f'"{base64.urlsafe_b64decode(text + "==").hex()}"')
 
 
-def _entries(lineage: str | None, current: ETagValue) -> Iterator[tuple[str, ETagValue]]:
-    """Yield token and ETag of the current version and of those before it."""
+def versions_in(lineage: str | None, current: ETagValue) -> Iterator[tuple[str, ETagValue]]:
+    """Yield token and ETag of the current version and of those before it, the newest first."""
     own, *older = (lineage or _UNKNOWN).split(";")
     yield own, current
     for entry in older:
@@ -94,50 +79,47 @@ def _entries(lineage: str | None, current: ETagValue) -> Iterator[tuple[str, ETa
             return  # the beginning, or written by others
 
 
-def descends_from(version: ETagIfExists, lineage: str | None, current: ETagValue) -> bool:
-    """Tell whether the current version is known to be a version, or written on top of it.
-
-    ITEM_NOT_AVAILABLE as the version stands for emptiness.
-    """
-    if isinstance(version, ItemNotAvailableFlag):
-        return lineage is not None and lineage.endswith(f";{_BEGINNING}")
-    return any(etag == version for _, etag in _entries(lineage, current))
+def token_of(lineage: str | None) -> str | None:
+    """Return the token of the version that a lineage is of, None if it has none."""
+    token = (lineage or _UNKNOWN).partition(";")[0]
+    return None if token == _UNKNOWN else token
 
 
-def find_write(
-    token: str, expected: ETagIfExists | None, lineage: str | None, current: ETagValue
-) -> Finding:
-    """Look for a write in the lineage of what is there now.
-
-    Args:
-        token: The write's token.
-        expected: The version that the write was to replace, ITEM_NOT_AVAILABLE for an
-            insertion, None for a write without condition.
-        lineage: The lineage of the current version, None if it has none.
-        current: The current version.
-
-    Returns:
-        Not written only if the line leads back to `expected` without meeting the write.
-    """
-    for own, etag in _entries(lineage, current):
-        if own == token:
-            return Finding(Outcome.WRITTEN, etag)
-    if expected is not None and descends_from(expected, lineage, current):
-        return Finding(Outcome.NOT_WRITTEN)
-    return Finding(Outcome.UNKNOWN)
+class _Note(NamedTuple):
+    etag: str
+    lineage: str
+    number: int
 
 
 class LineageMemory:
     """The lineages of the versions seen last, bounded; safe to share among threads."""
 
     def __init__(self, capacity: int = 2048) -> None:
-        self._known = RecentNotes[tuple[str, str]](capacity)
+        self._known = RecentNotes[_Note](capacity)
+        self._numbers = itertools.count(1)
+
+    def now(self) -> int:
+        """Return a number that is less than that of everything remembered from now on."""
+        return next(self._numbers)
 
     def remember(self, name: str, etag: str, lineage: str | None) -> None:
         """Keep the lineage of the current version of an object; None: it has none."""
-        self._known.put(name, (etag, lineage or ""))
+        self._known.put(name, _Note(etag, lineage or "", next(self._numbers)))
 
-    def recall(self, name: str, etag: Any) -> str | None:
-        """Return the lineage of that version, empty if it has none; None: it is not known."""
+    def recall(self, name: str, etag: Any, *, since: int = 0) -> str | None:
+        """Return the lineage of that version, empty if it has none; None: it is not known.
+
+        Args:
+            name: The object's name.
+            etag: The version.
+            since: Only what has been remembered after that number.
+        """
         found = self._known.get(name)
-        return found[1] if found is not None and found[0] == etag else None
+        if found is None or found.etag != etag or found.number < since:
+            return None
+        return found.lineage
+
+    def latest(self, name: str) -> str | None:
+        """Return the lineage of the version seen last, as `recall` does."""
+        found = self._known.get(name)
+        return None if found is None else found.lineage

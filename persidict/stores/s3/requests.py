@@ -1,60 +1,60 @@
-"""Requests about one bucket: sent, looked at, and their failures explained."""
+"""Requests about one bucket: repeated where that does no harm, and their failures explained."""
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import time
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
-
-from botocore.exceptions import ClientError
 
 from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import ETagValue
+from persidict.stores.s3.bucket import Bucket, known_bucket
 from persidict.stores.s3.capabilities import Support
-from persidict.stores.s3.client import Bucket, SharedClient, check_bucket, ensure_bucket
-from persidict.stores.s3.errors import (
-    NO_SUCH_BUCKET,
-    S3Error,
-    annotate,
-    code_of,
-    count_retries,
-    is_absence,
-    is_conflict,
-)
 from persidict.stores.s3.lineage import METADATA_KEY
+from persidict.stores.s3.transport.client import SharedClient
+from persidict.stores.s3.transport.errors import annotate
+from persidict.stores.s3.transport.messages import (
+    CreateBucket,
+    HeadBucket,
+    HeadObject,
+    ListObjectsV2,
+    Refusal,
+    Reply,
+    ReplyType,
+    Request,
+)
+from persidict.stores.s3.transport.transport import Transport
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-_ETAG: Final = re.compile(r'(?:W/)?"[!#-+\--~]+"')
-_CONFLICT_ATTEMPTS: Final = 12
-_CLOCK_TOLERANCE_SECONDS: Final = 5.0
-"""Times are cut to seconds, and the machines of one service may differ a little."""
+    from collections.abc import Callable
 
 PAUSE_SECONDS: Final = 0.02
-_LONGESTPAUSE_SECONDS: Final = 2.0
+"""The unit of the pause between two attempts to change what others change, too."""
+
+_LONGEST_PAUSE_SECONDS: Final = 2.0
+_CONFLICT_ATTEMPTS: Final = 12
+_LONGEST_BACK_OFF_SECONDS: Final = 20.0
+_ETAG: Final = re.compile(r'(?:W/)?"[!#-+\--~]+"')
 
 
 class Look(NamedTuple):
-    """What a reply tells of an object."""
+    """What a reply tells of an object.
+
+    Attributes:
+        etag: The version.
+        size: How many bytes it has; 0 where the server does not tell.
+        last_modified: POSIX seconds; not a number where the server does not tell.
+        lineage: What its writer left; None if nothing.
+        date: The server's clock, POSIX seconds; None if not told.
+    """
 
     etag: ETagValue
     size: int
     last_modified: float
     lineage: str | None
-
-
-def canonical_etag(etag: str) -> ETagValue:
-    """Return an ETag in quotes, as HTTP has it, also where a server leaves them out."""
-    return ETagValue(etag if etag.endswith('"') else f'"{etag}"')
-
-
-def size_of(reply: dict[str, Any]) -> int:
-    """Return how large an object is, of which a reply brings the whole or a range, or nothing."""
-    total = reply.get("ContentRange", "").rpartition("/")[2]
-    return int(total) if total else int(reply["ContentLength"])
+    date: float | None
 
 
 def is_etag(text: str) -> bool:
@@ -64,16 +64,38 @@ def is_etag(text: str) -> bool:
 
 def pause(attempt: int) -> None:
     """Wait for a random time that grows with the attempts, so that rivals get out of step."""
-    longest = min(PAUSE_SECONDS * 2 ** min(attempt, 16), _LONGESTPAUSE_SECONDS)
+    longest = min(PAUSE_SECONDS * 2 ** min(attempt, 16), _LONGEST_PAUSE_SECONDS)
     time.sleep(random.uniform(0.0, longest))
 
 
-def _lineage_of(reply: dict[str, Any]) -> str | None:
-    metadata: dict[str, str] = reply.get("Metadata") or {}
-    lineage = metadata.get(METADATA_KEY)
-    if lineage is None and metadata:
-        return next((v for name, v in metadata.items() if name.lower() == METADATA_KEY), None)
-    return lineage
+class Attempts:
+    """How often what one operation asks for is sent, in all, and with which pauses.
+
+    Collisions of conditional requests have a budget of their own: they are no trouble.
+
+    Args:
+        limit: The number of attempts, the first one included.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit - 1
+        self._made = 0
+        self._collisions = 0
+
+    def another(self, refusal: Refusal) -> bool:
+        """Tell whether one more attempt is due after a refusal; if so, wait until then."""
+        if refusal.is_conflict:
+            self._collisions += 1
+            if self._collisions < _CONFLICT_ATTEMPTS:
+                pause(self._collisions)
+                return True
+            return False
+        if not refusal.is_passing or self._left <= 0:
+            return False
+        self._left -= 1
+        time.sleep(min(random.random() * 2**self._made, _LONGEST_BACK_OFF_SECONDS))
+        self._made += 1
+        return True
 
 
 class S3Requests:
@@ -90,52 +112,71 @@ class S3Requests:
         self.bucket_name = bucket_name
         self._create_bucket = create_bucket
         self._bucket: Bucket | None = None
+        self._transport: Transport | None = None
         if create_bucket:
-            ensure_bucket(shared, bucket_name)
+            self._ensure_bucket()
 
     @property
-    def plain(self) -> S3Requests:
-        """The same requests, where these are carried out in some other way."""
-        return self
-
-    @property
-    def client(self) -> S3Client:
-        """The boto3 client."""
-        return self.shared.client
+    def transport(self) -> Transport:
+        """How the requests travel."""
+        transport = self._transport
+        if transport is None:
+            transport = self._transport = self.shared.transport(self.bucket_name)
+        return transport
 
     @property
     def bucket(self) -> Bucket:
         """What this process knows of the bucket."""
         bucket = self._bucket
         if bucket is None:
-            bucket = self._bucket = self.shared.bucket(self.bucket_name)
+            bucket = self._bucket = known_bucket(self.shared.endpoint, self.bucket_name)
         return bucket
 
-    def send(self, operation: str, /, **params: Any) -> dict[str, Any]:
-        """Send a request with boto3's words.
+    def attempts(self) -> Attempts:
+        """Return the budget of one operation."""
+        return Attempts(self.shared.attempts)
 
-        What collides with another conditional request is sent again, a bounded number of
-        times; a bucket that has vanished is created again.
+    def perform(self, request: Request[ReplyType], attempts: Attempts | None = None) -> ReplyType:
+        """Send a request, and again as long as that may help and does no harm.
+
+        A request that must not act twice is repeated only after an answer, or the lack of
+        one, that shows that it has not acted; else it is for the caller to find out. A
+        bucket that has vanished is created again.
+
+        Args:
+            request: The request.
+            attempts: The budget of the operation that it is part of.
+
+        Raises:
+            Refusal: The last one; it knows whether any attempt may have acted.
         """
-        request = getattr(self.shared.client, operation)
-        retries = 0
-        for attempt in range(1, _CONFLICT_ATTEMPTS + 1):
+        attempts = attempts or self.attempts()
+        may_have_acted = False
+        has_created_bucket = False
+        while True:
             try:
-                return request(Bucket=self.bucket_name, **params)  # type: ignore[no-any-return]
-            except ClientError as error:
-                retries = count_retries(error, retries)
-                if is_conflict(error) and attempt < _CONFLICT_ATTEMPTS:
-                    pause(attempt)
-                    continue
-                if code_of(error) != NO_SUCH_BUCKET or not self._create_bucket:
+                return self.transport.send(request)
+            except Refusal as refusal:
+                refusal.may_have_acted = may_have_acted = refusal.may_have_acted or may_have_acted
+                if may_have_acted and not request.is_repeatable:
                     raise
-            self.bucket.is_known_to_exist = False
-            ensure_bucket(self.shared, self.bucket_name)
-        return request(Bucket=self.bucket_name, **params)  # type: ignore[no-any-return]
+                if refusal.is_missing_bucket and self._create_bucket and not has_created_bucket:
+                    has_created_bucket = True
+                    self.bucket.is_known_to_exist = False
+                elif not attempts.another(refusal):
+                    raise
+            if has_created_bucket and not self.bucket.is_known_to_exist:
+                self._ensure_bucket()
 
     def support(self, ability: str, prefix: str) -> Support:
-        """Tell what the server does with a condition; asks it the first time."""
-        return self.bucket.probe.support(ability, self.send, prefix)
+        """Tell what the server does with a condition; asks it the first time.
+
+        Raises:
+            Refusal: The server could not be asked.
+        """
+        return self.bucket.probe.support(ability, self, prefix)
+
+    # ------------------------------------------------------------------ looks
 
     def head(self, key: str) -> Look:
         """Look at an object.
@@ -144,57 +185,96 @@ class S3Requests:
             ObjectNotFound: There is none.
         """
         try:
-            reply = self.send("head_object", Key=key)
-        except S3Error as error:
-            self.fail(error, "head_object", key)
-        return self.read(key, reply)
+            return self.take_in(key, self.perform(HeadObject(key)))
+        except Refusal as refusal:
+            self.fail_to_read(refusal, key)
 
-    def head_since(self, key: str, begun: float) -> tuple[Look, bool]:
-        """Look at an object, and tell whether its version is older than a change begun before.
+    def take_in(self, key: str, reply: Reply) -> Look:
+        """Take from the reply to a HEAD or a GET what it tells of the object, and remember it."""
+        assert reply.etag is not None
+        lineage = reply.metadata.get(METADATA_KEY)
+        self.bucket.lineages.remember(key, reply.etag, lineage)
+        modified = math.nan if reply.last_modified is None else reply.last_modified
+        return Look(reply.etag, reply.size or 0, modified, lineage, reply.date)
 
-        The age is told by the server's clock alone, which need not agree with this one's;
-        where a reply bears no date, no version is known to be older.
+    # ------------------------------------------------------------------ failures
 
-        Args:
-            key: The object's key.
-            begun: When the change was begun, by `time.monotonic`.
-
-        Raises:
-            ObjectNotFound: There is none.
-        """
-        try:
-            reply = self.send("head_object", Key=key)
-        except S3Error as error:
-            self.fail(error, "head_object", key)
-        look = self.read(key, reply)
-        date = reply["ResponseMetadata"]["HTTPHeaders"].get("date")
-        if date is None:
-            return look, False
-        now = parsedate_to_datetime(date).timestamp()
-        return look, now - look.last_modified > time.monotonic() - begun + _CLOCK_TOLERANCE_SECONDS
-
-    def read(self, key: str, reply: dict[str, Any]) -> Look:
-        """Take from the reply to a HEAD or a GET what it tells of the object."""
-        etag = canonical_etag(reply["ETag"])
-        lineage = _lineage_of(reply)
-        self.bucket.lineages.remember(key, etag, lineage)
-        return Look(etag, size_of(reply), reply["LastModified"].timestamp(), lineage)
-
-    def fail(self, error: BaseException, operation: str, key: str = "", note: str = "") -> NoReturn:
-        """Raise ObjectNotFound for absence, and anything else as it is, with a note."""
-        name = self.client.meta.method_to_api_mapping[operation]
-        if is_absence(error):
-            self._rule_out_a_missing_bucket(error, name, key)
-            raise ObjectNotFound(f"s3://{self.bucket_name}/{key}") from error
+    def fail(self, refusal: Refusal, key: str = "", note: str = "") -> NoReturn:
+        """Raise a refusal as users know it, with a note on what and where, and another one."""
         if note:
-            error.add_note(note)
-        annotate(error, name, self.bucket_name, key)
-        raise error
+            refusal.error.add_note(note)
+        raise self.explain(refusal, key)
 
-    def _rule_out_a_missing_bucket(self, error: BaseException, operation: str, key: str) -> None:
+    def fail_to_read(self, refusal: Refusal, key: str) -> NoReturn:
+        """Raise ObjectNotFound for absence, and anything else as `fail` does."""
+        if refusal.is_absence:
+            self._rule_out_a_missing_bucket(refusal, key)
+            raise ObjectNotFound(f"s3://{self.bucket_name}/{key}") from refusal.error
+        self.fail(refusal, key)
+
+    def explain(self, refusal: Refusal, key: str = "") -> Exception:
+        """Return a refusal as the exception that users know, with a note on what and where."""
+        annotate(refusal.error, refusal.operation, self.bucket_name, key)
+        return refusal.error
+
+    def _rule_out_a_missing_bucket(self, refusal: Refusal, key: str) -> None:
         """Raise if it is the bucket that is missing, which HEAD answers in the same way."""
+        if self.bucket.is_known_to_exist:
+            return
         try:
-            check_bucket(self.shared, self.bucket_name)
-        except S3Error as missing:
-            annotate(missing, operation, self.bucket_name, key)
-            raise missing from error
+            self.perform(ListObjectsV2(max_keys=1))
+        except Refusal as missing:
+            if not missing.is_forbidden:
+                annotate(missing.error, refusal.operation, self.bucket_name, key)
+                raise missing.error from refusal.error
+        self.bucket.is_known_to_exist = True
+
+    # ------------------------------------------------------------------ the bucket
+
+    def _ensure_bucket(self) -> None:
+        """Create the bucket if it is missing; looked at once in this process.
+
+        A 403 on looking is tolerated: a shared bucket may allow nothing but its objects.
+        """
+        bucket = self.bucket
+        if bucket.is_known_to_exist:
+            return
+        with bucket.lock:
+            if not bucket.is_known_to_exist:
+                if self._explained(self._is_bucket_missing):
+                    self._explained(self._create)
+                bucket.is_known_to_exist = True
+
+    def _explained(self, act: Callable[[], Any]) -> Any:
+        try:
+            return act()
+        except Refusal as refusal:
+            raise self.explain(refusal) from None
+
+    def _is_bucket_missing(self) -> bool:
+        try:
+            self._repeat(HeadBucket())
+        except Refusal as refusal:
+            if refusal.is_forbidden:
+                return False
+            if refusal.is_not_found:
+                return True
+            raise
+        return False
+
+    def _create(self) -> None:
+        try:
+            self._repeat(CreateBucket())
+        except Refusal as refusal:
+            if not refusal.is_bucket_taken and self._is_bucket_missing():
+                raise
+
+    def _repeat(self, request: Request[Reply]) -> Reply:
+        """Send a request about the bucket itself, again as long as that may help."""
+        attempts = self.attempts()
+        while True:
+            try:
+                return self.transport.send(request)
+            except Refusal as refusal:
+                if not attempts.another(refusal):
+                    raise

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Any, BinaryIO, Final, Literal
+from typing import BinaryIO, Final, Literal
 
 from persidict.checks import check_int
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
@@ -20,33 +21,39 @@ from persidict.stores.object_store import (
     ObjectStore,
 )
 from persidict.stores.s3.capabilities import ABILITIES, S3Capabilities
-from persidict.stores.s3.client import SharedClient
 from persidict.stores.s3.copy import Copier, md5_in
 from persidict.stores.s3.delete import Deletion, delete_many
-from persidict.stores.s3.errors import S3Error, status_of
-from persidict.stores.s3.large import (
+from persidict.stores.s3.download import (
     DEFAULT_LARGE_OBJECT_SIZE,
-    put_large,
     range_size,
     read_large,
 )
 from persidict.stores.s3.put import Put
-from persidict.stores.s3.requests import (
-    PAUSE_SECONDS,
-    S3Requests,
-    canonical_etag,
-    is_etag,
-    pause,
-    size_of,
+from persidict.stores.s3.requests import PAUSE_SECONDS, S3Requests, is_etag, pause
+from persidict.stores.s3.stream import (
+    READ_ATTEMPTS,
+    BodyTrouble,
+    ObjectMoved,
+    body_of,
+    open_stream,
+    read_all,
 )
-from persidict.stores.s3.stream import READ_ATTEMPTS, BodyTrouble, ObjectMoved, open_stream
+from persidict.stores.s3.transport.client import SharedClient
+from persidict.stores.s3.transport.messages import (
+    GetObject,
+    ListObjectsV2,
+    ListPage,
+    Refusal,
+    Reply,
+)
+from persidict.stores.s3.transport.transport import Transport
+from persidict.stores.s3.upload import put_large
 from persidict.stores.s3.uploads import OpenUploads
 from persidict.stores.shared.parallel import map_in_order
 from persidict.traits import Traits
 
 _PAGE_SIZE: Final = 1000
 _PARALLEL_READ_ATTEMPTS: Final = 3
-_NOT_SATISFIABLE: Final = 416
 _SIZE_TOLERANCE: Final = 4
 """How many times as large as in one format a value may be in another one."""
 
@@ -69,7 +76,7 @@ class S3Store(ObjectStore):
             parallel parts.
 
     Raises:
-        botocore.exceptions.ClientError: The bucket cannot be found or created.
+        Exception: The transport's own: the bucket cannot be found or created.
     """
 
     traits = Traits(
@@ -97,6 +104,11 @@ class S3Store(ObjectStore):
         return self._requests.shared
 
     @property
+    def transport(self) -> Transport:
+        """How requests travel; ``repr`` tells which wire it is and why."""
+        return self._requests.transport
+
+    @property
     def bucket_name(self) -> str:
         """The bucket."""
         return self._requests.bucket_name
@@ -116,10 +128,12 @@ class S3Store(ObjectStore):
         for ability in ABILITIES:
             try:
                 found[ability] = self._requests.support(ability, self._prefix)
-            except S3Error as error:
-                self._requests.fail(error, "put_object")
+            except Refusal as refusal:
+                self._requests.fail(refusal)
         # what these credentials may not find out is not supported, for them
-        return self._requests.bucket.probe.snapshot(found)
+        return self._requests.bucket.probe.snapshot(
+            found, unquoted_etags=bool(self._requests.transport.unquoted_etags)
+        )
 
     def head(self, name: str) -> ObjectInfo:
         """Look at an object without its bytes; see the port."""
@@ -138,52 +152,52 @@ class S3Store(ObjectStore):
         ready to send all that they are asked for.
         """
         key = self._prefix + name
-        request: dict[str, Any] = {"Key": key}
-        large_names = self._requests.bucket.large_names
-        if if_none_match is not None and is_etag(if_none_match):
-            request["IfNoneMatch"] = if_none_match
+        known = if_none_match if if_none_match is not None and is_etag(if_none_match) else None
         attempt = 0
         while True:
             attempt += 1
-            request.pop("Range", None)
-            if (
-                key in large_names
-                and attempt <= _PARALLEL_READ_ATTEMPTS
-                and self.shared.pool.max_workers > 1
-            ):
-                request["Range"] = f"bytes=0-{range_size(self._large_object_size) - 1}"
+            request = GetObject(key, self._range_at_first(key, attempt), if_none_match=known)
             try:
-                reply = self._requests.send("get_object", **request)
-            except S3Error as error:
-                if status_of(error) == _NOT_SATISFIABLE and "Range" in request:
-                    large_names.discard(key)  # there is no range of an empty object
+                reply = self._requests.perform(request)
+            except Refusal as refusal:
+                if refusal.is_unsatisfiable and request.byte_range is not None:
+                    # there is no range of an empty object
+                    self._requests.bucket.large_names.discard(key)
                     continue
-                if status_of(error) == 304 and if_none_match is not None:
+                if refusal.is_unchanged and known is not None:
                     return NOT_MODIFIED
-                self._requests.fail(error, "get_object", key)
+                self._requests.fail_to_read(refusal, key)
             try:
-                data = self._body_of(key, reply, attempt)
-            except BodyTrouble as error:
+                data = self._bytes_of(key, reply, attempt)
+            except BodyTrouble as trouble:
                 if attempt >= READ_ATTEMPTS:
-                    self._requests.fail(error, "get_object", key)
+                    self._requests.fail(trouble.refusal, key)
                 pause(attempt)
                 continue
             except ObjectMoved:
                 continue
-            look = self._requests.read(key, reply)
-            return data, ObjectInfo(name, look.etag, look.size, look.last_modified)
+            look = self._requests.take_in(key, reply)
+            return data, ObjectInfo(name, look.etag, len(data), look.last_modified)
 
-    def _body_of(self, key: str, reply: dict[str, Any], attempt: int) -> Buffer:
-        size = size_of(reply)
+    def _range_at_first(self, key: str, attempt: int) -> tuple[int, int] | None:
+        """Return what to ask for of an object that was large when it was seen last."""
+        is_read_in_parallel = (
+            key in self._requests.bucket.large_names
+            and attempt <= _PARALLEL_READ_ATTEMPTS
+            and self.shared.pool.max_workers > 1
+        )
+        return (0, range_size(self._large_object_size)) if is_read_in_parallel else None
+
+    def _bytes_of(self, key: str, reply: Reply, attempt: int) -> Buffer:
+        size = reply.size or 0
         is_large = size > self._large_object_size
-        is_cut = size > reply["ContentLength"]
+        is_cut = reply.content_length is not None and size > reply.content_length
         if is_cut or (is_large and attempt <= _PARALLEL_READ_ATTEMPTS):
             self._requests.bucket.large_names.put(key, None)
             return read_large(self._requests, key, reply, large_object_size=self._large_object_size)
         if not is_large:
             self._requests.bucket.large_names.discard(key)
-        data: bytes = reply["Body"].read()
-        return data
+        return read_all(body_of(reply))
 
     def open(self, name: str) -> BinaryIO:
         """Open an object for reading, in a request for each MiB; see `open_stream`.
@@ -203,7 +217,7 @@ class S3Store(ObjectStore):
         """Write an object whole, or not at all; see the port.
 
         A write whose reply got lost is looked for in the object's lineage before anything
-        is reported. If that does not tell what became of it, the server's or botocore's own
+        is reported. If that does not tell what became of it, the server's or transport's own
         exception is raised, with a note that says so. A large object takes more requests, see
         `put_large`.
 
@@ -224,7 +238,7 @@ class S3Store(ObjectStore):
                 content_type=self._content_type,
                 prefix=self._prefix,
             )
-        return Put(self._requests, key, expected).send(data, self._content_type, self._prefix)
+        return Put(self._requests, key, expected).write(data, self._content_type, self._prefix)
 
     def delete(self, name: str, *, if_match: ETagValue | AnyVersion | None = None) -> None:
         """Delete an object; see the port.
@@ -260,17 +274,12 @@ class S3Store(ObjectStore):
         cut = len(self._prefix)
         for page in self._pages(prefix, start_after, delimiter, page_size):
             entries: list[ObjectInfo | CommonPrefix] = [
-                ObjectInfo(
-                    item["Key"][cut:],
-                    canonical_etag(item["ETag"]),
-                    item["Size"],
-                    item["LastModified"].timestamp() // 1,  # HEAD and GET tell no more
-                )
-                for item in page.get("Contents", ())
+                # HEAD and GET tell no more than whole seconds
+                ObjectInfo(key[cut:], etag, size, modified // 1)
+                for key, etag, size, modified in page.objects
             ]
-            groups = page.get("CommonPrefixes", ())
-            if groups:
-                entries.extend(CommonPrefix(group["Prefix"][cut:]) for group in groups)
+            if page.prefixes:
+                entries.extend(CommonPrefix(group[cut:]) for group in page.prefixes)
                 entries.sort(key=lambda entry: entry[0])
             yield from entries
 
@@ -280,8 +289,8 @@ class S3Store(ObjectStore):
         """List names alone, in order."""
         cut = len(self._prefix)
         for page in self._pages(prefix, start_after, None, page_size):
-            for item in page.get("Contents", ()):
-                yield item["Key"][cut:]
+            for item in page.objects:
+                yield item[0][cut:]
 
     def _pages(
         self,
@@ -289,24 +298,22 @@ class S3Store(ObjectStore):
         start_after: str | None,
         delimiter: str | None,
         page_size: int | None,
-    ) -> Iterator[dict[str, Any]]:
-        request: dict[str, Any] = {"Prefix": self._prefix + prefix}
-        if start_after:
-            request["StartAfter"] = self._prefix + start_after
-        if delimiter is not None:
-            request["Delimiter"] = delimiter
-        if page_size is not None:
-            request["MaxKeys"] = max(1, min(page_size, _PAGE_SIZE))
+    ) -> Iterator[ListPage]:
+        request = ListObjectsV2(
+            self._prefix + prefix,
+            self._prefix + start_after if start_after else None,
+            delimiter,
+            None if page_size is None else max(1, min(page_size, _PAGE_SIZE)),
+        )
         while True:
             try:
-                page = self._requests.send("list_objects_v2", **request)
-            except S3Error as error:
-                self._requests.fail(error, "list_objects_v2", request["Prefix"])
+                page = self._requests.perform(request)
+            except Refusal as refusal:
+                self._requests.fail(refusal, request.prefix)
             yield page
-            if not page.get("IsTruncated"):
+            if page.next_token is None:
                 return
-            request.pop("MaxKeys", None)
-            request["ContinuationToken"] = page["NextContinuationToken"]
+            request = replace(request, max_keys=None, continuation_token=page.next_token)
 
     def get_many(
         self, entries: Iterable[str | ObjectInfo]

@@ -3,54 +3,64 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
-
-from botocore.exceptions import ClientError, FlexibleChecksumError, IncompleteReadError
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from persidict.buffers import new_buffer
 from persidict.jokers_and_status_flags import ETagValue
-from persidict.stores.s3.capabilities import ETagForm
-from persidict.stores.s3.errors import ConnectionTrouble, S3Error, is_absence, status_of
-from persidict.stores.s3.requests import S3Requests, canonical_etag, pause
+from persidict.stores.s3.requests import S3Requests, pause
+from persidict.stores.s3.transport.errors import cut_short
+from persidict.stores.s3.transport.messages import Body, GetObject, Refusal, Reply
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 READ_ATTEMPTS: Final = 6
-BodyTrouble: Final = (*ConnectionTrouble, FlexibleChecksumError)
-"""What is raised where a body breaks off, is too short or does not match its checksum."""
 
 _CHUNK: Final = 1024 * 1024
 _READ_AHEAD: Final = 1024 * 1024
-_UNMET: Final = 412
-_NOT_SATISFIABLE: Final = 416
+
+
+class BodyTrouble(Exception):
+    """A body broke off, was too short, or did not match its checksum; caused by a Refusal."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__()
+        self.refusal = refusal
 
 
 class ObjectMoved(Exception):
     """The object is not the version any more that is being read."""
 
 
-class Body(Protocol):
-    """The body of a reply."""
+def read_all(body: Body) -> bytes:
+    """Read the whole body of a reply, and close it.
 
-    def read(self, amt: int | None = None) -> bytes: ...
-
-    def close(self) -> None: ...
+    Raises:
+        BodyTrouble: It broke off or is damaged.
+    """
+    try:
+        return body.read()
+    except Refusal as refusal:
+        raise BodyTrouble(refusal) from None
+    finally:
+        body.close()
 
 
 def fill(target: memoryview, body: Body) -> None:
     """Read from a body until a buffer is full, without a second copy of what was read.
 
     Raises:
-        botocore.exceptions.BotoCoreError: One of `BodyTrouble`: the body broke off.
+        BodyTrouble: It broke off or is damaged.
     """
     filled = 0
     while filled < len(target):
-        chunk = body.read(min(_CHUNK, len(target) - filled))
-        if not chunk:
-            raise IncompleteReadError(actual_bytes=filled, expected_bytes=len(target))
-        target[filled : filled + len(chunk)] = chunk
-        filled += len(chunk)
+        try:
+            count = body.readinto(target[filled : filled + _CHUNK])
+            if not count:
+                raise cut_short(filled, len(target))
+        except Refusal as refusal:
+            raise BodyTrouble(refusal) from None
+        filled += count
 
 
 class PinnedObject:
@@ -71,7 +81,6 @@ class PinnedObject:
         self._key = key
         self.etag = etag
         self.size = size
-        self._if_match: str = etag
 
     def read_into(self, start: int, target: memoryview) -> None:
         """Fill a buffer with the bytes from `start` on, in one request.
@@ -80,8 +89,7 @@ class PinnedObject:
 
         Raises:
             ObjectMoved: The object is another version, or does not exist any more.
-            botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError: The range
-                cannot be read.
+            Exception: The transport's own: the range cannot be read.
         """
         attempt = 0
         while True:
@@ -89,40 +97,26 @@ class PinnedObject:
             body = self._open(start, start + len(target))
             try:
                 return fill(target, body)
-            except BodyTrouble as error:
+            except BodyTrouble as trouble:
                 if attempt >= READ_ATTEMPTS:
-                    self._requests.fail(error, "get_object", self._key)
+                    self._requests.fail(trouble.refusal, self._key)
                 pause(attempt)
             finally:
                 body.close()
 
     def _open(self, start: int, stop: int) -> Body:
-        asked_for = f"bytes {start}-{stop - 1}/{self.size}"
+        request = GetObject(self._key, (start, stop), if_match=self.etag)
         try:
-            reply = self._send(start, stop)
-        except S3Error as error:
-            if is_absence(error) or status_of(error) in (_UNMET, _NOT_SATISFIABLE):
-                raise ObjectMoved(self._key) from error
-            self._requests.fail(error, "get_object", self._key)
-        body: Body = reply["Body"]
-        if canonical_etag(reply["ETag"]) != self.etag or reply.get("ContentRange") != asked_for:
+            reply = self._requests.perform(request)
+        except Refusal as refusal:
+            if refusal.is_absence or refusal.is_unmet or refusal.is_unsatisfiable:
+                raise ObjectMoved(self._key) from refusal.error
+            self._requests.fail(refusal, self._key)
+        body = body_of(reply)
+        if reply.etag != self.etag or reply.content_range != (start, stop, self.size):
             body.close()
             raise ObjectMoved(self._key)
         return body
-
-    def _send(self, start: int, stop: int) -> dict[str, Any]:
-        if_match = self._if_match
-        request = {"Key": self._key, "Range": f"bytes={start}-{stop - 1}"}
-        try:
-            return self._requests.send("get_object", IfMatch=if_match, **request)
-        except ClientError as error:
-            if status_of(error) != _UNMET:
-                raise
-        # Either the version has changed, or the server wants the ETag without its quotes
-        if_match = ETagForm.other(if_match)
-        reply = self._requests.send("get_object", IfMatch=if_match, **request)
-        self._if_match = if_match
-        return reply
 
 
 class _RangedReader(io.RawIOBase):
@@ -219,23 +213,30 @@ def open_stream(requests: S3Requests, key: str, name: str) -> BinaryIO:
 
 
 def _read_beginning(requests: S3Requests, key: str) -> tuple[PinnedObject, bytes]:
-    request = {"Key": key, "Range": f"bytes=0-{_READ_AHEAD - 1}"}
+    request = GetObject(key, (0, _READ_AHEAD))
     attempt = 0
     while True:
         attempt += 1
         try:
-            reply = requests.send("get_object", **request)
-        except S3Error as error:
-            if status_of(error) == _NOT_SATISFIABLE and "Range" in request:
-                del request["Range"]  # there is no range of an empty object
+            reply = requests.perform(request)
+        except Refusal as refusal:
+            if refusal.is_unsatisfiable and request.byte_range is not None:
+                request = GetObject(key)  # there is no range of an empty object
                 continue
-            requests.fail(error, "get_object", key)
+            requests.fail_to_read(refusal, key)
         try:
-            beginning: bytes = reply["Body"].read()
-        except BodyTrouble as error:
+            beginning = read_all(body_of(reply))
+        except BodyTrouble as trouble:
             if attempt >= READ_ATTEMPTS:
-                requests.fail(error, "get_object", key)
+                requests.fail(trouble.refusal, key)
             pause(attempt)
             continue
-        look = requests.read(key, reply)
-        return PinnedObject(requests, key, look.etag, look.size), beginning
+        look = requests.take_in(key, reply)
+        size = len(beginning) if reply.size is None else reply.size
+        return PinnedObject(requests, key, look.etag, size), beginning
+
+
+def body_of(reply: Reply) -> Body:
+    """Return the body of a reply to a GET."""
+    assert reply.body is not None
+    return reply.body

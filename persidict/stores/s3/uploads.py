@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from os.path import commonprefix
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from persidict.stores.s3.errors import S3Error
 from persidict.stores.s3.requests import S3Requests
+from persidict.stores.s3.transport.messages import (
+    AbortMultipartUpload,
+    ListMultipartUploads,
+    ListParts,
+    Refusal,
+)
 
 
 class _Progress(NamedTuple):
-    identity: dict[str, str]
+    key: str
+    upload_id: str
     parts: list[tuple[int, str]]
 
 
@@ -32,9 +38,10 @@ class OpenUploads:
         self._found: list[_Progress] = []
         if not keys:
             return
-        with suppress(*S3Error):
+        with suppress(Refusal):
             self._found = [
-                _Progress(identity, self._parts_of(identity)) for identity in self._list(set(keys))
+                _Progress(key, upload_id, self._parts_of(key, upload_id))
+                for key, upload_id in self._list(set(keys))
             ]
 
     def end_stalled(self, keys: Collection[str]) -> None:
@@ -43,34 +50,27 @@ class OpenUploads:
         An upload of somebody who is only slow may be among them. Who writes with this package
         then begins another one.
         """
-        for identity, parts in self._found:
-            if identity["Key"] in keys:
-                with suppress(*S3Error):  # the next one who comes this way ends it
-                    if self._parts_of(identity) == parts:
-                        self._requests.send("abort_multipart_upload", **identity)
+        for key, upload_id, parts in self._found:
+            if key in keys:
+                with suppress(Refusal):  # the next one who comes this way ends it
+                    if self._parts_of(key, upload_id) == parts:
+                        self._requests.perform(AbortMultipartUpload(key, upload_id))
 
-    def _list(self, keys: set[str]) -> Iterator[dict[str, str]]:
+    def _list(self, keys: set[str]) -> Iterator[tuple[str, str]]:
         prefix = commonprefix(list(keys))  # noqa: RUF071  # character by character it is to be
-        for page in self._pages("list_multipart_uploads", Prefix=prefix):
-            for upload in page.get("Uploads", ()):
-                if upload["Key"] in keys:
-                    yield {"Key": upload["Key"], "UploadId": upload["UploadId"]}
-
-    def _parts_of(self, identity: dict[str, str]) -> list[tuple[int, str]]:
-        return [
-            (part["PartNumber"], part["ETag"])
-            for page in self._pages("list_parts", **identity)
-            for part in page.get("Parts", ())
-        ]
-
-    def _pages(self, operation: str, **request: str) -> Iterator[dict[str, Any]]:
+        page = self._requests.perform(ListMultipartUploads(prefix))
         while True:
-            page = self._requests.send(operation, **request)
-            yield page
-            if not page.get("IsTruncated"):
+            for key, upload_id in page.uploads:
+                if key in keys:
+                    yield key, upload_id
+            if page.next_markers is None:
                 return
-            request.update(
-                (marker, page[f"Next{marker}"])
-                for marker in ("KeyMarker", "UploadIdMarker", "PartNumberMarker")
-                if f"Next{marker}" in page
-            )
+            page = self._requests.perform(ListMultipartUploads(prefix, page.next_markers))
+
+    def _parts_of(self, key: str, upload_id: str) -> list[tuple[int, str]]:
+        page = self._requests.perform(ListParts(key, upload_id))
+        parts = list(page.parts)
+        while page.next_marker is not None:
+            page = self._requests.perform(ListParts(key, upload_id, page.next_marker))
+            parts += page.parts
+        return [(part.number, part.etag) for part in parts]

@@ -68,12 +68,32 @@ class Teamwork(Generic[PartType]):
     ) -> None:
         if error is not None:
             self._give_up(error)
-        with self._changed:
-            self._changed.wait_for(lambda: not self._busy_helpers)
+        interruption = self._wait_for_helpers()
         del self._help_with  # usually a method of the team's owner, with all of its data
         met, self._error = self._error, None
+        if interruption is not None:
+            raise interruption
         if met is not None and met is not error:
             raise met  # the first error is why the caller's own, if any, came about
+
+    def give_up(self) -> None:
+        """Begin no further part, and wait until no helper is at work any more."""
+        self._give_up(None)
+        interruption = self._wait_for_helpers()
+        if interruption is not None:
+            raise interruption
+
+    def _wait_for_helpers(self) -> BaseException | None:
+        """Wait, whatever interrupts it; return what did."""
+        interruption = None
+        while True:
+            try:
+                with self._changed:
+                    self._changed.wait_for(lambda: not self._busy_helpers)
+                return interruption
+            except BaseException as error:  # raised when nobody is at work any more
+                interruption = error
+                self._give_up(error)
 
     def __iter__(self) -> Iterator[PartType]:
         while True:
@@ -100,7 +120,7 @@ class Teamwork(Generic[PartType]):
                     self._busy_helpers -= 1
                     self._changed.notify_all()
 
-    def _give_up(self, error: BaseException) -> None:
+    def _give_up(self, error: BaseException | None) -> None:
         with self._changed:
             self.is_given_up = True
             self._parts.clear()

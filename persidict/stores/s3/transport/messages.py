@@ -357,10 +357,14 @@ class Refusal(Exception):
         may_have_acted: Whether the request, or an earlier delivery of it, may have been
             carried out nevertheless; None: as status and code tell.
         may_pass: Where no answer came: whether another attempt may fare better.
+        is_broken_connection: Where no answer came: whether the connection broke, which takes
+            no time, unlike waiting for an answer.
         date: The server's clock in POSIX seconds; None if not told.
 
     Attributes:
         may_have_acted: See above.
+        is_misread: Whether a condition was refused although it holds: the server does not
+            read it as it is meant.
     """
 
     def __init__(
@@ -372,6 +376,7 @@ class Refusal(Exception):
         *,
         may_have_acted: bool | None = None,
         may_pass: bool = False,
+        is_broken_connection: bool = False,
         date: float | None = None,
     ) -> None:
         super().__init__(operation, status, code)
@@ -381,6 +386,8 @@ class Refusal(Exception):
         self.date = date
         self._make_error = make_error
         self._may_pass = may_pass
+        self._is_broken_connection = is_broken_connection
+        self.is_misread = False
         self.may_have_acted = self._acts_perhaps() if may_have_acted is None else may_have_acted
 
     @cached_property
@@ -448,6 +455,11 @@ class Refusal(Exception):
         return self.status in _UNSUPPORTED and self.code not in _PASSING_CODES
 
     @property
+    def is_bad_request(self) -> bool:
+        """Whether the server finds fault with the request itself."""
+        return self.status == 400
+
+    @property
     def is_throttled(self) -> bool:
         """Whether the server asks for fewer requests; it has done nothing."""
         return self.code in _THROTTLING_CODES or self.status == 429
@@ -463,6 +475,11 @@ class Refusal(Exception):
         if not self.status:
             return self._may_pass
         return self.status in _PASSING_STATUSES or self.code in _PASSING_CODES or self.is_throttled
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it failed at once, so that many more attempts cost little time."""
+        return self.is_passing if self.status else self._is_broken_connection
 
 
 def status_of_code(code: str) -> int:

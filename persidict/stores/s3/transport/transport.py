@@ -30,6 +30,11 @@ class Transport(ABC):
     def endpoint(self) -> str:
         """The URL of the service, for messages and for telling services apart."""
 
+    @property
+    def unquoted_etags(self) -> bool | None:
+        """Whether the server wants ETags in `If-Match` without quotes; None: not known yet."""
+        return False
+
     @abstractmethod
     def send(self, request: Request[ReplyType]) -> ReplyType:
         """Send a request and return what it is answered with.

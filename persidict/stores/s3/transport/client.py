@@ -1,4 +1,4 @@
-"""One client for one configuration in a process, and what this process knows of buckets."""
+"""One client for one configuration in a process."""
 
 from __future__ import annotations
 
@@ -12,42 +12,21 @@ from typing import TYPE_CHECKING, Any, Final
 import boto3
 import botocore.loaders
 import botocore.session
-from botocore.exceptions import ClientError
 from botocore.handlers import add_expect_header
 from botocore.parsers import DEFAULT_TIMESTAMP_PARSER
 
-from persidict.stores.s3.capabilities import CapabilityProbe, ETagForm, is_aws_endpoint
-from persidict.stores.s3.connection import S3Connection, Secret
-from persidict.stores.s3.errors import annotated, code_of, status_of
-from persidict.stores.s3.lineage import LineageMemory
+from persidict.stores.s3.transport.botocore_wire import BotocoreWire
+from persidict.stores.s3.transport.connection import S3Connection, Secret
+from persidict.stores.s3.transport.etag_form import ETagForm, InItsForm
+from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.shared.latest_and_used import LatestAndUsed
 from persidict.stores.shared.parallel import WorkerPool
-from persidict.stores.shared.recent_notes import RecentNotes
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _EXPECT_ABOVE_BYTES: Final = 1024 * 1024
 _CONDITIONS: Final = frozenset({"If-Match", "If-None-Match"})
-_NO_CONSTRAINT_REGIONS: Final = (None, "", "us-east-1", "aws-global")
-_IS_MINE: Final = ("BucketAlreadyOwnedByYou", "OperationAborted")
-
-
-class Bucket:
-    """What this process has learnt of one bucket on one endpoint."""
-
-    def __init__(self, etag_form: ETagForm, *, is_aws: bool) -> None:
-        self.etag_form = etag_form
-        self.probe = CapabilityProbe(etag_form, is_aws=is_aws)
-        self.lineages = LineageMemory()
-        self.large_names = RecentNotes[None](1024)
-        self.is_known_to_exist = False
-        self.lock = threading.Lock()
-
-    def forget_locks(self) -> None:
-        """Make the locks anew, in a child after fork: nobody is left to release them."""
-        self.lock = threading.Lock()
-        self.probe.lock = threading.Lock()
 
 
 class SharedClient:
@@ -56,7 +35,8 @@ class SharedClient:
     After a fork the child makes its own, because connections cannot be shared.
 
     Args:
-        connection: The configuration, for a client made here.
+        connection: The configuration, for a client made here. That client repeats nothing by
+            itself: what may be repeated, and how often, is decided above the transport.
         ready: A client that was made elsewhere, instead. Nothing of it is changed, but that
             it sends bodies without asking first where they are small or no condition can
             refuse them.
@@ -89,6 +69,22 @@ class SharedClient:
         """The URL that requests go to."""
         return self.client.meta.endpoint_url
 
+    @property
+    def attempts(self) -> int:
+        """How often a request is sent at most.
+
+        A ready client repeats by itself, as it was made to: what it has given up is lost.
+        """
+        if self._ready is not None:
+            return 1
+        retries: Any = getattr(self.client.meta.config, "retries", None) or {}
+        return max(1, int(retries.get("total_max_attempts", 5)))
+
+    def transport(self, bucket_name: str) -> Transport:
+        """Return how requests about a bucket travel."""
+        wire = BotocoreWire(self, bucket_name, "ready client" if self._ready else "default")
+        return InItsForm(wire, _ETAG_FORMS.setdefault(self.endpoint, ETagForm(self.endpoint)))
+
     def _make(self) -> S3Client:
         with self._lock:
             if self._client is None:
@@ -106,20 +102,8 @@ class SharedClient:
         self._client = None
         self._lock = threading.Lock()
 
-    def bucket(self, name: str) -> Bucket:
-        """Return what this process knows of a bucket."""
-        endpoint = self.endpoint
-
-        def make() -> Bucket:
-            is_aws = is_aws_endpoint(endpoint)
-            form = _ETAG_FORMS.setdefault(endpoint, ETagForm(is_proven=is_aws))
-            return Bucket(form, is_aws=is_aws)
-
-        return _BUCKETS.get((endpoint, name), make)
-
 
 _ETAG_FORMS: Final[dict[str, ETagForm]] = {}
-_BUCKETS: Final[LatestAndUsed[tuple[str, str], Bucket]] = LatestAndUsed(256)
 _SHARED: Final[LatestAndUsed[tuple[Any, ...], SharedClient]] = LatestAndUsed(16)
 _READY: Final[LatestAndUsed[tuple[int, int], SharedClient]] = LatestAndUsed(0)
 
@@ -140,9 +124,6 @@ def _forget_clients() -> None:
         registry.forget_lock()
         for shared in registry.values():
             shared.forget_client()
-    _BUCKETS.forget_lock()
-    for bucket in _BUCKETS.values():
-        bucket.forget_locks()
 
 
 if hasattr(os, "register_at_fork"):
@@ -182,6 +163,7 @@ def _make_client(connection: S3Connection) -> S3Client:
         aws_session_token=_revealed(connection.session_token),
         config=connection.config(),
     )
+    client.meta.events.unregister("needs-retry.s3", unique_id="retry-config-s3")
     _send_bodies_at_once(client)
     return client
 
@@ -204,62 +186,3 @@ def _expect_if_large(model: Any, params: dict[str, Any], **kwargs: Any) -> None:
         and not _CONDITIONS.isdisjoint(params["headers"])
     ):
         add_expect_header(model, params, **kwargs)
-
-
-def ensure_bucket(shared: SharedClient, name: str) -> None:
-    """Create a bucket if it is missing; looked at once in this process.
-
-    A 403 on looking is tolerated: a shared bucket may allow nothing but its objects.
-
-    Raises:
-        botocore.exceptions.ClientError: It can neither be found nor created.
-    """
-    bucket = shared.bucket(name)
-    if bucket.is_known_to_exist:
-        return
-    with bucket.lock:
-        if bucket.is_known_to_exist:
-            return
-        with annotated("HeadBucket", name):
-            missing = _is_missing(shared.client, name)
-        if missing:
-            with annotated("CreateBucket", name):
-                _create(shared.client, name)
-        bucket.is_known_to_exist = True
-
-
-def check_bucket(shared: SharedClient, name: str) -> None:
-    """Raise NoSuchBucket if a bucket is missing, unless this process has seen it."""
-    bucket = shared.bucket(name)
-    if bucket.is_known_to_exist:
-        return
-    try:
-        shared.client.list_objects_v2(Bucket=name, MaxKeys=1)
-    except ClientError as error:
-        if status_of(error) != 403:
-            raise
-    bucket.is_known_to_exist = True
-
-
-def _is_missing(client: S3Client, name: str) -> bool:
-    try:
-        client.head_bucket(Bucket=name)
-    except ClientError as error:
-        if status_of(error) == 403:
-            return False
-        if status_of(error) == 404:
-            return True
-        raise
-    return False
-
-
-def _create(client: S3Client, name: str) -> None:
-    request: dict[str, Any] = {"Bucket": name}
-    if client.meta.region_name not in _NO_CONSTRAINT_REGIONS:
-        request["CreateBucketConfiguration"] = {"LocationConstraint": client.meta.region_name}
-    try:
-        client.create_bucket(**request)
-    except ClientError as error:
-        lost_the_race = code_of(error) in _IS_MINE or not _is_missing(client, name)
-        if not lost_the_race:
-            raise

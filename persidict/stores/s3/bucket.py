@@ -1,0 +1,55 @@
+"""What this process knows of a bucket: one object for each, whoever asks."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Final
+
+from persidict.stores.s3.capabilities import CapabilityProbe
+from persidict.stores.s3.lineage import LineageMemory
+from persidict.stores.s3.transport.etag_form import is_aws_endpoint
+from persidict.stores.shared.latest_and_used import LatestAndUsed
+from persidict.stores.shared.recent_notes import RecentNotes
+
+
+class Bucket:
+    """What this process has learnt of one bucket on one endpoint.
+
+    Attributes:
+        probe: What the server enforces.
+        lineages: Of the versions seen last.
+        large_names: The keys of objects that were large when they were seen last.
+        is_known_to_exist: Whether somebody has looked.
+        lock: Held while somebody looks whether it exists.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self.probe = CapabilityProbe(is_aws=is_aws_endpoint(endpoint))
+        self.lineages = LineageMemory()
+        self.large_names = RecentNotes[None](1024)
+        self.is_known_to_exist = False
+        self.lock = threading.Lock()
+
+    def forget_locks(self) -> None:
+        """Make the locks anew, in a child after fork: nobody is left to release them."""
+        self.lock = threading.Lock()
+        self.probe.lock = threading.Lock()
+
+
+_BUCKETS: Final[LatestAndUsed[tuple[str, str], Bucket]] = LatestAndUsed(256)
+
+
+def known_bucket(endpoint: str, name: str) -> Bucket:
+    """Return what this process knows of a bucket on an endpoint."""
+    return _BUCKETS.get((endpoint, name), lambda: Bucket(endpoint))
+
+
+def _forget_locks() -> None:
+    _BUCKETS.forget_lock()
+    for bucket in _BUCKETS.values():
+        bucket.forget_locks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks)

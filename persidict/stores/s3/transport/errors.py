@@ -1,0 +1,186 @@
+"""Exceptions of botocore as typed refusals and back, with notes on what a person can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    ConnectionError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProxyConnectionError,
+    SSLError,
+)
+from botocore.parsers import ResponseParserError
+
+from persidict.exceptions import BackendError
+from persidict.stores.s3.transport.messages import NO_SUCH_BUCKET, Refusal, http_date
+
+S3Error = (ClientError, BotoCoreError)
+"""Everything that botocore raises by itself."""
+
+ConnectionTrouble = (HTTPClientError, ConnectionError, IncompleteReadError)
+"""No answer came, or not all of it."""
+
+_NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)
+"""There was no connection that a request could have gone through."""
+
+_TRUST_TROUBLE: Final = ("certificate", "handshake", "wrong_version", "unknown_protocol")
+"""What the text of an SSLError says where no secure connection came about."""
+
+_NOTE: Final = "persidict: S3 "
+_SHOWN: Final = 200
+
+_CREDENTIALS_HINT: Final = (
+    "check the credentials: aws_access_key_id and aws_secret_access_key (and"
+    " aws_session_token), profile_name, or what botocore finds in the environment"
+)
+_REGION_HINT: Final = "the bucket lies in another region: pass that one as region"
+_HINTS: Final = {
+    NO_SUCH_BUCKET: "create the bucket, or pass create_bucket=True",
+    "InvalidAccessKeyId": _CREDENTIALS_HINT,
+    "SignatureDoesNotMatch": _CREDENTIALS_HINT,
+    "InvalidToken": _CREDENTIALS_HINT,
+    "ExpiredToken": "the credentials have expired: get new ones",
+    "RequestTimeTooSkewed": "set this machine's clock",
+    "PermanentRedirect": _REGION_HINT,
+    "AuthorizationHeaderMalformed": _REGION_HINT,
+    "IllegalLocationConstraintException": _REGION_HINT,
+    "InvalidLocationConstraint": "pass a region that this service knows, or create the bucket",
+    "InvalidBucketName": "choose a bucket name that S3 allows",
+    "BucketAlreadyExists": "the name belongs to somebody else: choose another bucket name",
+}
+_STATUS_HINTS: Final = {
+    301: _REGION_HINT,
+    400: "check bucket name, region and credentials",
+    403: "these credentials may not do this: see the permissions that each operation needs",
+    503: "the service asks for fewer requests: lower max_concurrency, or try again later",
+}
+
+
+def _told(error: BaseException) -> tuple[int, str, Mapping[str, Any]]:
+    """Return HTTP status, S3 error code and headers of an answer; 0 where there was none."""
+    if not isinstance(error, ClientError):
+        return 0, "", {}
+    response: Mapping[str, Any] = error.response
+    metadata = response.get("ResponseMetadata", {})
+    code = str(response.get("Error", {}).get("Code", ""))
+    return int(metadata.get("HTTPStatusCode", 0)), code, metadata
+
+
+def refusal_of(error: Exception, operation: str, endpoint: str) -> Refusal:
+    """Return what an exception of botocore says of a request, as the Refusal that brings it."""
+    if isinstance(error, ClientError):
+        status, code, metadata = _told(error)
+        date = metadata.get("HTTPHeaders", {}).get("date")
+        return Refusal(
+            operation,
+            status,
+            code,
+            lambda: error,
+            # the client of somebody else may have sent it more than once
+            may_have_acted=True if metadata.get("RetryAttempts") else None,
+            date=None if date is None else http_date(date),
+        )
+    if isinstance(error, ResponseParserError):
+        return no_s3_reply(operation, 200, endpoint, str(error), error)
+    is_trouble = isinstance(error, ConnectionTrouble)
+    return Refusal(
+        operation,
+        0,
+        "",
+        lambda: error,
+        may_have_acted=is_trouble and not _was_never_sent(error),
+        may_pass=is_trouble,
+        is_broken_connection=isinstance(error, ConnectionClosedError),
+    )
+
+
+def _was_never_sent(error: Exception) -> bool:
+    if isinstance(error, SSLError):
+        text = str(error).lower()
+        return any(word in text for word in _TRUST_TROUBLE)
+    return isinstance(error, _NEVER_SENT)
+
+
+def no_s3_reply(
+    operation: str, status: int, endpoint: str, what: str, cause: Exception | None = None
+) -> Refusal:
+    """Return the Refusal of an answer that is none of S3's: a proxy's, say, or another port's.
+
+    Args:
+        operation: The name of the operation.
+        status: The HTTP status that it had.
+        endpoint: Where it came from.
+        what: What came, or what was missing.
+        cause: The exception in which the client library said so.
+    """
+
+    def make() -> Exception:
+        error = BackendError(
+            f"what answered {operation} at {endpoint} with status {status} does not speak S3:"
+            f" {what[:_SHOWN]}",
+            backend="s3",
+        )
+        error.__cause__ = cause
+        return error
+
+    return Refusal(operation, status, "", make, may_have_acted=True)
+
+
+def cut_short(actual: int, expected: int) -> Refusal:
+    """Return the Refusal of a body that ends before all of it has come."""
+    return body_trouble(IncompleteReadError(actual_bytes=actual, expected_bytes=expected))
+
+
+def body_trouble(error: Exception) -> Refusal:
+    """Return the Refusal of a body that broke off or is damaged."""
+    return Refusal("GetObject", 0, "", lambda: error, may_have_acted=False, may_pass=True)
+
+
+def client_error(
+    operation: str,
+    status: int,
+    code: str,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+) -> ClientError:
+    """Return botocore's own exception for an answer that botocore has not seen."""
+    response: Any = {
+        "Error": {"Code": code or str(status), "Message": message},
+        "ResponseMetadata": {
+            "HTTPStatusCode": status,
+            "HTTPHeaders": dict(headers or {}),
+            "RetryAttempts": 0,
+        },
+    }
+    return ClientError(response, operation)
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+        return _CREDENTIALS_HINT
+    if isinstance(error, ParamValidationError):
+        return "choose a bucket name that S3 allows"
+    if isinstance(error, (*ConnectionTrouble, BackendError)):
+        return "check endpoint_url and the network; boto_config sets timeouts and retries"
+    status, code, _ = _told(error)
+    return _HINTS.get(code) or _STATUS_HINTS.get(status, "")
+
+
+def annotate(error: BaseException, operation: str, bucket: str, key: str = "") -> None:
+    """Add a note that names operation, bucket and key, and what to do; once."""
+    if any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
+        return
+    place = f"bucket {bucket!r}" + (f", key {key!r}" if key else "")
+    hint = _hint(error)
+    error.add_note(f"{_NOTE}{operation}, {place}" + (f": {hint}" if hint else ""))
