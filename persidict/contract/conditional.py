@@ -36,6 +36,8 @@ from persidict.jokers_and_status_flags import (
 )
 from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple, as_key
 
+_MOST_CONTRADICTIONS = 20
+
 _Change = Callable[[ETagIfExists], tuple[ETagIfExists, Any]]
 
 
@@ -85,6 +87,15 @@ def check_transformer(transformer: Any) -> None:
 def _left_behind(etag: ETagIfExists, value: Any) -> tuple[ETagIfExists, Any]:
     """Return what a write left: nothing, where nothing is kept."""
     return etag, (ITEM_NOT_AVAILABLE if etag is ITEM_NOT_AVAILABLE else value)
+
+
+def _check_contradictions(key: NonEmptySafeStrTuple, count: int) -> None:
+    """Give up on an item that is always there to be inserted over, and never there to be seen.
+
+    Rivals that insert and delete all the time make it so, or credentials that may not read.
+    """
+    if count >= _MOST_CONTRADICTIONS:
+        raise ConcurrencyConflictError(key, count)
 
 
 def _stand_in(actual: ETagIfExists) -> Any:
@@ -236,6 +247,8 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
             ValueError: The condition is none of the three.
             TypeError: The value is a joker, or about to be inserted and of a wrong type, or
                 `retrieve_value` is.
+            ConcurrencyConflictError: Again and again the item was there when it was to be
+                inserted, and absent when it was looked at.
         """
         checked = as_key(key)
         _check_condition(condition, expected_etag)
@@ -250,7 +263,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         look = self._traits.reads_are_cheap or not may_insert or unfit is not None
         refused: PreconditionFailed | None = None
         made: ETagIfExists | None = None
-        while made is None:
+        for attempt in itertools.count(1):
             if look:
                 value, actual, made = self._observe(checked, expected_etag, retrieve_value, refused)
                 if made is not None:
@@ -262,8 +275,14 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 raise unfit
             try:
                 made = self._write(checked, default_value, ITEM_NOT_AVAILABLE)
+                break
             except PreconditionFailed as failed:
-                refused, look = _without_frames(failed), True
+                refused = _without_frames(failed)
+            _check_contradictions(checked, attempt)
+            if look:
+                self._pause(attempt)
+            look = True
+        assert made is not None
         return ConditionalOperationResult(
             True, ITEM_NOT_AVAILABLE, *_left_behind(made, default_value)
         )
@@ -442,6 +461,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         replaced: ETagIfExists = ITEM_NOT_AVAILABLE
         refused: PreconditionFailed | None = None
         made: ETagValue | None = None
+        contradictions = 0
         for attempt in itertools.count(1):
             if presume:
                 known = expected
@@ -452,6 +472,9 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                     return ConditionalOperationResult(True, known, *change(known))
                 except PreconditionFailed as failed:
                     refused, replaced, known = _without_frames(failed), known, failed.actual_etag
+                    if replaced is ITEM_NOT_AVAILABLE:
+                        contradictions += 1
+                        _check_contradictions(key, contradictions)
                 if known is not None:
                     made = _written_after_all(refused, known)
             if made is not None:

@@ -61,6 +61,7 @@ _NOT_FORWARDED = {
 _NEEDS_A_BODY = {Fault.SLOW_BODY, Fault.TRUNCATED_BODY}
 
 Predicate = Callable[[S3Request], bool]
+Rewrite = Callable[[S3Request, Message], Message]
 
 
 def _any_request(request: S3Request) -> bool:
@@ -110,6 +111,7 @@ class FaultProxy(Server):
         self._random = random.Random()
         self._matches: Predicate = _any_request
         self._handled: list[Handled] = []
+        self._rewrite: Rewrite | None = None
         self._stopped = threading.Event()
         self._server = _Server(self)
         self.endpoint_url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -161,9 +163,19 @@ class FaultProxy(Server):
             self._random = random.Random(seed)
             self._matches = matches
 
+    def rewrite(self, rewrite: Rewrite | None) -> None:
+        """Change every reply from now on; see `rewrites`."""
+        self._rewrite = rewrite
+
+    def refuse_connections(self) -> None:
+        """Accept no connection any more; those that are open stay so."""
+        self._server.shutdown()
+        self._server.socket.close()
+
     def calm(self) -> None:
         """Let everything pass from now on."""
         with self._lock:
+            self._rewrite = None
             self._rules.clear()
             self._probabilities = {}
 
@@ -279,6 +291,8 @@ class _Connection(BaseRequestHandler):
             reply = second_reply if plan.fault is Fault.DUPLICATE else reply
         if plan.meanwhile is not None:
             plan.meanwhile()
+        if self.proxy._rewrite is not None:
+            reply = self.proxy._rewrite(request, reply)
         fault = plan.fault
         if fault in _NEEDS_A_BODY and len(reply.body) < 2:
             fault = Fault.PASS

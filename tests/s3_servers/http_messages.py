@@ -56,6 +56,12 @@ class Message:
         headers = {name: value for name, value in self.headers.items() if name != header}
         return replace(self, raw_head=b"\r\n".join(kept), headers=headers)
 
+    def having(self, header: str, value: str) -> Message:
+        """Return the message with a header, in place of any of that name."""
+        bare = self.without(header)
+        head = bare.raw_head.removesuffix(b"\r\n") + f"{header}: {value}\r\n\r\n".encode()
+        return replace(bare, raw_head=head, headers={**bare.headers, header: value})
+
 
 def read_head(reader: BinaryIO) -> Message | None:
     """Read up to the blank line; None when the connection ends before."""

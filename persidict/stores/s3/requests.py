@@ -8,6 +8,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
+from persidict import back_off
 from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.s3.bucket import Bucket, known_bucket
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 PAUSE_SECONDS: Final = 0.02
 """The unit of the pause between two attempts to change what others change, too."""
 
-_LONGEST_PAUSE_SECONDS: Final = 2.0
 _CONFLICT_ATTEMPTS: Final = 12
 _LONGEST_BACK_OFF_SECONDS: Final = 20.0
 _ETAG: Final = re.compile(r'(?:W/)?"[!#-+\--~]+"')
@@ -64,8 +64,7 @@ def is_etag(text: str) -> bool:
 
 def pause(attempt: int) -> None:
     """Wait for a random time that grows with the attempts, so that rivals get out of step."""
-    longest = min(PAUSE_SECONDS * 2 ** min(attempt, 16), _LONGEST_PAUSE_SECONDS)
-    time.sleep(random.uniform(0.0, longest))
+    back_off.pause(attempt, PAUSE_SECONDS)
 
 
 class Attempts:

@@ -1,0 +1,41 @@
+"""The house keeps its shape: who may name what, and how long a module may be."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import persidict
+
+PACKAGE = Path(persidict.__file__).parent
+S3 = PACKAGE / "stores" / "s3"
+
+
+def test_the_client_library_of_s3_is_named_in_the_transport_alone() -> None:
+    naming = [
+        module.relative_to(S3)
+        for module in S3.rglob("*.py")
+        if re.search(r"boto(core|3)", module.read_text(encoding="utf-8"))
+        and "transport" not in module.relative_to(S3).parts
+    ]
+    assert naming == []
+
+
+def test_status_codes_of_s3_are_compared_in_one_module() -> None:
+    comparing = [
+        module.relative_to(S3)
+        for module in S3.rglob("*.py")
+        if re.search(r"status(_of\([^)]*\))? (==|!=|in|not in|>=) ", module.read_text("utf-8"))
+        and module.name != "messages.py"
+        and "direct" not in module.relative_to(S3).parts
+    ]
+    assert comparing == []
+
+
+def test_no_module_of_s3_is_longer_than_six_hundred_lines() -> None:
+    long = {
+        module.name: lines
+        for module in S3.rglob("*.py")
+        if (lines := len(module.read_text(encoding="utf-8").splitlines())) > 600
+    }
+    assert long == {}
