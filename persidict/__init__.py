@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from persidict.empty_dict import EmptyDict
     from persidict.file_dir_dict import FileDirDict
     from persidict.local_dict import LocalDict
+    from persidict.measured_dict import MeasuredDict, OperationStats
     from persidict.overlapping_multi_dict import OverlappingMultiDict
     from persidict.persi_dict import PersiDict
     from persidict.protection import Encrypted, KeyFromEnvironment, Signed
@@ -89,6 +90,8 @@ _MODULE_OF = {
     "EmptyDict": "empty_dict",
     "FileDirDict": "file_dir_dict",
     "LocalDict": "local_dict",
+    "MeasuredDict": "measured_dict",
+    "OperationStats": "measured_dict",
     "OverlappingMultiDict": "overlapping_multi_dict",
     "PersiDict": "persi_dict",
     "Encrypted": "protection",
@@ -141,6 +144,7 @@ __all__ = [
     "KeepCurrentFlag",
     "KeyFromEnvironment",
     "LocalDict",
+    "MeasuredDict",
     "MutableDictCached",
     "MutationPolicyError",
     "MutationPolicyErrorGroup",
@@ -148,6 +152,7 @@ __all__ = [
     "NonEmptyPersiDictKey",
     "NonEmptySafeStrTuple",
     "OperationResult",
+    "OperationStats",
     "OverlappingMultiDict",
     "PersiDict",
     "PersiDictKey",
