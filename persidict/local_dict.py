@@ -9,16 +9,17 @@ from persidict.codecs import Codec
 from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import PlainNaming
 from persidict.protection import Protection
-from persidict.stored_dict import StoredDict
 from persidict.stores.memory import MemoryStore
+from persidict.transactional_dict import TransactionalDict
 
 
-class LocalDict(StoredDict[ValueType]):
+class LocalDict(TransactionalDict[ValueType]):
     """A dictionary with the whole contract, in the memory of this process.
 
     Values are kept in their stored form, so that what is held outside never changes what
-    is inside. Every operation on one key is linearizable among threads. Handles cannot be
-    pickled: another process could not see the items.
+    is inside. Every operation on one key is linearizable among threads; `transaction` makes one
+    step of any number of them. Handles cannot be pickled: another process could not see the
+    items.
 
     Args:
         backend: The memory that holds the items, from another dictionary's `backend`; handles

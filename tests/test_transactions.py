@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import threading
@@ -17,6 +18,7 @@ from persidict import (
     ETAG_IS_THE_SAME,
     BackendError,
     FileDirDict,
+    LocalDict,
     MutationPolicyError,
     PersiDict,
     SQLiteDict,
@@ -37,7 +39,11 @@ def in_files_beside_a_database(place: Path) -> Callable[[], PersiDict[Any]]:
     return in_a_database(place, large_value_size=1)
 
 
-MAKERS = [in_a_database, in_files_beside_a_database]
+def in_ram(place: Path) -> Callable[[], PersiDict[Any]]:
+    return partial(copy.copy, LocalDict())
+
+
+MAKERS = [in_ram, in_a_database, in_files_beside_a_database]
 
 
 @pytest.fixture(params=MAKERS, ids=lambda make: make.__name__)
@@ -285,6 +291,11 @@ def test_a_raw_handle_takes_part_with_its_bytes(d: Any) -> None:
 # ---------------------------------------------------------------------- many at once
 
 
+def skip_what_processes_do_not_share(d: PersiDict[Any], start: str) -> None:
+    if start == "fork" and isinstance(d, LocalDict):
+        pytest.skip("RAM is not shared among processes")
+
+
 def balance_of(d: PersiDict[Any]) -> int:
     return sum(d.values())
 
@@ -313,6 +324,7 @@ def test_in_a_bank_of_a_hundred_accounts_no_money_comes_or_goes(
     make: Callable[[], PersiDict[Any]], start: StartMethod
 ) -> None:
     d = make()
+    skip_what_processes_do_not_share(d, start)
     d.update({str(number): 100 for number in range(100)})
     run_workers(make, transfer_or_audit, 100, 40, count=8, start=start)
     assert balance_of(d) == 10_000
@@ -341,6 +353,7 @@ def test_transactions_on_several_keys_have_one_order(
     make: Callable[[], PersiDict[Any]], start: StartMethod
 ) -> None:
     """Each found what the one before it left under each of its keys: follow the marks."""
+    skip_what_processes_do_not_share(make(), start)
     keys = ["x", "y", "z"]
     histories = run_workers(make, append_to_several, keys, 40, count=6, start=start)
     transactions = {mark: dict(found) for history in histories for mark, found in history}
@@ -387,6 +400,7 @@ def test_a_child_can_write_once_the_block_that_it_was_forked_in_has_ended(
     make: Callable[[], PersiDict[Any]],
 ) -> None:
     d = make()
+    skip_what_processes_do_not_share(d, "fork")
     ended, tell = os.pipe()
     with d.transaction() as t:
         t["a"] = 1
@@ -422,6 +436,7 @@ def test_a_generator_that_was_left_inside_of_a_block_ends_with_it(d: PersiDict[A
 
 def test_a_killed_process_undoes_its_transaction(make: Callable[[], PersiDict[Any]]) -> None:
     d = make()
+    skip_what_processes_do_not_share(d, "fork")
     d["a"] = 1
     pid = os.fork()
     if pid == 0:

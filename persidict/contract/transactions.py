@@ -42,9 +42,10 @@ class Transaction(Generic[DictType]):
         prepare: Returns the handle that the ``with`` statement gives, and its block.
     """
 
+    _block: Block | None = None
+
     def __init__(self, prepare: Callable[[], tuple[DictType, Block]]) -> None:
         self._prepare: Callable[[], tuple[DictType, Block]] | None = prepare
-        self._block: Block | None = None
 
     def __enter__(self) -> DictType:
         if self._prepare is None:

@@ -63,9 +63,9 @@ class Block:
             self.is_open = True
             connection.block = self
         except BaseException:
-            self.is_open = False
-            connection.block = self._parent
             self._end()
+            connection.block = self._parent
+            self.is_open = False
             raise
 
     def _begin(self, effort: Effort) -> None:
@@ -109,28 +109,39 @@ class Block:
                     connection.sql.execute(f"RELEASE block_{self._depth}")
                     self._parent.must_sync |= self.must_sync
                     self._parent._new_files += self._new_files
+                    self._is_kept = True
                 elif not self.read_only:
                     connection.check_block(Effort(fsync=False, timeout=0.0))
-                    connection.commit(sync=self.must_sync)
-                self._is_kept = True
+                    self._commit_all()
         finally:
             self.close()
         if connection.left_files:
             self._database.collect(connection)
 
+    def _commit_all(self) -> None:
+        # before, so that an interruption right behind the commit deletes no file of its rows
+        self._is_kept = True
+        try:
+            self._connection.sql.commit()
+        except sqlite3.Error:
+            self._is_kept = False
+            raise
+        self._connection.committed(sync=self.must_sync)
+
     def close(self) -> None:
         """Undo what was done, unless it was kept; does nothing in a forked child."""
         if not self.is_open:
             return
-        self.is_open = False
         innermost = self._connection.block
         while innermost is not None and innermost is not self:
             # a generator that was left alone inside of this block
             innermost.is_open = False
             innermost = innermost._parent
         if innermost is self:
-            self._connection.block = self._parent
             self._end()
+            self._connection.block = self._parent
+        # last, so that an interrupted call can be repeated
+        self.is_open = False
 
     def _end(self) -> None:
         sql = self._connection.sql

@@ -197,9 +197,8 @@ class Connection:
                     self._refuse_all_but_busy(error)
             self._wait_for_lock(effort.timeout)
 
-    def commit(self, *, sync: bool) -> None:
-        """Commit what a block did; with `sync`, durably whatever was asked for at its begin."""
-        self.sql.commit()
+    def committed(self, *, sync: bool) -> None:
+        """Finish what a block did; with `sync`, durably whatever was asked for at its begin."""
         if sync and not self.is_full:
             self.sync_log()
         self._after_commit(None)
