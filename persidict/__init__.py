@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from persidict.exceptions import (
     BackendError,
     ConcurrencyConflictError,
+    LossyValueWarning,
     MutationPolicyError,
     MutationPolicyErrorGroup,
     ProtectionError,
@@ -145,6 +146,7 @@ __all__ = [
     "KeyFromEnvironment",
     "LocalDict",
     "MeasuredDict",
+    "LossyValueWarning",
     "MutableDictCached",
     "MutationPolicyError",
     "MutationPolicyErrorGroup",

@@ -110,6 +110,14 @@ class ProtectionError(BackendError):
     """
 
 
+class LossyValueWarning(UserWarning):
+    """A value was stored of which a part will not come back as it was.
+
+    Names the classes whose objects cannot be held in the format. Turned into an error by a
+    warnings filter, it stops the write before anything has changed.
+    """
+
+
 class ObjectNotFound(LookupError):
     """A storage's answer: there is nothing under that name."""
 

@@ -185,6 +185,13 @@ def test_flags_inside_values_are_the_flags_themselves(
     ] * len(found)
 
 
+def test_a_traceback_inside_a_crash_report_reads_back_as_0309_read_it(tmp_path: Path) -> None:
+    assert held("json", tmp_path)["held", "crash"] == {
+        "value": "division by zero",
+        "trace_back": {"py/object": "builtins.traceback"},
+    }
+
+
 @every_held_value
 def test_keys_flags_and_results_inside_values_are_written_as_the_same_json(name: str) -> None:
     [path] = HELD.glob(f"json/held_*/{name}_*.json")

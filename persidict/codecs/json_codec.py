@@ -10,10 +10,12 @@ from persidict.codecs.codec import Buffer, Codec
 class JsonCodec(Codec):
     """What jsonpickle makes of a value: JSON text in UTF-8, indented by 4.
 
-    Lambdas, bound methods, open files, and objects whose class cannot be imported
-    are refused, and so is JSON that names what cannot be imported: jsonpickle would quietly
-    put None or a dict in their place. How much of an object of other libraries comes back is
-    up to jsonpickle's handler of its class. numpy and pandas are imported only to read
+    What jsonpickle's own form would change is written as a call that makes an equal object.
+    Objects that cannot come back (tracebacks, locks, connections, those whose class cannot be
+    imported) are read as a dict of what is left of them, and a `LossyValueWarning` names their
+    classes when they are written; they are refused where they are all that there is. Lambdas,
+    methods, open files and iterators that reading would use up are refused, and so is JSON
+    that names what cannot be imported any more. numpy and pandas are imported only to read
     objects of theirs. As with a pickle, read only data that you trust.
     """
 
@@ -23,7 +25,11 @@ class JsonCodec(Codec):
         """Turn a value into JSON.
 
         Raises:
-            TypeError: The value, or a part of it, is something that jsonpickle cannot hold.
+            TypeError: The value, or a part of it, is something that jsonpickle cannot hold, or
+                nothing of the value would come back.
+
+        Warns:
+            LossyValueWarning: Some of it will not come back as it is.
         """
         from persidict.codecs._jsonpickle import dumps
 
