@@ -68,7 +68,9 @@ if TYPE_CHECKING:
     from persidict.basic_s3_dict import BasicS3Dict
     from persidict.cached_appendonly_dict import AppendOnlyDictCached
     from persidict.cached_mutable_dict import MutableDictCached
+    from persidict.contract.inspecting import ItemInfo
     from persidict.empty_dict import EmptyDict
+    from persidict.expiring_dict import ExpiringDict
     from persidict.file_dir_dict import FileDirDict
     from persidict.local_dict import LocalDict
     from persidict.measured_dict import MeasuredDict, OperationStats
@@ -85,6 +87,8 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "AsyncDict": "async_dict",
+    "ItemInfo": "contract.inspecting",
+    "ExpiringDict": "expiring_dict",
     "BasicS3Dict": "basic_s3_dict",
     "AppendOnlyDictCached": "cached_appendonly_dict",
     "MutableDictCached": "cached_mutable_dict",
@@ -138,8 +142,10 @@ __all__ = [
     "ETagValue",
     "EmptyDict",
     "Encrypted",
+    "ExpiringDict",
     "FileDirDict",
     "IfETagChangedRetrieveFlag",
+    "ItemInfo",
     "ItemNotAvailableFlag",
     "Joker",
     "KeepCurrentFlag",

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from persidict.codecs import Codec
-from persidict.jokers_and_status_flags import (
-    ValueType,
-)
+from persidict.contract.inspecting import HttpMethod
+from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import PlainNaming
 from persidict.protection import Protection
-from persidict.safe_str_tuple import (
-    SafeStrTuple,
-)
+from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stored_dict import StoredDict
 from persidict.stores.object_store import CommonPrefix
 
@@ -24,6 +21,13 @@ if TYPE_CHECKING:
     from persidict.stores.s3.capabilities import S3Capabilities
     from persidict.stores.s3.store import S3Store
     from persidict.stores.s3.transport.connection import Secret
+
+_OPERATIONS: Final[Mapping[HttpMethod, Any]] = {
+    "GET": "get_object",
+    "HEAD": "head_object",
+    "PUT": "put_object",
+    "DELETE": "delete_object",
+}
 
 _OPAQUE = "application/octet-stream"
 
@@ -196,6 +200,17 @@ class BasicS3Dict(StoredDict[ValueType]):
     def capabilities(self) -> S3Capabilities:
         """What this server enforces; it is asked the first time, unless it is AWS."""
         return self._s3_store.capabilities
+
+    def _presign(self, key: NonEmptySafeStrTuple, method: HttpMethod, expires: int) -> str:
+        url: str = self.s3_client.generate_presigned_url(
+            _OPERATIONS[method],
+            Params={
+                "Bucket": self.bucket_name,
+                "Key": self.root_prefix + self._naming.name_of(key),
+            },
+            ExpiresIn=expires,
+        )
+        return url
 
     # ------------------------------------------------------------------ fewer requests
 

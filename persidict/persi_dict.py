@@ -12,10 +12,11 @@ from persidict import display
 from persidict.checks import check_flag
 from persidict.contract.bulk import BulkOperations
 from persidict.contract.conditional import ConditionalOperations
+from persidict.contract.inspecting import InspectingOperations
 from persidict.contract.listing import Listing
 from persidict.contract.primitives import (
-    KeyRange,
     Version,
+    key_range_of,
     raise_key_error,
 )
 from persidict.contract.timed import TimedOperations
@@ -66,24 +67,11 @@ def _rebuild(cls: type[PersiDict[Any]], params: dict[str, Any]) -> PersiDict[Any
     return cls(**params)
 
 
-def _range_of(
-    prefix: PersiDictKey, start: PersiDictKey | None, stop: PersiDictKey | None
-) -> KeyRange | None:
-    """Check the bounds of a view; None: all keys."""
-    checked = SafeStrTuple(prefix).strings
-    if not checked and start is None and stop is None:
-        return None
-    return KeyRange(
-        checked,
-        None if start is None else SafeStrTuple(start).strings,
-        None if stop is None else SafeStrTuple(stop).strings,
-    )
-
-
 class PersiDict(
     BulkOperations[ValueType],
     ConditionalOperations[ValueType],
     TimedOperations[ValueType],
+    InspectingOperations[ValueType],
     MutableMapping[NonEmptySafeStrTuple, ValueType],
     Parameterizable,
     metaclass=RawToo,
@@ -471,7 +459,7 @@ class PersiDict(
         Raises:
             TypeError, ValueError: An argument is no sequence of safe strings.
         """
-        return KeysView(self, _range_of(prefix, start, stop))
+        return KeysView(self, key_range_of(prefix, start, stop))
 
     def values(
         self,
@@ -486,7 +474,7 @@ class PersiDict(
             start: See `keys`.
             stop: See `keys`.
         """
-        return ValuesView(self, _range_of(prefix, start, stop))
+        return ValuesView(self, key_range_of(prefix, start, stop))
 
     def items(
         self,
@@ -501,7 +489,7 @@ class PersiDict(
             start: See `keys`.
             stop: See `keys`.
         """
-        return ItemsView(self, _range_of(prefix, start, stop))
+        return ItemsView(self, key_range_of(prefix, start, stop))
 
     def __eq__(self, other: object) -> bool:
         """Compare: equal parameters and type, or equal content with any Mapping."""

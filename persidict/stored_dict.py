@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
+from operator import itemgetter
 from typing import Any, BinaryIO, TypeVar, cast
 
 from persidict.codecs import (
@@ -32,7 +34,7 @@ from persidict.jokers_and_status_flags import (
     ItemNotAvailableFlag,
     ValueType,
 )
-from persidict.naming import KeyNaming
+from persidict.naming import KeyNaming, Stretch
 from persidict.persi_dict import PersiDict
 from persidict.protection import NotProtected, Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple, checked_key
@@ -44,10 +46,11 @@ from persidict.stores.object_store import (
     ObjectInfo,
     ObjectStore,
 )
-from persidict.stores.optional import OpensLargeObjects
+from persidict.stores.optional import CopiesInside, OpensLargeObjects, layers
 from persidict.traits import Traits
 
 SelfType = TypeVar("SelfType", bound="StoredDict[Any]")
+Found = TypeVar("Found")
 
 _ANSWERS = (ObjectNotFound, PreconditionFailed)
 """What a store answers, as opposed to what goes wrong in it."""
@@ -237,10 +240,26 @@ class StoredDict(PersiDict[ValueType]):
             assert if_none_match is not None
             return VALUE_NOT_RETRIEVED, if_none_match
         data, info = found
+        return self._decode_and_close(key, data), info.etag
+
+    def _load_version(self, key: NonEmptySafeStrTuple) -> tuple[Any, ObjectInfo]:
+        name = self._naming.name_of(key)
+        try:
+            found = _get_or_open(self._store, name, None)
+        except _ANSWERS:
+            raise
+        except Exception as error:
+            _note(error, "get", key)
+            raise
+        assert not isinstance(found, NotModified)
+        data, info = found
+        return self._decode_and_close(key, data), info
+
+    def _decode_and_close(self, key: NonEmptySafeStrTuple, data: Buffer | BinaryIO) -> Any:
         if isinstance(data, BUFFERS):
-            return self._decode(key, data), info.etag
+            return self._decode(key, data)
         with data:
-            return self._decode(key, data), info.etag
+            return self._decode(key, data)
 
     def _decode(self, key: NonEmptySafeStrTuple, data: Buffer | BinaryIO) -> Any:
         if self.protection is not None:
@@ -368,9 +387,10 @@ class StoredDict(PersiDict[ValueType]):
             _note(error, "list", None)
             raise
 
-    def _dated_keys(self) -> Iterator[tuple[NonEmptySafeStrTuple, float]]:
-        for key, info in self._listing():
-            yield key, info.last_modified
+    def _versions(
+        self, key_range: KeyRange | None = None
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, ObjectInfo]]:
+        return self._listing() if key_range is None else iter(self._listing_in(key_range))
 
     def _listing(self) -> Iterator[tuple[NonEmptySafeStrTuple, ObjectInfo]]:
         try:
@@ -454,18 +474,79 @@ class StoredDict(PersiDict[ValueType]):
             yield key, error
 
     def _keys_in(self, key_range: KeyRange) -> list[NonEmptySafeStrTuple]:
-        found = set()
-        prefix = ""
-        if key_range.prefix:
-            itself = checked_key(key_range.prefix)
-            prefix = self._naming.prefix_of(itself)
-            if key_range.contains(itself) and self._contains(itself):
-                found.add(itself)
-        for start_after, end in self._naming.stretches(key_range):
-            for name in self._store.names(prefix, start_after=start_after):
-                if end is not None and name >= end:
+        def found_below(prefix: str, stretch: Stretch) -> Iterator[tuple[str, None]]:
+            for name in self._store.names(prefix, start_after=stretch.start_after):
+                yield name, None
+
+        found = set(self._in_stretches(key_range, found_below))
+        itself = checked_key(key_range.prefix) if key_range.prefix else None
+        if itself is not None and key_range.contains(itself) and self._contains(itself):
+            found.add(itself)
+        return sorted(found)
+
+    def _listing_in(self, key_range: KeyRange) -> list[tuple[NonEmptySafeStrTuple, ObjectInfo]]:
+        def found_below(prefix: str, stretch: Stretch) -> Iterator[tuple[str, ObjectInfo]]:
+            for info in self._store.list(prefix, start_after=stretch.start_after):
+                assert isinstance(info, ObjectInfo)
+                yield info.name, info
+
+        found = self._in_stretches(key_range, found_below)
+        itself = checked_key(key_range.prefix) if key_range.prefix else None
+        if itself is not None and key_range.contains(itself):
+            with suppress(ObjectNotFound):
+                found[itself] = self._head(itself)
+        return sorted(found.items(), key=itemgetter(0))
+
+    def _in_stretches(
+        self,
+        key_range: KeyRange,
+        found_below: Callable[[str, Stretch], Iterator[tuple[str, Found]]],
+    ) -> dict[NonEmptySafeStrTuple, Found]:
+        """Return what is listed of the keys in a range that are longer than its prefix."""
+        found = {}
+        prefix = self._naming.prefix_of(checked_key(key_range.prefix)) if key_range.prefix else ""
+        for stretch in self._naming.stretches(key_range):
+            for name, entry in found_below(prefix, stretch):
+                if stretch.end is not None and name >= stretch.end:
                     break
                 key = self._naming.key_of(name)
                 if key is not None and key_range.contains(key):
-                    found.add(key)
-        return sorted(found)
+                    found[key] = entry
+        return found
+
+    # ------------------------------------------------------------------ from outside
+
+    def _location(self, key: NonEmptySafeStrTuple) -> str:
+        return self._place_of(key)
+
+    def _copy(self, source: NonEmptySafeStrTuple, target: NonEmptySafeStrTuple) -> ETagIfExists:
+        if self.protection is not None:
+            stored = self.raw._load(source)[0]
+            data = self._unprotected(source, stored)
+            data = self.protection.protect(data, target.strings, self.serialization_format)
+            return (
+                self.raw._insert(target, data)
+                if self.append_only
+                else (self.raw._write(target, data, None))
+            )
+        if not self.append_only:
+            made = self._copy_inside(source, target)
+            if made is not None:
+                return made
+        if self._raw_of is None:
+            return self.raw._copy(source, target)
+        return super()._copy(source, target)
+
+    def _copy_inside(
+        self, source: NonEmptySafeStrTuple, target: NonEmptySafeStrTuple
+    ) -> ETagValue | None:
+        """Have the storage copy an item; return None if it does not do that."""
+        names = [(self._naming.name_of(source), self._naming.name_of(target))]
+        *_, innermost_store = layers(self._store)
+        for store in layers(self._store):
+            if isinstance(store, CopiesInside) and store.can_copy_from(innermost_store):
+                ((_, outcome),) = store.copy_many(innermost_store, names)
+                if isinstance(outcome, Exception):
+                    raise outcome
+                return outcome
+        return None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, ClassVar, TypeVar
 
 from persidict.buffers import Buffer
+from persidict.contract.inspecting import HttpMethod
 from persidict.contract.primitives import KeyRange, Version
 from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ValueType
@@ -124,6 +125,19 @@ class WrapperDict(PersiDict[ValueType]):
     def _open(self, key: NonEmptySafeStrTuple) -> BinaryIO:
         return self._wrapped._open(key)
 
+    # ------------------------------------------------------------------ from outside
+
+    def _location(self, key: NonEmptySafeStrTuple) -> str:
+        return self._wrapped._location(key)
+
+    def _presign(self, key: NonEmptySafeStrTuple, method: HttpMethod, expires: int) -> str:
+        return self._wrapped._presign(key, method, expires)
+
+    def _copy(self, source: NonEmptySafeStrTuple, target: NonEmptySafeStrTuple) -> ETagIfExists:
+        if self._forwards("_load", "_write"):
+            return self._wrapped._copy(source, target)
+        return super()._copy(source, target)
+
     # ------------------------------------------------------------------ one item
 
     def _forwards(self, *primitives: str) -> bool:
@@ -141,6 +155,11 @@ class WrapperDict(PersiDict[ValueType]):
         self, key: NonEmptySafeStrTuple, *, if_none_match: ETagValue | None = None
     ) -> tuple[Any, ETagValue]:
         return self._wrapped._load(key, if_none_match=if_none_match)
+
+    def _load_version(self, key: NonEmptySafeStrTuple) -> tuple[Any, Version]:
+        if self._forwards("_load", "_head"):
+            return self._wrapped._load_version(key)
+        return super()._load_version(key)
 
     def _value(self, key: NonEmptySafeStrTuple) -> Any:
         return self._wrapped._value(key) if self._forwards("_load") else super()._value(key)
@@ -176,10 +195,12 @@ class WrapperDict(PersiDict[ValueType]):
     def _first_parts(self) -> set[str]:
         return self._wrapped._first_parts() if self._forwards("_keys") else super()._first_parts()
 
-    def _dated_keys(self) -> Iterator[tuple[NonEmptySafeStrTuple, float]]:
+    def _versions(
+        self, key_range: KeyRange | None = None
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Version]]:
         if self._forwards("_keys", "_head"):
-            return self._wrapped._dated_keys()
-        return super()._dated_keys()
+            return self._wrapped._versions(key_range)
+        return super()._versions(key_range)
 
     def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
         if self._forwards("_keys", "_head", "_load"):

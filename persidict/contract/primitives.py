@@ -18,7 +18,7 @@ from persidict.jokers_and_status_flags import (
     Joker,
     ValueNotRetrievedFlag,
 )
-from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
+from persidict.safe_str_tuple import NonEmptySafeStrTuple, PersiDictKey, SafeStrTuple
 from persidict.traits import Traits
 
 _ORDINARY_TYPES = frozenset({dict, list, tuple, set, str, bytes, int, float, bool, type(None)})
@@ -36,6 +36,10 @@ class Version(Protocol):
     @property
     def etag(self) -> ETagValue:
         """The opaque name of the version."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes are stored."""
 
     @property
     def last_modified(self) -> float:
@@ -63,6 +67,20 @@ class KeyRange(NamedTuple):
             and (self.start is None or strings >= self.start)
             and (self.stop is None or strings < self.stop)
         )
+
+
+def key_range_of(
+    prefix: PersiDictKey, start: PersiDictKey | None, stop: PersiDictKey | None
+) -> KeyRange | None:
+    """Check the bounds of a range of keys; None: all keys."""
+    checked = SafeStrTuple(prefix).strings
+    if not checked and start is None and stop is None:
+        return None
+    return KeyRange(
+        checked,
+        None if start is None else SafeStrTuple(start).strings,
+        None if stop is None else SafeStrTuple(stop).strings,
+    )
 
 
 def raise_key_error(key: NonEmptySafeStrTuple, absent: ObjectNotFound) -> NoReturn:
@@ -220,13 +238,28 @@ class DictPrimitives(ABC):
             return False
         return True
 
-    def _dated_keys(self) -> Iterator[tuple[NonEmptySafeStrTuple, float]]:
-        """Iterate over keys and times of last writing."""
-        for key in self._keys():
+    def _load_version(self, key: NonEmptySafeStrTuple) -> tuple[Any, Version]:
+        """Return a value and what is known of its version, both of one moment."""
+        while True:
+            version = self._head(key)
+            value, etag = self._load(key)
+            if etag == version.etag:
+                return value, version
+
+    def _versions(
+        self, key_range: KeyRange | None = None
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Version]]:
+        """Iterate over the keys, those in a range in its order, and what is known of each."""
+        for key in self._keys() if key_range is None else self._keys_in(key_range):
             try:
-                yield key, self._head(key).last_modified
+                yield key, self._head(key)
             except ObjectNotFound:
                 continue
+
+    def _dated_keys(self) -> Iterator[tuple[NonEmptySafeStrTuple, float]]:
+        """Iterate over keys and times of last writing."""
+        for key, version in self._versions():
+            yield key, version.last_modified
 
     @abstractmethod
     def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
