@@ -7,9 +7,37 @@ answers of a storage; `PersiDict` turns them into ``KeyError`` and into results.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from persidict.jokers_and_status_flags import ETagValue
+
+ErrorType = TypeVar("ErrorType", bound=BaseException)
+
+_SHOWN_OF_TEXT: Final = 40
+
+
+def without_frames(error: ErrorType) -> ErrorType:
+    """Take from an error what keeps values alive, where many errors are kept to be reported.
+
+    That is the frames in which it and the errors behind it were raised, and the object that
+    Python's own errors carry about.
+    """
+    current: BaseException | None = error
+    seen = set()
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        current.__traceback__ = None
+        # what the caller was handling meanwhile may be there, and is not ours to change
+        current.__context__ = None
+        if isinstance(current, AttributeError):
+            current.obj = None
+        elif isinstance(current, UnicodeEncodeError) and len(current.object) > _SHOWN_OF_TEXT:
+            current.add_note(f"persidict: at position {current.start} of a longer text")
+            end = min(current.end, current.start + _SHOWN_OF_TEXT)
+            current.object = current.object[current.start : end]
+            current.start, current.end = 0, len(current.object)
+        current = current.__cause__
+    return error
 
 
 class MutationPolicyError(TypeError):

@@ -43,6 +43,7 @@ from persidict.safe_str_tuple import (
     PersiDictKey,
     SafeStrTuple,
     as_key,
+    as_prefix,
 )
 
 OBJECT_FORMATS = frozenset({"pkl", "json", "plainjson", "npy", "parquet", "h5"})
@@ -559,7 +560,11 @@ class PersiDict(
         Returns:
             A dictionary of the same class with the same settings; empty if no key begins so.
         """
-        prefix = prefix_key if isinstance(prefix_key, SafeStrTuple) else SafeStrTuple(prefix_key)
+        prefix = (
+            prefix_key
+            if isinstance(prefix_key, SafeStrTuple)
+            else as_prefix("prefix_key", prefix_key)
+        )
         if self._raw_of is not None:
             return cast("SelfType", self._raw_of.get_subdict(prefix).raw)
         return self._subdict(prefix) if prefix.strings else self.__copy__()

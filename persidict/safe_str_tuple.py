@@ -236,6 +236,18 @@ def _key_of_string(string: str) -> NonEmptySafeStrTuple:
     return NonEmptySafeStrTuple(string)
 
 
+def as_prefix(name: str, strings: Any) -> SafeStrTuple:
+    """Return what an argument that bounds or begins keys is made of, which may be nothing.
+
+    Raises:
+        TypeError, ValueError: It is no sequence of safe strings; the error names it.
+    """
+    try:
+        return SafeStrTuple(strings)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {str(error).removeprefix('key: ')}") from None
+
+
 def as_key(key: Any) -> NonEmptySafeStrTuple:
     """Return the key in its checked form; one that is checked already is not looked at again.
 

@@ -26,6 +26,7 @@ from persidict.exceptions import (
     ObjectNotFound,
     PreconditionFailed,
     ProtectionError,
+    without_frames,
 )
 from persidict.jokers_and_status_flags import (
     VALUE_NOT_RETRIEVED,
@@ -63,6 +64,16 @@ def _note(error: Exception, operation: str, key: NonEmptySafeStrTuple | None) ->
     if isinstance(error, BackendError):
         error.operation = error.operation or operation
         error.key = error.key or key
+
+
+def _note_origin(error: Exception) -> None:
+    """Say where an error was raised, which its frames, that are not kept, would show."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is not None:
+        code = traceback.tb_frame.f_code
+        error.add_note(f"persidict: {code.co_filename}:{traceback.tb_lineno} in {code.co_name}")
 
 
 def _checked_codec(codec: Any, serialization_format: Any) -> Codec | None:
@@ -454,7 +465,8 @@ class StoredDict(PersiDict[ValueType]):
                 try:
                     data = self._encode(key, value)
                 except Exception as error:  # reported to the caller, item by item
-                    unencodable.append((key, error))
+                    _note_origin(error)
+                    unencodable.append((key, without_frames(error)))
                     continue
                 name = self._naming.name_of(key)
                 asked[name] = key

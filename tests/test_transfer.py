@@ -660,6 +660,7 @@ def test_a_cache_in_front_of_the_target_serves_what_was_copied(make: Make) -> No
 def test_a_sync_deletes_behind_a_cache(make: Make) -> None:
     source, target = make(), cached(make())
     target["a"] = 0
+    source["b"] = target["b"] = 1
     sync_items(source, target, delete=True)
     assert "a" not in target
     assert target.get("a") is None
@@ -678,7 +679,46 @@ def test_an_empty_dictionary_takes_everything_and_keeps_nothing(
 def test_a_sync_with_an_empty_dictionary_deletes_everything(make: Make) -> None:
     target = make()
     target.update({"a": 1, "b": 2})
-    assert outcome(sync_items(EmptyDict(), target, delete=True)) == only_names(deleted="ab")
+    result = sync_items(EmptyDict(), target, delete="even if empty")
+    assert outcome(result) == only_names(deleted="ab")
+
+
+def test_a_sync_from_an_empty_or_missing_source_deletes_nothing(make: Make, tmp_path: Path) -> None:
+    target = make()
+    target.update({"a": 1, "b": 2})
+    missing = FileDirDict[Any](base_dir=tmp_path / "not mounted")
+    for source in (LocalDict[Any](), missing):
+        with pytest.raises(ValueError, match="even if empty"):
+            sync_items(source, target, delete=True)
+    assert dict(target.items()) == {("a",): 1, ("b",): 2}
+
+
+def test_a_sync_of_an_empty_source_with_an_empty_target_is_no_error(make: Make) -> None:
+    assert outcome(sync_items(make(), make(), delete=True)) == only_names()
+
+
+@pytest.mark.parametrize("delete", ["no", "yes", 2, None])
+def test_what_is_no_way_to_delete_is_refused_by_name(make: Make, delete: Any) -> None:
+    with pytest.raises(TypeError, match="delete must be True, False or 'even if empty'"):
+        sync_items(make(), make(), delete=delete)
+
+
+def test_one_key_in_place_of_many_is_refused_by_name(make: Make) -> None:
+    with pytest.raises(TypeError, match="keys must be an iterable of keys, not one key"):
+        copy_items(make(), make(), keys="ab")
+
+
+def test_keys_that_break_off_lose_none_that_they_had_yielded(make: Make) -> None:
+    source, target = make(), make()
+    source.update({"a": 1, "b": 2, "c": 3})
+
+    def keys() -> Iterator[Any]:
+        yield from ("a", "b")
+        raise OSError("broke off")
+
+    with pytest.raises(OSError, match="broke off"):
+        copy_items(source, target, keys=keys())
+    assert dict(target.items()) == {("a",): 1, ("b",): 2}
 
 
 class InMemory(EmptyDict[Any]):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Generic
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
 from persidict.contract.primitives import DictPrimitives
 from persidict.exceptions import (
     MutationPolicyError,
     MutationPolicyErrorGroup,
     PreconditionFailed,
+    without_frames,
 )
 from persidict.jokers_and_status_flags import DELETE_CURRENT, KEEP_CURRENT, ValueType
 from persidict.safe_str_tuple import (
@@ -22,6 +23,8 @@ from persidict.safe_str_tuple import (
 _NAMED_KEYS = 10
 
 _Pair = tuple[Any, Any]
+
+ElementType = TypeVar("ElementType")
 
 
 class BulkOperations(DictPrimitives, Generic[ValueType]):
@@ -39,7 +42,8 @@ class BulkOperations(DictPrimitives, Generic[ValueType]):
             The values by key, in the order of the keys; absent items are left out. Each
             value was current at some moment of the call, not all at the same one.
         """
-        return dict(self._load_many(_each_as_key(keys)))
+        _refuse_one_key(keys)
+        return dict(self._load_many(map(as_key, _each("keys", keys))))
 
     def set_many(self, items: Mapping[Any, Any] | Iterable[_Pair], /, **kwargs: Any) -> None:
         """Store many items, each atomically; the whole is not.
@@ -58,7 +62,7 @@ class BulkOperations(DictPrimitives, Generic[ValueType]):
             ExceptionGroup: More than one item could not be stored, for whatever reasons; a
                 MutationPolicyErrorGroup if all of them exist and may not be changed.
         """
-        pending = _PendingWrites(self, _pairs_of(items, kwargs))
+        pending = _PendingWrites(self, Source(_pairs_of(items, kwargs)))
         failures: list[Exception] = []
         while not pending.exhausted:
             for key, error in self._write_many(pending.batch(), only_new=self.append_only):
@@ -66,9 +70,10 @@ class BulkOperations(DictPrimitives, Generic[ValueType]):
                 if error is not None:
                     failures.append(self._explain(key, error))
             for key in pending.take_deletions():
-                failures.extend(error for _, error in self._remove_many([key]))
+                for _, error in self._remove_many([key]):
+                    failures.append(self._explain(key, error))
         failures.extend(pending.refusals)
-        _raise_failures("stored", failures, always_as_group=False)
+        _raise_failures("stored", failures)
 
     def discard_many(self, keys: Iterable[NonEmptyPersiDictKey]) -> None:
         """Delete many items, each atomically; those that do not exist are no error.
@@ -83,7 +88,7 @@ class BulkOperations(DictPrimitives, Generic[ValueType]):
                 others have been deleted.
         """
         self._refuse_deletion()
-        self._discard_all(_each_as_key(keys))
+        self._discard_all(good_keys(keys))
 
     def clear(self) -> None:
         """Delete all items, each atomically; the whole is not.
@@ -94,11 +99,11 @@ class BulkOperations(DictPrimitives, Generic[ValueType]):
                 others have been deleted.
         """
         self._refuse_deletion()
-        self._discard_all(self._keys())
+        self._discard_all(Source(self._keys()))
 
-    def _discard_all(self, keys: Iterable[NonEmptySafeStrTuple]) -> None:
+    def _discard_all(self, keys: Source[NonEmptySafeStrTuple]) -> None:
         failures = [self._explain(key, error) for key, error in self._remove_many(keys)]
-        _raise_failures("deleted", failures, always_as_group=True)
+        _raise_failures("deleted", failures + keys.refusals, always_as_group=bool(failures))
 
     def _explain(self, key: NonEmptySafeStrTuple, error: Exception) -> Exception:
         """Say which item an error is about, in the words of the operation on one item."""
@@ -108,7 +113,7 @@ class BulkOperations(DictPrimitives, Generic[ValueType]):
             except MutationPolicyError as refusal:
                 error = refusal
         error.add_note(f"persidict: item {key!r}")
-        return error
+        return without_frames(error)
 
 
 class _PendingWrites:
@@ -118,9 +123,9 @@ class _PendingWrites:
     is to be deleted, for all values before it. Bad items are set aside.
     """
 
-    def __init__(self, dictionary: DictPrimitives, pairs: Iterator[_Pair]) -> None:
+    def __init__(self, dictionary: DictPrimitives, pairs: Source[_Pair]) -> None:
         self.exhausted = False
-        self.refusals: list[Exception] = []
+        self.refusals = pairs.refusals
         self._dictionary = dictionary
         self._pairs = pairs
         self._held: list[tuple[NonEmptySafeStrTuple, Any]] = []
@@ -152,7 +157,12 @@ class _PendingWrites:
 
     def _next(self) -> tuple[NonEmptySafeStrTuple, Any] | None:
         """Return the next item that can be stored or deleted, None at the end."""
-        for raw_key, value in self._pairs:
+        for pair in self._pairs:
+            try:
+                raw_key, value = pair
+            except (TypeError, ValueError):
+                self._pairs.refuse(TypeError(f"items must be pairs of key and value: {pair!r:.80}"))
+                continue
             try:
                 key = as_key(raw_key)
                 if value is DELETE_CURRENT:
@@ -161,20 +171,78 @@ class _PendingWrites:
                     self._dictionary._check_value(value)
             except (TypeError, ValueError) as error:  # raised by set_many, with the others
                 error.add_note(f"persidict: item {raw_key!r}")
-                self.refusals.append(error)
+                self._pairs.refuse(error)
                 continue
             if value is not KEEP_CURRENT:
                 return key, value
         return None
 
 
-def _each_as_key(keys: Iterable[NonEmptyPersiDictKey]) -> Iterator[NonEmptySafeStrTuple]:
+class Source(Iterator[ElementType], Generic[ElementType]):
+    """What a caller gives many of: where that breaks, it ends, and all before it is done.
+
+    Args:
+        elements: What was given.
+        check: Checks an element; one that is refused is set aside.
+
+    Attributes:
+        refusals: What is to be raised when all else has been done.
+    """
+
+    def __init__(
+        self,
+        elements: Iterator[Any],
+        check: Callable[[Any], ElementType] | None = None,
+    ) -> None:
+        self.refusals: list[Exception] = []
+        self._elements = elements
+        self._check = check
+
+    def __next__(self) -> ElementType:
+        while True:
+            try:
+                element = next(self._elements)
+            except StopIteration:
+                raise
+            except Exception as error:  # raised when all before it has been done
+                self.refusals.append(error)
+                self._elements = iter(())
+                raise StopIteration from None
+            if self._check is None:
+                return element  # type: ignore[no-any-return]
+            try:
+                return self._check(element)
+            except (TypeError, ValueError) as error:
+                self.refuse(error)
+
+    def refuse(self, error: Exception) -> None:
+        """Set an error aside."""
+        self.refusals.append(without_frames(error))
+
+    def raise_refusals(self, done: str) -> None:
+        """Raise what was set aside; `done`: what could not be done to these elements."""
+        _raise_failures(done, self.refusals)
+
+
+def good_keys(keys: Iterable[NonEmptyPersiDictKey]) -> Source[NonEmptySafeStrTuple]:
     """Check many keys, lazily; a single one in their place is a mistake."""
+    _refuse_one_key(keys)
+    return Source(_each("keys", keys), check=as_key)
+
+
+def _refuse_one_key(keys: Any) -> None:
     if isinstance(keys, (str, SafeStrTuple)):
         raise TypeError(
             f"keys must be an iterable of keys, not one key ({keys!r}): put it in a list"
         )
-    return map(as_key, keys)
+
+
+def _each(name: str, elements: Iterable[Any]) -> Iterator[Any]:
+    try:
+        return iter(elements)
+    except TypeError:
+        kind = type(elements).__name__
+        raise TypeError(f"{name} must be an iterable, not {kind}") from None
 
 
 def _pairs_of(items: Any, kwargs: dict[str, Any]) -> Iterator[_Pair]:
@@ -185,19 +253,17 @@ def _pairs_of(items: Any, kwargs: dict[str, Any]) -> Iterator[_Pair]:
         for key in items.keys():  # noqa: SIM118  # what dict.update asks for
             yield key, items[key]
     else:
-        for pair in items:
-            key, value = pair
-            yield key, value
+        yield from _each("items", items)
     yield from kwargs.items()
 
 
-def _raise_failures(done: str, failures: list[Exception], *, always_as_group: bool) -> None:
+def _raise_failures(done: str, failures: list[Exception], *, always_as_group: bool = False) -> None:
     """Raise what went wrong with several items as one exception that names them."""
     if not failures:
         return
     if len(failures) == 1 and not always_as_group:
         raise failures[0]
-    notes = [note for error in failures for note in getattr(error, "__notes__", [])[-1:]]
+    notes = [(getattr(error, "__notes__", None) or [f"{error!s:.80}"])[-1] for error in failures]
     named = ", ".join(note.removeprefix("persidict: ") for note in notes[:_NAMED_KEYS])
     more = f" and {len(failures) - _NAMED_KEYS} more" if len(failures) > _NAMED_KEYS else ""
     count = "1 item" if len(failures) == 1 else f"{len(failures)} items"

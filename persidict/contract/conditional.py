@@ -12,6 +12,7 @@ from persidict.exceptions import (
     ConcurrencyConflictError,
     ObjectNotFound,
     PreconditionFailed,
+    without_frames,
 )
 from persidict.jokers_and_status_flags import (
     ALWAYS_RETRIEVE,
@@ -101,12 +102,6 @@ def _check_contradictions(key: NonEmptySafeStrTuple, count: int) -> None:
 def _stand_in(actual: ETagIfExists) -> Any:
     """Return what stands for a value that was not fetched."""
     return ITEM_NOT_AVAILABLE if actual is ITEM_NOT_AVAILABLE else VALUE_NOT_RETRIEVED
-
-
-def _without_frames(refused: PreconditionFailed) -> PreconditionFailed:
-    """Take off what would keep the frames of an operation, and values in them, alive."""
-    refused.__traceback__ = refused.__cause__ = refused.__context__ = None
-    return refused
 
 
 def _written_after_all(
@@ -277,7 +272,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 made = self._write(checked, default_value, ITEM_NOT_AVAILABLE)
                 break
             except PreconditionFailed as failed:
-                refused = _without_frames(failed)
+                refused = without_frames(failed)
             _check_contradictions(checked, attempt)
             if look:
                 self._pause(attempt)
@@ -352,7 +347,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 try:
                     return self._replace(checked, etag, current, new_value)
                 except PreconditionFailed as failed:
-                    refused = _without_frames(failed)
+                    refused = without_frames(failed)
                 if n_retries is None or attempt <= n_retries:
                     self._pause(attempt)
                     continue
@@ -471,7 +466,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 try:
                     return ConditionalOperationResult(True, known, *change(known))
                 except PreconditionFailed as failed:
-                    refused, replaced, known = _without_frames(failed), known, failed.actual_etag
+                    refused, replaced, known = without_frames(failed), known, failed.actual_etag
                     if replaced is ITEM_NOT_AVAILABLE:
                         contradictions += 1
                         _check_contradictions(key, contradictions)

@@ -9,7 +9,12 @@ from typing import Any, BinaryIO, ClassVar, Final, NamedTuple, NoReturn, Protoco
 from persidict.back_off import pause
 from persidict.buffers import Buffer
 from persidict.classes import is_typed_dict
-from persidict.exceptions import MutationPolicyError, ObjectNotFound, PreconditionFailed
+from persidict.exceptions import (
+    MutationPolicyError,
+    ObjectNotFound,
+    PreconditionFailed,
+    without_frames,
+)
 from persidict.jokers_and_status_flags import (
     ITEM_NOT_AVAILABLE,
     ETagIfExists,
@@ -18,7 +23,12 @@ from persidict.jokers_and_status_flags import (
     Joker,
     ValueNotRetrievedFlag,
 )
-from persidict.safe_str_tuple import NonEmptySafeStrTuple, PersiDictKey, SafeStrTuple
+from persidict.safe_str_tuple import (
+    NonEmptySafeStrTuple,
+    PersiDictKey,
+    SafeStrTuple,
+    as_prefix,
+)
 from persidict.traits import Traits
 
 _ORDINARY_TYPES = frozenset({dict, list, tuple, set, str, bytes, int, float, bool, type(None)})
@@ -73,13 +83,13 @@ def key_range_of(
     prefix: PersiDictKey, start: PersiDictKey | None, stop: PersiDictKey | None
 ) -> KeyRange | None:
     """Check the bounds of a range of keys; None: all keys."""
-    checked = SafeStrTuple(prefix).strings
+    checked = as_prefix("prefix", prefix).strings
     if not checked and start is None and stop is None:
         return None
     return KeyRange(
         checked,
-        None if start is None else SafeStrTuple(start).strings,
-        None if stop is None else SafeStrTuple(stop).strings,
+        None if start is None else as_prefix("start", start).strings,
+        None if stop is None else as_prefix("stop", stop).strings,
     )
 
 
@@ -293,7 +303,7 @@ class DictPrimitives(ABC):
                 else:
                     self._write(key, value, None)
             except Exception as error:  # reported to the caller, item by item
-                yield key, error
+                yield key, without_frames(error)
             else:
                 yield key, None
 
@@ -307,7 +317,7 @@ class DictPrimitives(ABC):
             except ObjectNotFound:
                 continue
             except Exception as error:  # reported to the caller, item by item
-                yield key, error
+                yield key, without_frames(error)
 
     def _first_parts(self) -> set[str]:
         """Return the first string of every key."""

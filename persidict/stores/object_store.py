@@ -13,7 +13,7 @@ from typing import BinaryIO, Final, Literal, NamedTuple, TypeAlias
 
 from persidict.buffers import BUFFERS as BUFFERS
 from persidict.buffers import Buffer as Buffer
-from persidict.exceptions import ObjectNotFound, PreconditionFailed
+from persidict.exceptions import ObjectNotFound, PreconditionFailed, without_frames
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists, ETagValue
 from persidict.traits import Traits
 
@@ -222,9 +222,9 @@ class ObjectStore(ABC):
                 return name, self.put(name, data, if_none_match=if_none_match)
             except PreconditionFailed as refused:
                 made = refused.written_after_all(None)
-                return name, refused if made is None else made
+                return name, without_frames(refused) if made is None else made
         except Exception as error:  # reported to the caller, item by item
-            return name, error
+            return name, without_frames(error)
 
     def delete_many(self, names: Iterable[str]) -> Iterator[tuple[str, Exception]]:
         """Delete many objects; those that do not exist are no error.
@@ -236,7 +236,7 @@ class ObjectStore(ABC):
             try:
                 self.delete(name)
             except Exception as error:  # reported to the caller, item by item
-                yield name, error
+                yield name, without_frames(error)
 
     @abstractmethod
     def scoped(self, prefix: str) -> ObjectStore:

@@ -6,17 +6,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
+from persidict.checks import check_flag
 from persidict.codecs import MissingExtraError
+from persidict.contract.bulk import good_keys
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.persi_dict import PersiDict
-from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple, as_key
+from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple
 from persidict.transfer.route import Item, Reading, Route, md5
 
 _MD5s: TypeAlias = dict[NonEmptySafeStrTuple, str]
 _Keys: TypeAlias = dict[NonEmptySafeStrTuple, None]
 """Keys in order, of which any can be taken out."""
+
+_EVEN_IF_EMPTY: Final = "even if empty"
 
 _CHUNK_ITEMS: Final = 1000
 _CHUNK_BYTES: Final = 64 * 1024 * 1024
@@ -88,8 +92,9 @@ def copy_items(
         another one failed with MutationPolicyError.
 
     Raises:
-        TypeError: Source or target is no PersiDict, or a key is none.
-        ValueError: A key is none.
+        TypeError: Source or target is no PersiDict, or `keys` is one key.
+        TypeError, ValueError: One of the keys is none. All others have been copied, also
+            those before it where `keys` itself raised an exception.
         MissingExtraError: The progress bar is not installed.
 
     Example:
@@ -102,16 +107,21 @@ def copy_items(
         True
     """
     _check_dicts(source, target)
+    check_flag("overwrite", overwrite)
     route = Route(source, target)
     only_new = target.append_only or not overwrite
+    wanted = None
     if keys is None:
         present = dict(route.list_target()) if only_new else {}
         items = _listed(route, present)
     else:
-        items = [Item(key) for key in dict.fromkeys(map(as_key, keys))]
+        wanted = good_keys(keys)
+        items = [Item(key) for key in dict.fromkeys(wanted)]
     with _progress_bar(progress, "copying", len(items)) as advance:
         ledger = _Ledger(target, advance, must_exist=keys is not None)
         _Transfer(route, ledger, only_new=only_new, keeps_existing=not overwrite).run(items)
+    if wanted is not None:
+        wanted.raise_refusals("copied")
     return ledger.result()
 
 
@@ -119,7 +129,7 @@ def sync_items(
     source: PersiDict[Any],
     target: PersiDict[Any],
     *,
-    delete: bool = False,
+    delete: bool | Literal["even if empty"] = False,
     progress: bool = False,
 ) -> TransferResult:
     """Make a dictionary hold what another one does, copying only what differs.
@@ -142,6 +152,8 @@ def sync_items(
         target: Where they go.
         delete: Whether items that the source does not have are deleted from the target,
             after all others have been copied; if one of these failed, nothing is deleted.
+            A source without any item is more often a disk that is not mounted than meant:
+            it takes ``"even if empty"`` to empty the target.
         progress: Whether to show a progress bar; needs the extra ``progress``.
 
     Returns:
@@ -149,7 +161,9 @@ def sync_items(
         is skipped, another one failed with MutationPolicyError.
 
     Raises:
-        TypeError: Source or target is no PersiDict.
+        TypeError: Source or target is no PersiDict, or `delete` is none of the three.
+        ValueError: `delete` is True, the source is empty and the target is not; nothing has
+            been done.
         MutationPolicyError: `delete` is set and the target is append-only or write-once;
             nothing has been done.
         MissingExtraError: The progress bar is not installed.
@@ -163,12 +177,19 @@ def sync_items(
         <TransferResult: 1 copied, 1 skipped, 1 deleted, 0 failed>
     """
     _check_dicts(source, target)
+    if delete not in (True, False, _EVEN_IF_EMPTY):
+        raise TypeError(f"delete must be True, False or {_EVEN_IF_EMPTY!r}, not {delete!r:.80}")
     if delete:
         target._refuse_deletion()
     route = Route(source, target)
     # listed first: what others put into the source, then into the target, is not deleted
     present = dict(route.list_target())
     items = _listed(route, present)
+    if delete and delete != _EVEN_IF_EMPTY and present and not items:
+        raise ValueError(
+            f"delete would empty the target, because the source is empty or does not exist:"
+            f" {source!r:.300}; pass delete={_EVEN_IF_EMPTY!r} if that is meant"
+        )
     end_interrupted = route.interrupted_writes(items)
     with _progress_bar(progress, "syncing", len(items)) as advance:
         ledger = _Ledger(target, advance, must_exist=False)

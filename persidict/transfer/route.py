@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from persidict.contract.sameness import same_content
-from persidict.exceptions import ObjectNotFound, ProtectionError
+from persidict.exceptions import ObjectNotFound, ProtectionError, without_frames
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
 from persidict.stored_dict import StoredDict
@@ -82,7 +82,7 @@ def _read_one(dictionary: PersiDict[Any], key: NonEmptySafeStrTuple) -> Reading:
     try:
         return Reading(key, dictionary._load(key)[0])
     except Exception as error:  # reported to the caller, item by item
-        return Reading(key, error=error)
+        return Reading(key, error=without_frames(error))
 
 
 def md5(data: Any) -> str:
@@ -183,7 +183,7 @@ class Route:
                 try:
                     reading = reading._replace(value=self._converted(reading.key, reading.value))
                 except Exception as error:  # reported to the caller, item by item
-                    reading = Reading(reading.key, error=error)
+                    reading = Reading(reading.key, error=without_frames(error))
             yield reading
 
     def _converted(self, key: NonEmptySafeStrTuple, value: Any) -> Any:
