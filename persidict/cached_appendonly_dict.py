@@ -40,7 +40,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
     Raises:
         TypeError: One of the two is no PersiDict.
         ValueError: One of the two is not append-only, their `base_class_for_values` differ,
-            or they are the same dictionary.
+            or they lie in one place.
 
     Example:
         >>> from persidict import LocalDict
@@ -59,7 +59,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
                 raise TypeError(f"{name} must be a PersiDict, not {type(part).__name__}")
             if not part.append_only:
                 raise ValueError(f"{name} must be append-only")
-        check_apart("data_cache", data_cache, main_dict)
+        check_apart(main_dict=main_dict, data_cache=data_cache)
         if main_dict.base_class_for_values is not data_cache.base_class_for_values:
             raise ValueError("main_dict and data_cache must have the same base_class_for_values")
         super().__init__(main_dict, data_cache)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations
 from typing import Any, Final, TypeVar, cast
 
 from persidict.buffers import settled
@@ -16,6 +17,7 @@ from persidict.jokers_and_status_flags import (
     ETagValue,
     ValueType,
 )
+from persidict.overlap import overlap
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stores.shared.complaint import complain
@@ -28,12 +30,18 @@ MISS: Final[Any] = object()
 """What a cache answers that has nothing, or nothing that can be read."""
 
 
-def check_apart(name: str, cache: PersiDict[Any], main_dict: PersiDict[Any]) -> None:
-    """Raise ValueError if a cache is where the main dictionary is: it would write over it."""
-    if cache is main_dict or (
-        type(cache) is type(main_dict) and cache.get_params() == main_dict.get_params()
-    ):
-        raise ValueError(f"{name} must not be the main dictionary itself")
+def check_apart(**parts: PersiDict[Any]) -> None:
+    """Raise ValueError if a part lies where another one does: they would write over each other.
+
+    Args:
+        **parts: The dictionaries by the names of the parameters.
+    """
+    for (name, part), (other_name, other) in combinations(parts.items(), 2):
+        if overlap(part, other):
+            raise ValueError(
+                f"{other_name} must not be in the place of {name}: what is written into one"
+                f" would be an item of the other"
+            )
 
 
 class CachedDict(WrapperDict[ValueType]):

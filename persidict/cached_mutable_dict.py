@@ -73,7 +73,8 @@ class MutableDictCached(CachedDict[ValueType]):
 
     Raises:
         TypeError: One of the three is no PersiDict, or `etag_cache` cannot hold texts.
-        ValueError: One of the three is append-only, or a cache is the main dictionary.
+        ValueError: One of the three is append-only, or two of them lie in one place, whatever
+            their classes and parameters are.
 
     Example:
         >>> from persidict import LocalDict
@@ -101,8 +102,7 @@ class MutableDictCached(CachedDict[ValueType]):
                 raise TypeError(f"{name} must be a PersiDict, not {type(part).__name__}")
             if part.append_only:
                 raise ValueError(f"{name} must not be append-only")
-        for name, cache in (("data_cache", data_cache), ("etag_cache", etag_cache)):
-            check_apart(name, cache, main_dict)
+        check_apart(main_dict=main_dict, data_cache=data_cache, etag_cache=etag_cache)
         super().__init__(main_dict, data_cache)
         self._records = etag_cache
         record_class = etag_cache.base_class_for_values or str

@@ -26,6 +26,7 @@ from persidict.stores.object_store import (
     check_version,
     list_from_sorted,
 )
+from persidict.stores.place import Place
 from persidict.traits import Traits
 
 _Stored: TypeAlias = tuple[Buffer, ETagValue, float]
@@ -130,6 +131,11 @@ class MemoryStore(ObjectStore):
     def __repr__(self) -> str:
         scope = f" below {self._prefix!r}" if self._prefix else ""
         return f"<MemoryStore{scope} at {id(self._memory):#x}>"
+
+    @property
+    def place(self) -> Place:
+        """Where the objects lie: in which memory."""
+        return Place(("memory", id(self._memory)), self._prefix)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MemoryStore):

@@ -33,6 +33,7 @@ from persidict.stores.object_store import (
     ObjectInfo,
     ObjectStore,
 )
+from persidict.stores.place import Place, identity_of, real_path
 from persidict.stores.shared.parallel import WorkerPool, map_in_order
 from persidict.traits import Traits
 
@@ -100,6 +101,12 @@ class FileStore(ObjectStore):
 
     def location(self, name: str) -> str:
         return self._path(name)
+
+    @property
+    def place(self) -> Place:
+        """Where the files lie; costs some system calls."""
+        path = os.path.join(real_path(self._base), "")
+        return Place("files", path.replace(os.sep, "/"), identity_of(path))
 
     def scoped(self, prefix: str) -> FileStore:
         scope = FileStore.__new__(FileStore)

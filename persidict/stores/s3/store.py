@@ -20,6 +20,7 @@ from persidict.stores.object_store import (
     ObjectInfo,
     ObjectStore,
 )
+from persidict.stores.place import Place
 from persidict.stores.s3.capabilities import ABILITIES, S3Capabilities
 from persidict.stores.s3.copy import Copier, md5_in
 from persidict.stores.s3.delete import Deletion, delete_many
@@ -38,6 +39,7 @@ from persidict.stores.s3.stream import (
     open_stream,
     read_all,
 )
+from persidict.stores.s3.transport.etag_form import is_aws_endpoint
 from persidict.stores.s3.transport.client import SharedClient
 from persidict.stores.s3.transport.messages import (
     GetObject,
@@ -117,6 +119,13 @@ class S3Store(ObjectStore):
     def prefix(self) -> str:
         """What all names of this store begin with in the bucket."""
         return self._prefix
+
+    @property
+    def place(self) -> Place:
+        """Where the objects lie: below a prefix of a bucket, which has one name in all of AWS."""
+        endpoint = self.transport.endpoint
+        where = "aws" if is_aws_endpoint(endpoint) else endpoint.rstrip("/")
+        return Place(("s3", where, self.bucket_name), self._prefix)
 
     @property
     def capabilities(self) -> S3Capabilities:

@@ -25,6 +25,7 @@ from persidict.stores.object_store import (
     ObjectStore,
     check_version,
 )
+from persidict.stores.place import Place, identity_of, real_path
 from persidict.stores.sqlite import schema
 from persidict.stores.sqlite.block import Block
 from persidict.stores.sqlite.connection import Connection, Effort
@@ -116,6 +117,15 @@ class SQLiteStore(ObjectStore):
         scope = self._twin()
         scope._prefix = self._prefix + prefix
         return scope
+
+    @property
+    def place(self) -> Place:
+        """Where the rows lie; costs some system calls."""
+        path = real_path(self._database.path)
+        file = identity_of(path)
+        return Place(
+            "sqlite", f"{path}:{self._prefix}", None if file is None else (*file, self._prefix)
+        )
 
     def location(self, name: str) -> str:
         return f"{self._database.path}: {self._prefix}{name}"
