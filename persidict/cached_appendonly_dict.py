@@ -188,7 +188,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
     ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception | None]]:
         under_way: dict[NonEmptySafeStrTuple, Any] = {}
         failed: list[tuple[NonEmptySafeStrTuple, Exception]] = []
-        encoded = self._encoded_once(items, under_way, failed)
+        encoded = self._encode_each_once(items, under_way.__setitem__, failed)
         for key, error in self._stored._write_many(encoded, only_new=only_new):
             stored = under_way.pop(key)
             if error is None and self._has_bytes:

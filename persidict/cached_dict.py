@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any, Final, TypeVar, cast
 
@@ -65,17 +65,13 @@ class CachedDict(WrapperDict[ValueType]):
     _is_transparent = True
 
     def __init__(self, main_dict: PersiDict[ValueType], data_cache: PersiDict[ValueType]) -> None:
-        super().__init__(wrapped_dict=main_dict)
         self._data = data_cache
+        super().__init__(wrapped_dict=main_dict)
         self._has_warned = False
-        self._connect()
 
     def _connect(self) -> None:
-        """Find out in which form values go to the main dictionary and to the cache."""
-        form = self._wrapped._byte_form
-        self._has_bytes = form is not None
-        self._stored: PersiDict[Any] = self._wrapped.raw if self._has_bytes else self._wrapped
-        self._shares_bytes = self._has_bytes and form == self._data._byte_form
+        super()._connect()
+        self._shares_bytes = self._has_bytes and self._wrapped._byte_form == self._data._byte_form
         keeps_bytes = self._data._byte_form is not None
         self._copies: PersiDict[Any] = self._data.raw if keeps_bytes else self._data
 
@@ -112,14 +108,6 @@ class CachedDict(WrapperDict[ValueType]):
         self._wrapped = cast("PersiDict[ValueType]", self._wrapped.raw)
         self._data = cast("PersiDict[ValueType]", self._data.raw)
         self._connect()
-
-    def _value_of(self, key: NonEmptySafeStrTuple, stored: Any) -> Any:
-        """Return the value that the main dictionary has stored in some form."""
-        return self._wrapped._decode(key, stored) if self._has_bytes else stored
-
-    def _encode_once(self, key: NonEmptySafeStrTuple, value: Any) -> Any:
-        """Return the one form in which a value goes to the main dictionary and to the cache."""
-        return settled(self._wrapped._encode(key, value)) if self._has_bytes else value
 
     def _write_copy(
         self, key: NonEmptySafeStrTuple, stored: Any, value: Any = MISS
@@ -252,21 +240,3 @@ class CachedDict(WrapperDict[ValueType]):
             self._forget_other_versions(key, actual)
         elif actual is not None:
             self._forget(key)
-
-    # ------------------------------------------------------------------ many items
-
-    def _encoded_once(
-        self,
-        items: Iterable[tuple[NonEmptySafeStrTuple, Any]],
-        under_way: dict[NonEmptySafeStrTuple, Any],
-        failed: list[tuple[NonEmptySafeStrTuple, Exception]],
-    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
-        """Encode items on their way; note what is under way and what could not be encoded."""
-        for key, value in items:
-            try:
-                stored = self._encode_once(key, value)
-            except Exception as error:  # reported to the caller, item by item
-                failed.append((key, error))
-                continue
-            under_way[key] = stored
-            yield key, stored

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, ClassVar, TypeVar
 
-from persidict.buffers import Buffer
+from persidict.buffers import Buffer, settled
 from persidict.contract.inspecting import HttpMethod
 from persidict.contract.primitives import KeyRange, Version
 from persidict.exceptions import ObjectNotFound
@@ -72,6 +72,7 @@ class WrapperDict(PersiDict[ValueType]):
                 f"{self._wrapped_name} must be a PersiDict, not {type(wrapped_dict).__name__}"
             )
         self._wrapped = wrapped_dict
+        self._connect()
         super().__init__(
             append_only=wrapped_dict.append_only,
             base_class_for_values=wrapped_dict.base_class_for_values,
@@ -81,6 +82,12 @@ class WrapperDict(PersiDict[ValueType]):
     def _holds_objects(self, serialization_format: str) -> bool:
         return True  # what lies beneath has checked its format
 
+    def _connect(self) -> None:
+        """Take note of what lies beneath; called whenever that is another dictionary."""
+        self._has_bytes = self._wrapped._byte_form is not None
+        # what lies beneath with its values as they are stored: as bytes, if they are
+        self._stored: PersiDict[Any] = self._wrapped.raw if self._has_bytes else self._wrapped
+
     # ------------------------------------------------------------------ parameters
 
     def _all_params(self) -> dict[str, Any]:
@@ -89,6 +96,7 @@ class WrapperDict(PersiDict[ValueType]):
     def _subdict(self: SelfType, prefix: SafeStrTuple) -> SelfType:
         sub = self._twin()
         sub._wrapped = self._wrapped.get_subdict(prefix)
+        sub._connect()
         return sub
 
     # ------------------------------------------------------------------ the storage
@@ -137,6 +145,38 @@ class WrapperDict(PersiDict[ValueType]):
         if self._forwards("_load", "_write"):
             return self._wrapped._copy(source, target)
         return super()._copy(source, target)
+
+    # ------------------------------------------------------------------ encoding once
+
+    def _encode_once(self, key: NonEmptySafeStrTuple, value: Any) -> Any:
+        """Return the form of a value that goes to `_stored`, for wrappers that need it, too."""
+        return settled(self._wrapped._encode(key, value)) if self._has_bytes else value
+
+    def _value_of(self, key: NonEmptySafeStrTuple, stored: Any) -> Any:
+        """Return the value that something read from `_stored`, or written to it, stands for."""
+        return self._wrapped._decode(key, stored) if self._has_bytes else stored
+
+    def _encode_each_once(
+        self,
+        items: Iterable[tuple[NonEmptySafeStrTuple, Any]],
+        note: Callable[[NonEmptySafeStrTuple, Any], None],
+        failed: list[tuple[NonEmptySafeStrTuple, Exception]],
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+        """Encode items on their way to `_stored`, lazily.
+
+        Args:
+            items: Keys and values.
+            note: Called with each key and what is on its way.
+            failed: Gets the keys of values that cannot be encoded, and why.
+        """
+        for key, value in items:
+            try:
+                stored = self._encode_once(key, value)
+            except Exception as error:  # reported to the caller, item by item
+                failed.append((key, error))
+                continue
+            note(key, stored)
+            yield key, stored
 
     # ------------------------------------------------------------------ one item
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
+from persidict.contract.primitives import raise_key_error
 from persidict.contract.sameness import same_content
-from persidict.exceptions import MutationPolicyError, PreconditionFailed
+from persidict.exceptions import MutationPolicyError, ObjectNotFound, PreconditionFailed
 from persidict.file_dir_dict import FileDirDict
 from persidict.jokers_and_status_flags import (
-    ANY_ETAG,
     DELETE_CURRENT,
     IF_ETAG_CHANGED,
-    ITEM_NOT_AVAILABLE,
     KEEP_CURRENT,
-    NEVER_RETRIEVE,
     ConditionalOperationResult,
     ETagConditionFlag,
     ETagIfExists,
@@ -40,7 +38,10 @@ class WriteOnceDict(WrapperDict[ValueType]):
     """A dictionary in which the first value stays and later writes are ignored.
 
     For results that are the same whoever computes them: all may write, the first one wins,
-    and now and then a later value is compared with the first one.
+    and now and then a later value is compared with the first one, as both are stored: values
+    count as equal whose bytes are, numbers as numbers (``5`` and ``np.int64(5)``, ``0.0`` and
+    ``-0.0``, NaN is NaN), arrays by dtype, shape and elements, dicts without regard to order,
+    tables by labels, types and elements. What cannot be compared counts as different.
 
     Args:
         wrapped_dict: An append-only dictionary that holds the items. None: an append-only
@@ -135,7 +136,7 @@ class WriteOnceDict(WrapperDict[ValueType]):
         """Store the first value under a key; ignore later ones, or compare them.
 
         Raises:
-            MutationPolicyError: A comparison showed a difference, or the value is
+            MutationPolicyError: A comparison showed a difference or failed, or the value is
                 DELETE_CURRENT.
             TypeError: The value is not of the class that the dictionary holds.
         """
@@ -145,25 +146,49 @@ class WriteOnceDict(WrapperDict[ValueType]):
         if value is DELETE_CURRENT:
             self._refuse_deletion()
         self._check_value(value)
-        result = self._wrapped.setdefault_if(
-            checked,
-            default_value=cast("ValueType", value),
-            condition=ANY_ETAG,
-            expected_etag=ITEM_NOT_AVAILABLE,
-            retrieve_value=NEVER_RETRIEVE,
-        )
-        if result.value_was_mutated:
+        is_compared = self._draws_a_check()
+        if not is_compared and self._traits.reads_are_cheap and self._wrapped._contains(checked):
             return
-        if random.random() < self.p_consistency_checks:
-            self._check_consistency(checked, value)
+        stored = self._encode_once(checked, value)
+        try:
+            self._stored._insert(checked, stored)
+        except PreconditionFailed:
+            if is_compared:
+                self._check_consistency(checked, stored)
 
-    def _check_consistency(self, key: NonEmptySafeStrTuple, value: Any) -> None:
+    def _draws_a_check(self) -> bool:
+        return random.random() < self.p_consistency_checks
+
+    def _check_consistency(self, key: NonEmptySafeStrTuple, stored: Any) -> None:
+        """Compare what was to be stored with what is.
+
+        Args:
+            key: The key.
+            stored: A value in the form in which it would have been stored.
+
+        Raises:
+            MutationPolicyError: They differ, or cannot be compared.
+            KeyError: Somebody has deleted the item beneath.
+        """
         self.consistency_checks_attempted += 1
-        if same_content(self._wrapped[key], value):
+        try:
+            first = self._stored._load(key)[0]
+        except ObjectNotFound as absent:
+            raise_key_error(key, absent)
+        if self._has_bytes and first == stored:
             self.consistency_checks_passed += 1
             return
+        values = self._value_of(key, first), self._value_of(key, stored)
+        trouble = None
+        try:
+            if same_content(*values):
+                self.consistency_checks_passed += 1
+                return
+        except Exception as error:  # a comparison that fails shows no equality
+            trouble = error
         self.consistency_checks_failed += 1
-        raise MutationPolicyError(self._policy, f"item {key!r} was stored with another value")
+        what = "was stored with another value" if trouble is None else "could not be compared"
+        raise MutationPolicyError(self._policy, f"item {key!r} {what}") from trouble
 
     def set_item_if(
         self,
@@ -187,21 +212,24 @@ class WriteOnceDict(WrapperDict[ValueType]):
         self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool
     ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception | None]]:
         to_compare: dict[NonEmptySafeStrTuple, Any] = {}
+        failed: list[tuple[NonEmptySafeStrTuple, Exception]] = []
 
-        def noted() -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
-            for key, value in items:
-                if random.random() < self.p_consistency_checks:
-                    to_compare[key] = value
-                yield key, value
+        def note(key: NonEmptySafeStrTuple, stored: Any) -> None:
+            if self._draws_a_check():
+                to_compare[key] = stored
 
-        for key, error in self._wrapped._write_many(noted(), only_new=True):
+        encoded = self._encode_each_once(items, note, failed)
+        for key, error in self._stored._write_many(encoded, only_new=True):
             is_compared = key in to_compare
-            value = to_compare.pop(key, None)
+            stored = to_compare.pop(key, None)
             if isinstance(error, PreconditionFailed):
-                error = None
-                if is_compared:
-                    try:
-                        self._check_consistency(key, value)
-                    except MutationPolicyError as difference:
-                        error = difference
+                error = self._inconsistency(key, stored) if is_compared else None
             yield key, error
+        yield from failed
+
+    def _inconsistency(self, key: NonEmptySafeStrTuple, stored: Any) -> Exception | None:
+        try:
+            self._check_consistency(key, stored)
+        except Exception as error:  # reported to the caller, item by item
+            return error
+        return None

@@ -39,8 +39,8 @@ from persidict.stores.s3.stream import (
     open_stream,
     read_all,
 )
-from persidict.stores.s3.transport.etag_form import is_aws_endpoint
 from persidict.stores.s3.transport.client import SharedClient
+from persidict.stores.s3.transport.etag_form import is_aws_endpoint
 from persidict.stores.s3.transport.messages import (
     GetObject,
     ListObjectsV2,
