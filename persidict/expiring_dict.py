@@ -147,6 +147,7 @@ class ExpiringDict(WrapperDict[ValueType]):
 
     def _become_raw(self) -> None:
         self._wrapped = self._wrapped.raw
+        self._connect()
 
     def _open(self, key: NonEmptySafeStrTuple) -> Any:
         self._head(key)
