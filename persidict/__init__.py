@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from persidict.file_dir_dict import FileDirDict
     from persidict.local_dict import LocalDict
     from persidict.measured_dict import MeasuredDict, OperationStats
+    from persidict.opening import open_dict
     from persidict.overlapping_multi_dict import OverlappingMultiDict
     from persidict.persi_dict import PersiDict
     from persidict.protection import Encrypted, KeyFromEnvironment, Signed
@@ -98,6 +99,7 @@ _MODULE_OF = {
     "MeasuredDict": "measured_dict",
     "OperationStats": "measured_dict",
     "OverlappingMultiDict": "overlapping_multi_dict",
+    "open_dict": "opening",
     "PersiDict": "persi_dict",
     "Encrypted": "protection",
     "KeyFromEnvironment": "protection",
@@ -179,6 +181,7 @@ __all__ = [
     "WriteOnceDict",
     "copy_items",
     "get_safe_chars",
+    "open_dict",
     "replace_unsafe_chars",
     "sign_safe_str_tuple",
     "sync_items",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import urlsplit
 
 from persidict.codecs import Codec
 from persidict.contract.inspecting import HttpMethod
@@ -13,6 +14,7 @@ from persidict.protection import Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stored_dict import StoredDict
 from persidict.stores.object_store import CommonPrefix
+from persidict.urls import Place, place
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -174,6 +176,16 @@ class BasicS3Dict(StoredDict[ValueType]):
 
     def _enter(self, prefix: SafeStrTuple) -> None:
         self.root_prefix += self._naming.prefix_of(prefix)
+
+    def _place(self) -> Place:
+        told = ["bucket_name", "root_prefix"]
+        server, path = "s3", f"{self.bucket_name}/{self.root_prefix}"
+        endpoint = self._connection.endpoint_url
+        if endpoint is not None and not urlsplit(endpoint).path.strip("/"):
+            told.append("endpoint_url")
+            scheme, _, host = endpoint.rstrip("/").partition("://")
+            server, path = f"s3+{scheme}", f"{host}/{path}"
+        return place(server, path.rstrip("/"), *told)
 
     # ------------------------------------------------------------------ what it is connected to
 

@@ -14,6 +14,7 @@ from persidict.safe_str_tuple import SafeStrTuple
 from persidict.safe_str_tuple_signing import check_digest_len
 from persidict.stored_dict import StoredDict
 from persidict.stores.files.store import FileStore, absolute_directory
+from persidict.urls import Place, path_in_url, place
 
 
 class FileDirDict(StoredDict[ValueType]):
@@ -100,6 +101,9 @@ class FileDirDict(StoredDict[ValueType]):
             "fsync": self.fsync,
             "max_concurrency": self.max_concurrency,
         }
+
+    def _place(self) -> Place:
+        return place("file", path_in_url(self.base_dir), "base_dir")
 
     def _enter(self, prefix: SafeStrTuple) -> None:
         directories = self._naming.prefix_of(prefix).rstrip("/").split("/")

@@ -11,6 +11,7 @@ from persidict.naming import PlainNaming
 from persidict.protection import Protection
 from persidict.stores.memory import MemoryStore
 from persidict.transactional_dict import TransactionalDict
+from persidict.urls import Place, place
 
 
 class LocalDict(TransactionalDict[ValueType]):
@@ -80,6 +81,10 @@ class LocalDict(TransactionalDict[ValueType]):
     def backend(self) -> MemoryStore:
         """The memory that holds the items, as seen from this dictionary's prefix."""
         return self._store
+
+    def _place(self) -> Place | None:
+        path = self._store.path
+        return None if path is None else place("mem", path, "backend")
 
     def _own_params(self) -> dict[str, Any]:
         return {"backend": self.backend, "prune_interval": self.prune_interval}

@@ -45,6 +45,7 @@ from persidict.safe_str_tuple import (
     as_key,
     as_prefix,
 )
+from persidict.urls import Place, query_of
 
 OBJECT_FORMATS = frozenset({"pkl", "json", "plainjson", "npy", "parquet", "h5"})
 """The formats that hold values of many classes; all others hold texts or bytes."""
@@ -202,6 +203,24 @@ class PersiDict(
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
         return twin
+
+    @property
+    def url(self) -> str:
+        """The URL that `open_dict` opens this dictionary by.
+
+        It holds what differs from the defaults, but no secrets and no objects.
+
+        Raises:
+            TypeError: This dictionary is not at a place that a URL can tell.
+        """
+        place = self._place()
+        if place is None:
+            raise TypeError(f"a {type(self).__name__} has no URL")
+        query = query_of(type(self), self.get_params(), place.told)
+        return f"{place.url}?{query}" if query else place.url
+
+    def _place(self) -> Place | None:
+        return None
 
     # ------------------------------------------------------------------ stored bytes
 

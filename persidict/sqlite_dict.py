@@ -16,6 +16,7 @@ from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stores.files.store import absolute_directory
 from persidict.stores.sqlite.store import DEFAULT_LARGE_VALUE_SIZE, SQLiteStore
 from persidict.transactional_dict import TransactionalDict
+from persidict.urls import Place, path_in_url, place
 
 _Entry = tuple[NonEmptySafeStrTuple, Any, float]
 
@@ -133,6 +134,9 @@ class SQLiteDict(TransactionalDict[ValueType]):
             "large_value_size": self.large_value_size,
             "timeout": self.timeout,
         }
+
+    def _place(self) -> Place:
+        return place("sqlite", path_in_url(self.path), "path")
 
     def _enter(self, prefix: SafeStrTuple) -> None:
         self.root_prefix += self._naming.prefix_of(prefix)

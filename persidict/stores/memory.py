@@ -114,6 +114,9 @@ if hasattr(os, "register_at_fork"):
 class MemoryStore(ObjectStore):
     """Named bytes in RAM, safe among threads. ETags count the writes and never repeat.
 
+    Args:
+        name: What this process knows the memory by, if it does.
+
     Example:
         >>> store = MemoryStore()
         >>> etag = store.put("a/b", b"data")
@@ -123,8 +126,9 @@ class MemoryStore(ObjectStore):
 
     traits = Traits(reads_are_cheap=True, back_off_seconds=0.00002)
 
-    def __init__(self) -> None:
+    def __init__(self, *, name: str | None = None) -> None:
         self._memory = Memory()
+        self._name = name
         self._prefix = ""
         self._block: MemoryBlock | None = None
 
@@ -156,6 +160,11 @@ class MemoryStore(ObjectStore):
             "items in RAM cannot be pickled or passed to another process:"
             " use a FileDirDict or an S3 dictionary"
         )
+
+    @property
+    def path(self) -> str | None:
+        """The name of the memory and the prefix in it; None: it has no name."""
+        return None if self._name is None else f"{self._name}/{self._prefix}".rstrip("/")
 
     def _split(self, name: str) -> tuple[str, str]:
         directory, _, file_name = (self._prefix + name).rpartition("/")
@@ -260,6 +269,7 @@ class MemoryStore(ObjectStore):
         scope._memory = self._memory
         scope._prefix = self._prefix + prefix
         scope._block = self._block
+        scope._name = self._name
         return scope
 
     def transaction(self, *, read_only: bool) -> tuple[MemoryStore, MemoryBlock]:

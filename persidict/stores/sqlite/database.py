@@ -141,14 +141,14 @@ class Database:
         sql = _connect_to(self.path, "ro" if is_read_only else "rwc")
         try:
             try:
-                is_ready = schema.is_ready(sql, self.path)
+                is_ready = self._set_up(sql)
             except sqlite3.OperationalError:
                 if not is_read_only or _size(f"{self.path}-wal"):
                     raise
                 # nobody writes: there is no log, and no place to keep account of readers in
                 sql.close()
                 sql = _connect_to(self.path, "ro&immutable=1")
-                is_ready = schema.is_ready(sql, self.path)
+                is_ready = self._set_up(sql)
                 is_frozen = True
             if not is_ready:
                 if is_read_only:
@@ -171,6 +171,11 @@ class Database:
             sql.close()
             raise
 
+    def _set_up(self, sql: sqlite3.Connection) -> bool:
+        for pragma in _PRAGMAS:
+            sql.execute(pragma)
+        return schema.is_ready(sql, self.path)
+
     def _make(self, timeout: float) -> None:
         """Put an empty database in place, whole: that takes two syncs, SQLite's way six."""
         image = schema.empty_image()
@@ -185,6 +190,10 @@ class Database:
                 file.write(image)
                 file.flush()
                 os.fsync(file.fileno())
+            for left in ("-wal", "-shm", "-journal"):
+                # of a file that was removed without them: they would bring it back
+                with suppress(FileNotFoundError):
+                    os.unlink(self.path + left)
             os.rename(new, self.path)
             sync_directory(os.path.dirname(self.path))
 
@@ -246,20 +255,13 @@ class Database:
 
 def _connect_to(path: str, mode: str) -> sqlite3.Connection:
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    sql = sqlite3.connect(
+    return sqlite3.connect(
         f"file:{quoted}?mode={mode}",
         uri=True,
         timeout=_BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
     )
-    try:
-        for pragma in _PRAGMAS:
-            sql.execute(pragma)
-    except BaseException:
-        sql.close()
-        raise
-    return sql
 
 
 def _identity(path: str) -> tuple[int, int] | None:
