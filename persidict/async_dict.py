@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import inspect
 import itertools
-import random
 import time
 from collections.abc import (
     AsyncIterable,
@@ -23,6 +22,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast
 
+from persidict.back_off import seconds_to_pause
 from persidict.checks import check_int
 from persidict.exceptions import ConcurrencyConflictError
 from persidict.jokers_and_status_flags import (
@@ -53,8 +53,6 @@ _CHUNK_ITEMS: Final = 64
 _CHUNK_SECONDS: Final = 0.01
 """How much an iteration brings with one change of threads, at most."""
 
-_FIRST_PAUSE_SECONDS: Final = 0.01
-_LONGEST_PAUSE_SECONDS: Final = 2.0
 
 _NO_DEFAULT: Final[Any] = object()
 
@@ -405,8 +403,7 @@ class AsyncDict(Generic[ValueType]):
                 return OperationResult(written.resulting_etag, written.new_value)
             if n_retries is not None and attempt > n_retries:
                 raise ConcurrencyConflictError(key, attempt)
-            longest = min(_FIRST_PAUSE_SECONDS * 2 ** min(attempt, 16), _LONGEST_PAUSE_SECONDS)
-            await asyncio.sleep(random.uniform(0.0, longest))
+            await asyncio.sleep(seconds_to_pause(attempt, self._dict._traits.back_off_seconds))
         raise AssertionError("unreachable")
 
     # ------------------------------------------------------------------ many items

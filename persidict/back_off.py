@@ -10,12 +10,17 @@ _LONGEST_PAUSE_SECONDS: Final = 2.0
 _MOST_DOUBLINGS: Final = 16
 
 
-def pause(attempt: int, unit_seconds: float) -> None:
-    """Wait for a random time that grows with the attempts, so that rivals get out of step.
+def seconds_to_pause(attempt: int, unit_seconds: float) -> float:
+    """Return a random time that grows with the attempts, so that rivals get out of step.
 
     Args:
         attempt: How many attempts have been made.
         unit_seconds: What an attempt takes, about.
     """
     longest = min(unit_seconds * 2 ** min(attempt, _MOST_DOUBLINGS), _LONGEST_PAUSE_SECONDS)
-    time.sleep(random.uniform(0.0, longest))
+    return random.uniform(0.0, longest)
+
+
+def pause(attempt: int, unit_seconds: float) -> None:
+    """Wait as long as `seconds_to_pause` says."""
+    time.sleep(seconds_to_pause(attempt, unit_seconds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -13,10 +14,12 @@ from persidict.safe_str_tuple import (
     checked_key,
     is_safe_part,
 )
-from persidict.safe_str_tuple_signing import digest_of, without_digest
+from persidict.safe_str_tuple_signing import digest_len_of, digest_of, without_digest
 
 _CACHED_PARTS: Final = 1 << 15
 _DIRECTORY_ESCAPE: Final = "%"
+_LOOKS_FOR_DIGESTS: Final = 3
+"""So many names in a row that end in their own digests do not do so by chance."""
 
 _BEHIND_SLASH: Final = "0"
 """The character behind the slash: names below ``a/`` are less than ``a0``."""
@@ -57,6 +60,9 @@ class KeyNaming(ABC):
     @abstractmethod
     def key_of(self, name: str) -> NonEmptySafeStrTuple | None:
         """Return the key whose object has this name, None if no key's has."""
+
+    def end_listing(self) -> None:  # noqa: B027  # nothing is noted by most
+        """Take note that a listing has ended, all of whose names `key_of` was asked for."""
 
     @abstractmethod
     def prefix_of(self, prefix: SafeStrTuple) -> str:
@@ -138,6 +144,11 @@ class FileNaming(KeyNaming):
     def __init__(self, serialization_format: str, digest_len: int) -> None:
         super().__init__(serialization_format)
         self._digest_len = digest_len
+        self._has_met_own = False
+        self._unsigned_name: str | None = None
+        self._signed_name: tuple[str, int] | None = None
+        self._looks_left = 0 if digest_len else _LOOKS_FOR_DIGESTS
+        self._has_warned = False
 
     def name_of(self, key: NonEmptySafeStrTuple) -> str:
         """Return the name of the object that holds an item; see KeyNaming."""
@@ -154,13 +165,53 @@ class FileNaming(KeyNaming):
         if not name.endswith(self._extension):
             return None
         directories, _, last = name[: self._stem_end].rpartition("/")
-        part = without_digest(last, self._digest_len) if self._digest_len else last
-        if part is None or not is_safe_part(part):
+        if self._digest_len:
+            part = without_digest(last, self._digest_len)
+            if part is None:
+                self._note_stranger(name, last)
+                return None
+        else:
+            part = last
+            if self._looks_left:
+                self._look_for_digest(name, last)
+        if not is_safe_part(part):
             return None
+        self._has_met_own = True
         if not directories:
             return checked_key((part,))
         above = _parts_of_directories(directories, self._digest_len, self._extension)
         return None if above is None else checked_key((*above, part))
+
+    def end_listing(self) -> None:
+        """Warn if all names that were met are those of another length; see KeyNaming."""
+        if self._signed_name is not None:
+            self._warn(*self._signed_name)
+        elif self._unsigned_name is not None and not self._has_met_own:
+            self._warn(self._unsigned_name, 0)
+
+    def _note_stranger(self, name: str, last: str) -> None:
+        """Look whether a name that is no key's would be one with digests of another length."""
+        other = digest_len_of(last)
+        if other:
+            self._warn(name, other)
+        elif self._unsigned_name is None and is_safe_part(last):
+            self._unsigned_name = name
+
+    def _look_for_digest(self, name: str, last: str) -> None:
+        """Look whether the first names that are met end in digests, which are no part of keys."""
+        other = digest_len_of(last)
+        self._looks_left = self._looks_left - 1 if other else 0
+        self._signed_name = (name, other) if other else None
+
+    def _warn(self, name: str, other: int) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"the file {name!r} was written with digest_len={other}, it seems: a dictionary"
+                f" with digest_len={self._digest_len} does not find its item"
+                + ("" if self._digest_len else ", and takes the digest for a part of the key"),
+                stacklevel=2,
+            )
 
     def prefix_of(self, prefix: SafeStrTuple) -> str:
         """Return what the names below a prefix begin with; see KeyNaming."""

@@ -22,6 +22,7 @@ _PAIRS: Final = tuple(map("".join, itertools.product("abcdefghijklmnopqrstuvwxyz
 """The base32 characters (RFC 4648, in lower case) of each 10 bits."""
 
 _SHORT_DIGEST_LEN: Final = 4
+_SHORTEST_EVIDENT: Final = 3
 
 KeyType = TypeVar("KeyType", bound=SafeStrTuple)
 
@@ -53,6 +54,17 @@ def without_digest(signed_part: str, digest_len: int) -> str | None:
         return None
     part = signed_part[:cut]
     return part if digest_of(part, digest_len) == signed_part[cut + 1 :] else None
+
+
+def digest_len_of(signed_part: str) -> int:
+    """Return how long the digest is that a part ends in; 0 if it ends in none of its own.
+
+    Shorter ones than 3 characters count for none: too many parts end so by chance.
+    """
+    part, _, suffix = signed_part.rpartition("_")
+    if not part or not _SHORTEST_EVIDENT <= len(suffix) <= MAX_DIGEST_LEN:
+        return 0
+    return len(suffix) if digest_of(part, len(suffix)) == suffix else 0
 
 
 def check_digest_len(digest_len: int) -> int:

@@ -394,6 +394,7 @@ class StoredDict(PersiDict[ValueType]):
                 key = key_of(name)
                 if key is not None:
                     yield key, name
+            self._naming.end_listing()
         except Exception as error:
             _note(error, "list", None)
             raise
@@ -410,6 +411,7 @@ class StoredDict(PersiDict[ValueType]):
                 key = self._naming.key_of(info.name)
                 if key is not None:
                     yield key, info
+            self._naming.end_listing()
         except Exception as error:
             _note(error, "list", None)
             raise

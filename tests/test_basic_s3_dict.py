@@ -11,6 +11,7 @@ from hypothesis import settings
 from moto import mock_aws
 
 from persidict.basic_s3_dict import BasicS3Dict
+from persidict.codecs import Codec
 from persidict.testing import DictConformance, state_machine_for
 from tests.fixtures_0309 import WrittenPrefix, equal, prefixes
 from tests.s3_dicts import FORMATS, connect, elsewhere_or_skip, maker
@@ -110,6 +111,38 @@ def test_what_persidict_0_309_left_in_a_bucket_is_read_item_for_item(
         )
     assert set(d) == {item.key for item in store.items}
     assert [i.key for i in store.items if not equal(d[i.key], i.expected_value())] == []
+
+
+class ReversedCodec(Codec):
+    content_type = "application/x-reversed"
+
+    def encode(self, value: Any) -> bytes:
+        return str(value)[::-1].encode()
+
+    def decode(self, data: Any) -> str:
+        return bytes(data).decode()[::-1]
+
+
+@pytest.mark.parametrize(
+    ("params", "content_type"),
+    [
+        ({"serialization_format": "pkl"}, "application/octet-stream"),
+        ({"serialization_format": "json"}, "application/json"),
+        ({"serialization_format": "txt", "base_class_for_values": str}, "text/plain"),
+        ({"serialization_format": "rev", "codec": ReversedCodec()}, "application/x-reversed"),
+    ],
+    ids=["pkl", "json", "text", "a codec of one's own"],
+)
+@pytest.mark.parametrize("size", [1, 100_000], ids=["in one piece", "in parts"])
+def test_objects_carry_the_media_type_of_their_codec(
+    params: dict[str, Any], content_type: str, size: int, moto_aws_server: MotoServer
+) -> None:
+    d = connect(moto_aws_server.endpoint_url, large_object_size=50_000, **params)
+    d["a"] = "x" * size
+    name = f"a.{d.serialization_format}"
+    head = d.s3_client.head_object(Bucket=d.bucket_name, Key=name)
+    assert head["ContentType"] == content_type
+    assert d["a"] == "x" * size
 
 
 def test_objects_that_are_no_items_are_left_alone(moto_aws_server: MotoServer) -> None:
