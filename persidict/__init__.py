@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from persidict.file_dir_dict import FileDirDict
     from persidict.local_dict import LocalDict
     from persidict.measured_dict import MeasuredDict, OperationStats
+    from persidict.memoization import memoize
     from persidict.opening import open_dict
     from persidict.overlapping_multi_dict import OverlappingMultiDict
     from persidict.persi_dict import PersiDict
@@ -90,6 +91,7 @@ _MODULE_OF = {
     "AsyncDict": "async_dict",
     "ItemInfo": "contract.inspecting",
     "ExpiringDict": "expiring_dict",
+    "memoize": "memoization",
     "BasicS3Dict": "basic_s3_dict",
     "AppendOnlyDictCached": "cached_appendonly_dict",
     "MutableDictCached": "cached_mutable_dict",
@@ -181,6 +183,7 @@ __all__ = [
     "WriteOnceDict",
     "copy_items",
     "get_safe_chars",
+    "memoize",
     "open_dict",
     "replace_unsafe_chars",
     "sign_safe_str_tuple",

@@ -57,7 +57,7 @@ _CHUNK_SECONDS: Final = 0.01
 _NO_DEFAULT: Final[Any] = object()
 
 
-class _Threads:
+class Threads:
     """Threads that do for coroutines what would make an event loop wait.
 
     Args:
@@ -115,7 +115,7 @@ class AsyncView(AsyncIterable[Element]):
         begin: Begins an iteration.
     """
 
-    def __init__(self, threads: _Threads, begin: Callable[[], Iterator[Element]]) -> None:
+    def __init__(self, threads: Threads, begin: Callable[[], Iterator[Element]]) -> None:
         self._threads = threads
         self._begin = begin
 
@@ -186,7 +186,7 @@ class AsyncDict(Generic[ValueType]):
             raise TypeError(f"d must be a PersiDict, not {type(d).__name__}")
         self._dict = d
         self._max_concurrency = check_int("max_concurrency", max_concurrency, at_least=1)
-        self._threads = _Threads(max_concurrency)
+        self._threads = Threads(max_concurrency)
         self._is_closed = False
 
     @property
