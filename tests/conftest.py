@@ -21,7 +21,7 @@ _SLOW_MODULES = frozenset(
         "test_crash",
         "test_s3_canned",
         "test_s3_concurrency",
-        "test_s3_dict",
+        "test_s3_dict_file_dir_cached",
         "test_s3_fault_proxy",
         "test_s3_faults",
         "test_s3_large",

@@ -25,7 +25,7 @@ from persidict.persi_dict import PersiDict
 from tests.s3_dicts import connect
 from tests.s3_servers.clients import CREDENTIALS, new_bucket_name
 from tests.s3_servers.moto_server import start_moto
-from tests.test_s3_requests import requests_of
+from tests.test_s3_request_budget import requests_of
 
 
 @pytest.fixture(scope="module")
