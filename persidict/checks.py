@@ -38,6 +38,22 @@ def _check_least(name: str, value: int, at_least: int | None) -> int:
     return value
 
 
+def check_seconds_or_none(name: str, value: Any) -> float | None:
+    """Return an argument that has to be a number of seconds, or None.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is negative, or not a number.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number or None, not {type(value).__name__}")
+    if not value >= 0:
+        raise ValueError(f"{name} must not be negative, it is {value}")
+    return value
+
+
 def check_flag(name: str, flag: Any) -> bool:
     """Return an argument that switches something on or off, or raise TypeError."""
     if flag not in (True, False):

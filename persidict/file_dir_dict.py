@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from persidict.checks import check_flag, check_int
+from persidict.checks import check_flag, check_int, check_seconds_or_none
 from persidict.codecs import Codec
 from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import FileNaming
@@ -13,7 +13,7 @@ from persidict.protection import Protection
 from persidict.safe_str_tuple import SafeStrTuple
 from persidict.safe_str_tuple_signing import check_digest_len
 from persidict.stored_dict import StoredDict
-from persidict.stores.files.store import FileStore, absolute_directory
+from persidict.stores.files.store import DEFAULT_LOCK_TIMEOUT, FileStore, absolute_directory
 from persidict.urls import Place, path_in_url, place
 
 
@@ -40,14 +40,17 @@ class FileDirDict(StoredDict[ValueType]):
         fsync: Whether what was written survives a power failure. Switch it off for data
             that can be made again: it is much faster.
         max_concurrency: How many threads write at once when many durable items are stored.
+        lock_timeout: For how many seconds a write waits while others have the directory
+            locked; then it raises BackendError, which names the directory and, where the
+            system tells, the holder. None: it waits without end.
         codec: How values become bytes, in place of what the format says; see StoredDict.
         protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
 
     Raises:
-        ValueError: `base_dir` is a file or empty, `digest_len` is negative, or `max_concurrency`
-            less than 1.
-        TypeError: `base_dir` is no path, `fsync` not a bool, or `digest_len` or
-            `max_concurrency` not an int.
+        ValueError: `base_dir` is a file, a URL or empty, `digest_len` or `lock_timeout` is
+            negative, or `max_concurrency` less than 1.
+        TypeError: `base_dir` is no path, `fsync` not a bool, `digest_len` or
+            `max_concurrency` not an int, or `lock_timeout` no number.
 
     Example:
         >>> import tempfile
@@ -62,6 +65,7 @@ class FileDirDict(StoredDict[ValueType]):
     digest_len: int
     fsync: bool
     max_concurrency: int
+    lock_timeout: float | None
 
     def __init__(
         self,
@@ -73,6 +77,7 @@ class FileDirDict(StoredDict[ValueType]):
         base_class_for_values: type | None = None,
         fsync: bool = True,
         max_concurrency: int = 4,
+        lock_timeout: float | None = DEFAULT_LOCK_TIMEOUT,
         codec: Codec | None = None,
         protection: Protection | None = None,
     ) -> None:
@@ -88,8 +93,14 @@ class FileDirDict(StoredDict[ValueType]):
         self.digest_len = digest_len
         self.fsync = check_flag("fsync", fsync)
         self.max_concurrency = check_int("max_concurrency", max_concurrency, at_least=1)
+        self.lock_timeout = check_seconds_or_none("lock_timeout", lock_timeout)
         self._attach(
-            FileStore(self.base_dir, fsync=self.fsync, max_concurrency=max_concurrency),
+            FileStore(
+                self.base_dir,
+                fsync=self.fsync,
+                max_concurrency=max_concurrency,
+                lock_timeout=self.lock_timeout,
+            ),
             self._chosen_codec(compress=True),
             FileNaming(serialization_format, effective_digest_len),
         )
@@ -99,6 +110,7 @@ class FileDirDict(StoredDict[ValueType]):
             "base_dir": self.base_dir,
             "digest_len": self.digest_len,
             "fsync": self.fsync,
+            "lock_timeout": self.lock_timeout,
             "max_concurrency": self.max_concurrency,
         }
 

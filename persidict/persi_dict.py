@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from operator import attrgetter
 from typing import Any, BinaryIO, TypeVar, cast
@@ -386,11 +387,12 @@ class PersiDict(
     def _take(self, key: NonEmptySafeStrTuple) -> Any:
         """Read an item and delete that very version; start again if it moved."""
         for attempt in itertools.count(1):
+            began = time.perf_counter()
             value, etag = self._load(key)
             try:
                 self._remove(key, etag)
             except PreconditionFailed:
-                self._pause(attempt)
+                self._pause(attempt, began)
             else:
                 return value
         raise AssertionError("unreachable")

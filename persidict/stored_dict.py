@@ -47,7 +47,12 @@ from persidict.stores.object_store import (
     ObjectInfo,
     ObjectStore,
 )
-from persidict.stores.optional import CopiesInside, OpensLargeObjects, layers
+from persidict.stores.optional import (
+    CopiesInside,
+    OpensLargeObjects,
+    ReadsWithoutVersion,
+    layers,
+)
 from persidict.traits import Traits
 
 SelfType = TypeVar("SelfType", bound="StoredDict[Any]")
@@ -105,6 +110,20 @@ def _get_or_open(
     if _opens_large_objects(type(store)):
         return cast("OpensLargeObjects", store).get_or_open(name, if_none_match=if_none_match)
     return store.get(name, if_none_match=if_none_match)
+
+
+@cache
+def _reads_without_version(kind: type[ObjectStore]) -> bool:
+    return issubclass(kind, ReadsWithoutVersion)
+
+
+def _read_or_open(store: ObjectStore, name: str) -> Buffer | BinaryIO:
+    """Read an object of which nobody asks which version it is; else as `_get_or_open`."""
+    if _reads_without_version(type(store)):
+        return cast("ReadsWithoutVersion", store).read_or_open(name)
+    found = _get_or_open(store, name, None)
+    assert not isinstance(found, NotModified)
+    return found[0]
 
 
 class StoredDict(PersiDict[ValueType]):
@@ -267,6 +286,19 @@ class StoredDict(PersiDict[ValueType]):
         return self._decode_and_close(key, data), info
 
     def _decode_and_close(self, key: NonEmptySafeStrTuple, data: Buffer | BinaryIO) -> Any:
+        if isinstance(data, BUFFERS):
+            return self._decode(key, data)
+        with data:
+            return self._decode(key, data)
+
+    def _value(self, key: NonEmptySafeStrTuple) -> Any:
+        try:
+            data = _read_or_open(self._store, self._naming.name_of(key))
+        except _ANSWERS:
+            raise
+        except Exception as error:
+            _note(error, "get", key)
+            raise
         if isinstance(data, BUFFERS):
             return self._decode(key, data)
         with data:

@@ -105,9 +105,6 @@ class WrapperDict(PersiDict[ValueType]):
     def _traits(self) -> Traits:
         return self._wrapped._traits
 
-    def _pause(self, attempt: int) -> None:
-        self._wrapped._pause(attempt)
-
     # ------------------------------------------------------------------ stored bytes
 
     @property

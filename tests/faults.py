@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from persidict.stores.files import platform
+
 Hook = Callable[[str, tuple[Any, ...]], None]
 
 _INTERCEPTED = {
@@ -37,8 +39,11 @@ _INTERCEPTED = {
         "write",
     ),
     fcntl: ("flock",),
+    platform: ("renameat2",) if platform.load_renameat2() else (),
 }
-CHANGING = frozenset({"fsync", "link", "mkdir", "open", "rename", "replace", "utime", "write"})
+CHANGING = frozenset(
+    {"fsync", "link", "mkdir", "open", "rename", "renameat2", "replace", "utime", "write"}
+)
 """The calls that can fail for want of space or permission."""
 
 

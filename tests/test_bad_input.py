@@ -105,6 +105,45 @@ def test_a_base_dir_that_is_a_symbolic_link_to_a_directory_is_used(tmp_path: Pat
     assert FileDirDict(base_dir=tmp_path / "real")[KEY] == 1
 
 
+def test_items_are_deleted_below_a_base_dir_that_is_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    linked: FileDirDict[Any] = FileDirDict(base_dir=tmp_path / "link")
+    linked.update({"a": 1, "b": 2, ("dir", "c"): 3, ("dir", "d"): 4})
+    assert linked.pop("a") == 1
+    assert not linked.discard("absent")
+    del linked["dir", "c"]
+    linked.clear()
+    assert list((tmp_path / "real").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("base_dir", "said"),
+    [
+        ("a\0b", "base_dir must not contain a NUL"),
+        ("s3://bucket/a/b", r"BasicS3Dict\(bucket_name='bucket', root_prefix='a/b'\)"),
+        ("https://host/a", "base_dir must be a directory, not a URL"),
+    ],
+)
+def test_a_base_dir_that_is_no_path_of_a_directory_is_refused(base_dir: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        FileDirDict(base_dir=base_dir)
+
+
+def test_a_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert FileDirDict(base_dir="~/items").base_dir == str(tmp_path / "items")
+
+
+@pytest.mark.parametrize("lock_timeout", [-1, float("nan"), "1", True])
+def test_a_lock_timeout_that_makes_no_sense_is_refused_by_its_name(
+    lock_timeout: Any, tmp_path: Path
+) -> None:
+    with pytest.raises((TypeError, ValueError), match="lock_timeout"):
+        FileDirDict(base_dir=tmp_path, lock_timeout=lock_timeout)
+
+
 # ---------------------------------------------------------------------- garbled files
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from typing import Any, Generic, cast
 
@@ -259,6 +260,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         refused: PreconditionFailed | None = None
         made: ETagIfExists | None = None
         for attempt in itertools.count(1):
+            began = time.perf_counter()
             if look:
                 value, actual, made = self._observe(checked, expected_etag, retrieve_value, refused)
                 if made is not None:
@@ -275,7 +277,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 refused = without_frames(failed)
             _check_contradictions(checked, attempt)
             if look:
-                self._pause(attempt)
+                self._pause(attempt, began)
             look = True
         assert made is not None
         return ConditionalOperationResult(
@@ -341,6 +343,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         new_value: Any = None
         refused: PreconditionFailed | None = None
         for attempt in itertools.count(1):
+            began = time.perf_counter()
             current, etag, made = self._observe(checked, None, ALWAYS_RETRIEVE, refused)
             if made is None:
                 new_value = transformer(current)
@@ -349,7 +352,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 except PreconditionFailed as failed:
                     refused = without_frames(failed)
                 if n_retries is None or attempt <= n_retries:
-                    self._pause(attempt)
+                    self._pause(attempt, began)
                     continue
                 made = _written_after_all(refused, None)
             if made is None:
@@ -458,6 +461,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         made: ETagValue | None = None
         contradictions = 0
         for attempt in itertools.count(1):
+            began = time.perf_counter()
             if presume:
                 known = expected
             elif known is None:
@@ -483,7 +487,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 if not is_satisfied(condition, expected, known):
                     return ConditionalOperationResult(False, known, known, value)
                 known = None
-            self._pause(attempt)
+            self._pause(attempt, began)
         return ConditionalOperationResult(True, replaced, cast("ETagIfExists", made), written)
 
     def _delete_if(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, ClassVar, Final, NamedTuple, NoReturn, Protocol, TypeVar
@@ -147,9 +148,15 @@ class DictPrimitives(ABC):
     def _refuse_change(self, key: NonEmptySafeStrTuple) -> NoReturn:
         raise MutationPolicyError(self._policy, f"item {key!r} exists and cannot be changed")
 
-    def _pause(self, attempt: int) -> None:
-        """Wait for a random time that grows with the attempts, so that rivals get out of step."""
-        pause(attempt, self._traits.back_off_seconds)
+    def _pause(self, attempt: int, began: float) -> None:
+        """Wait for a random time that grows with the attempts, so that rivals get out of step.
+
+        Args:
+            attempt: How many attempts have been made.
+            began: When the latest began, by `time.perf_counter`: what it took is the unit.
+        """
+        took = time.perf_counter() - began
+        pause(attempt, 2 * max(took, self._traits.back_off_seconds))
 
     # ------------------------------------------------------------------ primitives
 

@@ -23,6 +23,17 @@ class OpensLargeObjects(Protocol):
 
 
 @runtime_checkable
+class ReadsWithoutVersion(Protocol):
+    """A store in which finding out the version of an object costs something of its own."""
+
+    def read_or_open(self, name: str) -> Buffer | BinaryIO:
+        """Read an object, or open it if it is large, whatever version it is.
+
+        The caller closes the stream.
+        """
+
+
+@runtime_checkable
 class CopiesInside(Protocol):
     """A store that copies objects without their bytes passing through here."""
 

@@ -9,12 +9,15 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
-from persidict.stores.files.platform import DirectoryLock
+from persidict.stores.files.lock import DirectoryLock
 from persidict.stores.files.store import FileStore
 from persidict.stores.object_store import ObjectInfo
 
 _USAGE_FILE: Final = "usage"
 _USAGE: Final = struct.Struct("<QI")
+LOCK_TIMEOUT_SECONDS: Final = 2.0
+"""How long a cache waits for a lock before it does without the copy."""
+
 _FILL_AFTER_EVICTION: Final = 0.9
 """How full a cache is left by an eviction, so that not every write has to evict."""
 
@@ -53,12 +56,13 @@ class CacheBudget:
 
         Raises:
             OSError: The directory cannot be used.
+            BackendError: Others keep it locked.
         """
         if size > self._limit:
             yield False
             return
         os.makedirs(self._directory, exist_ok=True)
-        lock = DirectoryLock(self._directory)
+        lock = DirectoryLock(self._directory, timeout=LOCK_TIMEOUT_SECONDS)
         try:
             used = self._recorded_use()
             replaced = _size_of(path)
@@ -77,7 +81,7 @@ class CacheBudget:
                 self._record_use(used)
                 raise
         finally:
-            lock.close()
+            lock.descriptor.close()
 
     def _recorded_use(self) -> int | None:
         """Return the bytes in use as counted; None if nobody has counted, or not legibly."""

@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 
 from persidict.exceptions import BackendError, ObjectNotFound
 from persidict.jokers_and_status_flags import ETagValue
-from persidict.stores.cached.budget import CacheBudget
+from persidict.stores.cached.budget import LOCK_TIMEOUT_SECONDS, CacheBudget
 from persidict.stores.files.store import FileStore
 from persidict.stores.object_store import Buffer, NotModified, ObjectInfo
 from persidict.stores.shared.complaint import complain
@@ -43,8 +43,10 @@ class CacheDirectory:
         FileStore(base_dir)  # refuses what is no directory
         self._base_dir = base_dir
         entries = os.path.join(base_dir, _ENTRIES)
-        self._files = FileStore(os.path.join(entries, scope), fsync=False)
-        self._all_files = FileStore(entries, fsync=False)
+        self._files = FileStore(
+            os.path.join(entries, scope), fsync=False, lock_timeout=LOCK_TIMEOUT_SECONDS
+        )
+        self._all_files = FileStore(entries, fsync=False, lock_timeout=LOCK_TIMEOUT_SECONDS)
         self._budget = None
         if size_limit is not None:
             self._budget = CacheBudget(base_dir, self._all_files, size_limit)

@@ -1,4 +1,4 @@
-"""What differs between operating systems: locks, directory syncs, long paths, sharing.
+"""What differs between operating systems: directory syncs, long paths, sharing, exchanges.
 
 Everything else in this package is the same everywhere.
 """
@@ -7,19 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import sys
-import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from typing import Final
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from persidict.stores.files.descriptor import opened
 
 IS_WINDOWS: Final = sys.platform == "win32"
 
@@ -42,184 +36,21 @@ CREATE_FLAGS: Final = (
 )
 """For making a temporary file."""
 
-_LOCK_FILE_FLAGS: Final = (
-    os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-)
-_DIRECTORY_FLAGS: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-_FLOCK_REFUSALS: Final = frozenset(
-    {
-        errno.EBADF,
-        errno.EINVAL,
-        errno.ENOLCK,
-        errno.ENOSYS,
-        errno.ENOTSUP,
-        errno.EOPNOTSUPP,
-    }
-)
+DIRECTORY_FLAGS: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _SHARING_PATIENCE_SECONDS: Final = 5.0
 _ERROR_ACCESS_DENIED: Final = 5
 _ERROR_SHARING_VIOLATION: Final = 32
-
-
-class DirectoryLock:
-    """An exclusive lock on a directory, among threads and processes of one machine.
-
-    POSIX: flock(2) on the directory's own descriptor, so that no lock file is needed and
-    nothing outlives its holder. Where that is refused (some network file systems; Windows
-    cannot open directories): on a file in the system's directory for temporary files.
-
-    Args:
-        directory: The directory, which must exist.
-
-    Raises:
-        FileNotFoundError: It does not exist.
-    """
-
-    __slots__ = ("_lock_fd", "directory_fd")
-
-    def __init__(self, directory: str) -> None:
-        self.directory_fd = -1 if IS_WINDOWS else os.open(directory, _DIRECTORY_FLAGS)
-        self._lock_fd = self.directory_fd
-        try:
-            if IS_WINDOWS or not _flock_exclusive(self.directory_fd):
-                self._lock_fd = _acquire_lock_file(directory)
-        except BaseException:
-            if self.directory_fd >= 0:
-                os.close(self.directory_fd)
-            raise
-
-    def is_of(self, directory: str) -> bool:
-        """Tell whether the locked directory is the one that has this path now."""
-        if self.directory_fd < 0:
-            return os.path.isdir(directory)
-        held = os.fstat(self.directory_fd)
-        try:
-            there = os.lstat(directory)
-        except FileNotFoundError:
-            return False
-        return held.st_ino == there.st_ino and held.st_dev == there.st_dev
-
-    def release(self) -> None:
-        """Let others in; the directory's descriptor stays open for `sync`."""
-        if self._lock_fd >= 0:
-            _unlock(self._lock_fd)
-            if self._lock_fd != self.directory_fd:
-                os.close(self._lock_fd)
-            self._lock_fd = -1
-
-    def sync(self) -> None:
-        """Make the directory's entries durable (fsync(2)); Windows does so by itself."""
-        if self.directory_fd >= 0:
-            os.fsync(self.directory_fd)
-
-    def close(self) -> None:
-        """Release and close."""
-        self.release()
-        if self.directory_fd >= 0:
-            os.close(self.directory_fd)
-            self.directory_fd = -1
-
-
-def _flock_exclusive(fd: int) -> bool:
-    """Wait for flock(2); False where the file system refuses it on such a descriptor."""
-    if sys.platform == "win32":
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in _FLOCK_REFUSALS:
-            raise
-        warnings.warn(
-            "this file system refuses flock() on directories; conditional operations are"
-            " atomic among the processes of this machine only, by lock files in"
-            f" {_lock_file_directory()}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return False
-    return True
-
-
-def _unlock(fd: int) -> None:
-    """Unlock explicitly: closing is not enough while a forked child holds a copy of `fd`."""
-    if sys.platform == "win32":
-        os.lseek(fd, 0, os.SEEK_SET)
-        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
-    else:
-        fcntl.flock(fd, fcntl.LOCK_UN)
-
-
-def _lock_file_directory() -> str:
-    return os.path.join(tempfile.gettempdir(), "persidict-locks")
-
-
-def _acquire_lock_file(directory: str) -> int:
-    """Lock the file that stands for a directory; return its descriptor."""
-    place = _lock_file_directory()
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(place)
-        os.chmod(place, 0o1777)
-    identity = os.path.normcase(os.path.realpath(directory))
-    digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()
-    fd = os.open(os.path.join(place, f"{digest}.lock"), _LOCK_FILE_FLAGS, 0o666)
-    try:
-        if sys.platform == "win32":
-            while True:
-                try:
-                    msvcrt.locking(fd, msvcrt.LK_LOCK, 1)
-                except OSError as error:
-                    # LK_LOCK gives up after ten tries, a second each
-                    if error.errno != errno.EDEADLK:
-                        raise
-                else:
-                    break
-        else:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def claim_file(fd: int) -> None:
-    """Mark an open file as being worked on, until it is closed or its process dies."""
-    if sys.platform != "win32":
-        # without flock, `is_claimed` answers True for every file: none is taken for dead
-        with contextlib.suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_EX)
-
-
-def remove_if_unclaimed(path: str) -> bool:
-    """Delete a file unless somebody alive works on it; tell whether it was deleted."""
-    if sys.platform == "win32":
-        try:
-            os.unlink(path)  # Windows refuses while the file is open elsewhere
-        except OSError:
-            return False
-        return True
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return True
 
 
 def sync_directory(directory: str) -> None:
     """Make a directory's entries durable (fsync(2)); Windows does so by itself."""
     if IS_WINDOWS:
         return
-    fd = os.open(directory, _DIRECTORY_FLAGS)
+    there = opened(directory, DIRECTORY_FLAGS)
     try:
-        os.fsync(fd)
+        os.fsync(there.fileno())
     finally:
-        os.close(fd)
+        there.close()
 
 
 def _is_sharing_violation(error: OSError) -> bool:
@@ -247,6 +78,52 @@ def replace(source: str, target: str) -> None:
     _patiently(os.replace, source, target)
 
 
+AT_FDCWD: Final = -100
+RENAME_EXCHANGE: Final = 2
+
+renameat2: Callable[[int, bytes, int, bytes, int], int] | None = None
+"""renameat2(2), None until `load_renameat2` has found it: 0 or -1, and no exception."""
+
+_CANNOT_EXCHANGE: Final = frozenset(
+    {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP}
+)
+_exchange_refused_by: Final[set[int]] = set()
+
+
+def load_renameat2() -> bool:
+    """Look for a system call that can swap two files; tell whether there is one."""
+    global renameat2
+    if renameat2 is None and sys.platform == "linux":
+        import ctypes  # takes long to load, and is needed for this only
+
+        try:
+            found = ctypes.CDLL(None, use_errno=True).renameat2
+        except (OSError, AttributeError):  # musl before 1.2.6, glibc before 2.28
+            return False
+        found.argtypes = [
+            ctypes.c_int,
+            ctypes.c_char_p,
+            ctypes.c_int,
+            ctypes.c_char_p,
+            ctypes.c_uint,
+        ]
+        renameat2 = found
+    return renameat2 is not None
+
+
+def can_exchange(status: os.stat_result) -> bool:
+    """Tell whether files may be swapped on the file system of one of them."""
+    return status.st_dev not in _exchange_refused_by and load_renameat2()
+
+
+def note_refusal(status: os.stat_result) -> None:
+    """Take note, after `renameat2` has failed, if the file system of a file swaps none at all."""
+    import ctypes
+
+    if ctypes.get_errno() in _CANNOT_EXCHANGE:
+        _exchange_refused_by.add(status.st_dev)
+
+
 def unlink(path: str) -> None:
     """Delete a file."""
     _patiently(os.unlink, path)
@@ -264,8 +141,16 @@ def native_path(path: str) -> str:
 
 def max_name_length(directory: str) -> int | None:
     """Return how many bytes a file name may have there (pathconf NAME_MAX), None if unknown."""
-    if IS_WINDOWS:
-        return 255
+    return 255 if IS_WINDOWS else _limit(directory, "PC_NAME_MAX")
+
+
+def max_path_length(directory: str) -> int | None:
+    """Return how many bytes a path may have (pathconf PATH_MAX, less the final NUL)."""
+    limit = 32767 if IS_WINDOWS else _limit(directory, "PC_PATH_MAX")
+    return None if limit is None else limit - 1
+
+
+def _limit(directory: str, name: str) -> int | None:
     with contextlib.suppress(OSError, ValueError):
-        return os.pathconf(directory, "PC_NAME_MAX")
+        return os.pathconf(directory, name)
     return None

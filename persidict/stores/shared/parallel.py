@@ -1,9 +1,15 @@
-"""Doing many things at once, in order, within bounds: a small pool of threads and a window."""
+"""Doing many things at once, in order, within bounds: a small pool of threads and a window.
+
+All of it can be interrupted between any two steps by an exception of a signal handler, which
+may itself use the same pool: what threads tell each other goes through queues and locks of
+the interpreter, which are taken and given in one step.
+"""
 
 from __future__ import annotations
 
+import _thread
 import os
-import sys
+import queue
 import threading
 import weakref
 from collections import deque
@@ -36,56 +42,84 @@ class WorkerPool:
         _POOLS.add(self)
 
     def _start_afresh(self) -> None:
-        self._changed = threading.Condition()
-        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._workers = 0
-        self._idle = 0
+        self._waiting: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._workers: set[object] = set()
+        # entering and leaving it are single steps, and a signal handler may enter it again
+        self._counting = threading.RLock()
 
     @property
     def workers(self) -> int:
         """How many threads there are now."""
-        return self._workers
+        return len(self._workers)
 
     def submit(self, work: Callable[[], ResultType]) -> Future[ResultType]:
-        """Have a thread do some work; where none can be started, it is done at once, here."""
+        """Have a thread do some work, as `concurrent.futures.Executor.submit` does.
+
+        Waiting for such a future is not safe from exceptions of signal handlers.
+        """
         future: Future[ResultType] = Future()
-        if sys.is_finalizing():
-            _run(future, work)
-            return future
-        with self._changed:
-            self._waiting.append((future, work))
-            if self._idle >= len(self._waiting) or self._workers >= self.max_workers:
-                self._changed.notify()
-                return future
-            self._workers += 1
-        try:
-            threading.Thread(target=self._serve, name="persidict", daemon=True).start()
-        except RuntimeError:
-            self._do_without_a_new_thread()
+        self.begin(partial(_run, future, work))
         return future
 
-    def _do_without_a_new_thread(self) -> None:
-        """No thread can be started (limits, exit): work off here what waits."""
-        with self._changed:
-            self._workers -= 1
-            waiting = list(self._waiting)
-            self._waiting.clear()
-        for future, work in waiting:
-            _run(future, work)
+    def begin(self, work: Callable[[], object]) -> None:
+        """Have a thread do some work; where none can be started, it is done at once, here.
 
-    def _serve(self) -> None:
-        while True:
-            with self._changed:
-                if not self._waiting:
-                    self._idle += 1
-                    self._changed.wait_for(lambda: bool(self._waiting), self._idle_seconds)
-                    self._idle -= 1
-                if not self._waiting:
-                    self._workers -= 1
+        Args:
+            work: Raises nothing.
+        """
+        self._waiting.put(work)
+        worker = object()
+        is_started = _thread.allocate_lock()
+        is_started.acquire()
+        try:
+            with self._counting:
+                if len(self._workers) >= self.max_workers or self._waiting.empty():
                     return
-                future, work = self._waiting.popleft()
-            _run(future, work)
-            del future, work
+                self._workers.add(worker)
+            # from another thread, as no signal handler interrupts `Thread.start` there
+            _thread.start_new_thread(self._start, (worker, is_started))
+            is_started.acquire()
+        except RuntimeError:  # limits, or the interpreter's exit
+            self._do_without_a_new_thread(worker)
+        except BaseException:
+            self._workers.discard(worker)  # one too many is better than one too few
+            raise
+
+    def _start(self, worker: object, is_started: _thread.LockType) -> None:
+        try:
+            thread = threading.Thread(
+                target=self._serve, args=(worker,), name="persidict", daemon=True
+            )
+            thread.start()
+            is_started.release()
+        except RuntimeError:
+            is_started.release()
+            self._do_without_a_new_thread(worker)
+
+    def _do_without_a_new_thread(self, worker: object) -> None:
+        """No thread can be started: work off here what waits."""
+        self._workers.discard(worker)
+        while True:
+            try:
+                work = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            work()
+
+    def _serve(self, worker: object) -> None:
+        waiting = self._waiting
+        while True:
+            try:
+                work = waiting.get(timeout=self._idle_seconds)
+            except queue.Empty:
+                with self._counting:
+                    # who submits adds work first, and counts then
+                    if not waiting.empty():
+                        continue
+                    self._workers.discard(worker)
+                    return
+            work()
+            del work
 
 
 def _run(future: Future[ResultType], work: Callable[[], ResultType]) -> None:
@@ -120,8 +154,9 @@ def map_in_order(
     """Apply a function to many items in parallel and yield the results in order, lazily.
 
     At most twice as many items as the pool has threads are taken ahead of the consumer.
-    When the consumer stops, what has not begun is never done. In a child after fork, where
-    no thread goes on, the consumer itself does again what was under way.
+    When the consumer stops, or an exception is thrown into it, what has not begun is never
+    done, and what has begun has ended. In a child after fork, where no thread goes on, the
+    consumer itself does again what was under way.
 
     Args:
         function: What to do with each item.
@@ -131,7 +166,7 @@ def map_in_order(
     Yields:
         One result for each item; an exception of `function` is raised in its place.
     """
-    window: deque[_UnderWay[ResultType]] = deque()
+    window: deque[_Piece[ResultType]] = deque()
     remaining = iter(items)
     first = next(remaining, _NOTHING)
     second = _NOTHING if first is _NOTHING else next(remaining, _NOTHING)
@@ -144,37 +179,82 @@ def map_in_order(
     try:
         for item in (first, second):
             if item is not _NOTHING:
-                window.append(_UnderWay(partial(function, item), pool))
+                _begin(window, partial(function, item), pool)
         for item in remaining:
-            window.append(_UnderWay(partial(function, item), pool))
+            _begin(window, partial(function, item), pool)
             if len(window) >= 2 * pool.max_workers:
-                yield window.popleft().result()
+                yield _take_first(window)
         while window:
-            yield window.popleft().result()
+            yield _take_first(window)
     finally:
-        for piece in window:
-            piece.cancel()
+        # first all, so that nothing begins while one is waited for
+        for piece in [piece for piece in window if not piece.cancel()]:
+            piece.wait()
 
 
 _NOTHING: Final[Any] = object()
 
 
-class _UnderWay(Generic[ResultType]):
+def _begin(
+    window: deque[_Piece[ResultType]], work: Callable[[], ResultType], pool: WorkerPool
+) -> None:
+    piece = _Piece(work)
+    window.append(piece)  # first, so that nothing is under way that nobody knows of
+    pool.begin(piece.do)
+
+
+def _take_first(window: deque[_Piece[ResultType]]) -> ResultType:
+    window[0].wait()
+    return window.popleft().result()
+
+
+class _Piece(Generic[ResultType]):
     """A piece of work that a thread of this process does, or did."""
 
-    __slots__ = ("_future", "_process", "_work")
+    __slots__ = ("_claimed", "_error", "_finished", "_is_done", "_process", "_result", "_work")
 
-    def __init__(self, work: Callable[[], ResultType], pool: WorkerPool) -> None:
+    def __init__(self, work: Callable[[], ResultType]) -> None:
         self._work = work
         self._process = os.getpid()
-        self._future = pool.submit(work)
+        self._claimed = _thread.allocate_lock()
+        self._finished = _thread.allocate_lock()
+        self._finished.acquire()
+        self._is_done = False
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def do(self) -> None:
+        """Do the work, unless it has been cancelled; called by one thread."""
+        if not self._claimed.acquire(blocking=False):
+            return
+        try:
+            self._result = self._work()
+        except BaseException as error:  # raised where the result is taken
+            self._error = error
+        finally:
+            self._is_done = True
+            self._finished.release()
+
+    def cancel(self) -> bool:
+        """Prevent the work from being begun; tell whether it is not under way."""
+        return self._is_orphaned or self._claimed.acquire(blocking=False)
+
+    def wait(self) -> None:
+        """Wait until the work has been done."""
+        if not self._is_orphaned and not self._is_done:
+            self._finished.acquire()
 
     def result(self) -> ResultType:
-        return self._work() if self._is_orphaned else self._future.result()
-
-    def cancel(self) -> None:
-        if not self._is_orphaned:  # else its lock may be held by a thread that is no more
-            self._future.cancel()
+        """Return what came of the work, or raise it."""
+        if self._is_orphaned:
+            return self._work()
+        try:
+            if self._error is not None:
+                raise self._error
+            result: ResultType = self._result
+            return result
+        finally:
+            del self  # an error and the frame that raises it must not keep each other
 
     @property
     def _is_orphaned(self) -> bool:

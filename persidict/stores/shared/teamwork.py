@@ -57,7 +57,7 @@ class Teamwork(Generic[PartType]):
     def __enter__(self) -> Teamwork[PartType]:
         for _ in range(self._team_size - 1):
             # What waits in a busy pool must not keep the parts in memory
-            self._pool.submit(partial(_help, weakref.ref(self)))
+            self._pool.begin(partial(_help, weakref.ref(self)))
         return self
 
     def __exit__(

@@ -23,12 +23,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from persidict.exceptions import BackendError
-from persidict.stores.files.platform import (
-    READ_FLAGS,
-    claim_file,
-    remove_if_unclaimed,
-    sync_directory,
-)
+from persidict.stores.files.lock import claim_file, remove_if_unclaimed
+from persidict.stores.files.platform import READ_FLAGS, sync_directory
 from persidict.stores.object_store import Buffer
 
 if sys.platform != "win32":
@@ -61,8 +57,8 @@ class NewFile:
         self.name = name
         self._path = path
         self._file = FileIO(path, "xb")
-        claim_file(self._file.fileno())
-        if not os.fstat(self._file.fileno()).st_nlink:
+        fd = self._file.fileno()
+        if not claim_file(fd) or not os.fstat(fd).st_nlink:
             self._file.close()
             # a sweeper came before it was claimed
             raise FileNotFoundError(path)
