@@ -65,6 +65,7 @@ from persidict.safe_str_tuple_signing import sign_safe_str_tuple, unsign_safe_st
 
 if TYPE_CHECKING:
     from persidict.async_dict import AsyncDict
+    from persidict.azure_dict import AzureDict
     from persidict.basic_s3_dict import BasicS3Dict
     from persidict.cached_appendonly_dict import AppendOnlyDictCached
     from persidict.cached_mutable_dict import MutableDictCached
@@ -89,9 +90,10 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "AsyncDict": "async_dict",
-    "ItemInfo": "contract.inspecting",
+    "AzureDict": "azure_dict",
     "ExpiringDict": "expiring_dict",
     "memoize": "memoization",
+    "ItemInfo": "contract.inspecting",
     "BasicS3Dict": "basic_s3_dict",
     "AppendOnlyDictCached": "cached_appendonly_dict",
     "MutableDictCached": "cached_mutable_dict",
@@ -134,6 +136,7 @@ __all__ = [
     "AnyETagFlag",
     "AppendOnlyDictCached",
     "AsyncDict",
+    "AzureDict",
     "BackendError",
     "BasicS3Dict",
     "ConcurrencyConflictError",

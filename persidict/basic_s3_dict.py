@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from persidict.stores.s3.capabilities import S3Capabilities
     from persidict.stores.s3.store import S3Store
-    from persidict.stores.s3.transport.connection import Secret
+    from persidict.stores.shared.secret import Secret
 
 _OPERATIONS: Final[Mapping[HttpMethod, Any]] = {
     "GET": "get_object",

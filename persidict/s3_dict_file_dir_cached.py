@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from persidict.stores.s3.store import S3Store
-    from persidict.stores.s3.transport.connection import Secret
+    from persidict.stores.shared.secret import Secret
 
 
 class S3Dict_FileDirCached(BasicS3Dict[ValueType]):

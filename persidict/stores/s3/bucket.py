@@ -7,9 +7,9 @@ import threading
 from typing import Final
 
 from persidict.stores.s3.capabilities import CapabilityProbe
-from persidict.stores.s3.lineage import LineageMemory
 from persidict.stores.s3.transport.etag_form import is_aws_endpoint
 from persidict.stores.shared.latest_and_used import LatestAndUsed
+from persidict.stores.shared.lineage import LineageMemory
 from persidict.stores.shared.recent_notes import RecentNotes
 
 

@@ -6,10 +6,10 @@ import re
 from typing import Final
 
 from persidict.jokers_and_status_flags import ETagValue
-from persidict.stores.s3.lineage import METADATA_KEY, first
 from persidict.stores.s3.readback import OUTCOME_UNKNOWN, Readback
 from persidict.stores.s3.requests import S3Requests
 from persidict.stores.s3.transport.messages import CopyObject, Refusal
+from persidict.stores.shared.lineage import METADATA_KEY, first
 
 _MD5: Final = re.compile(r'"([0-9a-f]{32})"')
 

@@ -15,10 +15,10 @@ from persidict.jokers_and_status_flags import (
 )
 from persidict.stores.object_store import Buffer
 from persidict.stores.s3.capabilities import Support
-from persidict.stores.s3.lineage import METADATA_KEY, extend, first
 from persidict.stores.s3.readback import OUTCOME_UNKNOWN, Readback, WriteRefused
 from persidict.stores.s3.requests import Attempts, S3Requests
 from persidict.stores.s3.transport.messages import PutObject, Refusal, Reply
+from persidict.stores.shared.lineage import METADATA_KEY, extend, first
 
 Carry = Callable[[PutObject, Attempts], Reply]
 """Carries a write out, in one request or in more; raises Refusal as one request would."""

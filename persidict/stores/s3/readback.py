@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue
-from persidict.stores.s3.lineage import new_token, token_of, versions_in
 from persidict.stores.s3.requests import Look, S3Requests, pause
 from persidict.stores.s3.transport.messages import HeadObject, Refusal
+from persidict.stores.shared.lineage import new_token, token_of, versions_in
 
 OUTCOME_UNKNOWN: Final = (
     "persidict: outcome unknown: a change was sent more than once or got no answer, and what"

@@ -13,7 +13,6 @@ from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.s3.bucket import Bucket, known_bucket
 from persidict.stores.s3.capabilities import Support
-from persidict.stores.s3.lineage import METADATA_KEY
 from persidict.stores.s3.transport.client import SharedClient
 from persidict.stores.s3.transport.errors import annotate
 from persidict.stores.s3.transport.messages import (
@@ -27,6 +26,7 @@ from persidict.stores.s3.transport.messages import (
     Request,
 )
 from persidict.stores.s3.transport.transport import Transport
+from persidict.stores.shared.lineage import METADATA_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

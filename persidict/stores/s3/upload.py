@@ -10,7 +10,6 @@ from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFaile
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists, ETagValue
 from persidict.stores.object_store import Buffer
 from persidict.stores.s3.capabilities import Condition
-from persidict.stores.s3.lineage import METADATA_KEY, token_of, versions_in
 from persidict.stores.s3.put import Put
 from persidict.stores.s3.requests import Attempts, S3Requests
 from persidict.stores.s3.transport.messages import (
@@ -24,6 +23,7 @@ from persidict.stores.s3.transport.messages import (
     UploadedPart,
     UploadPart,
 )
+from persidict.stores.shared.lineage import METADATA_KEY, token_of, versions_in
 from persidict.stores.shared.teamwork import Teamwork
 
 _MEBIBYTE: Final = 1024 * 1024

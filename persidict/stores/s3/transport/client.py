@@ -16,11 +16,12 @@ from botocore.handlers import add_expect_header
 from botocore.parsers import DEFAULT_TIMESTAMP_PARSER
 
 from persidict.stores.s3.transport.botocore_wire import BotocoreWire
-from persidict.stores.s3.transport.connection import S3Connection, Secret
+from persidict.stores.s3.transport.connection import S3Connection
 from persidict.stores.s3.transport.etag_form import ETagForm, InItsForm
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.shared.latest_and_used import LatestAndUsed
 from persidict.stores.shared.parallel import WorkerPool
+from persidict.stores.shared.secret import Secret
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -1,0 +1,167 @@
+"""A dictionary in Azure Blob Storage: one blob for each item."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from persidict.checks import check_flag, check_int
+from persidict.codecs import Codec
+from persidict.jokers_and_status_flags import ValueType
+from persidict.naming import PlainNaming
+from persidict.protection import Protection
+from persidict.safe_str_tuple import SafeStrTuple
+from persidict.stored_dict import StoredDict
+from persidict.stores.shared.secret import Secret, as_secret
+
+if TYPE_CHECKING:
+    from azure.storage.blob import ContainerClient
+
+_VARIABLE: Final = "AZURE_STORAGE_CONNECTION_STRING"
+
+
+class AzureDict(StoredDict[ValueType]):
+    """A persistent dictionary whose items are blobs in a container of Azure Blob Storage.
+
+    Azure enforces conditions on every request, deletions included, and uses no ETag twice:
+    all operations on one key are linearizable among all clients. A write whose answer got
+    lost is recognised by a token in the blob's metadata; what cannot be known is raised as
+    the library's own error, with the note "outcome unknown". Needs the extra ``azure``.
+
+    Handles pickle as their parameters, credentials included, unless `credential` is an object
+    that cannot be pickled.
+
+    Costs, in requests: reading, ``in``, `etag`, assignment, deletion and a change under a
+    version that holds take 1; `transform_item`, `pop` and an unmet condition 2; a listing 1 for
+    each 5000 items; `clear` 1 for each item besides.
+
+    Args:
+        container_name: The container; created if it is missing.
+        account_url: The account, such as ``https://NAME.blob.core.windows.net``, or
+        connection_string: everything that Azure's portal says in one text; one of the two, or
+            neither: then the environment variable ``AZURE_STORAGE_CONNECTION_STRING``.
+        credential: The account's key or a SAS token as a text, or an object of the library
+            ``azure-identity``; None: what `connection_string` or the URL brings.
+        root_prefix: What the names of all blobs begin with; a slash is put behind it.
+        serialization_format: See PersiDict; also the extension of the names.
+        append_only: Items can be added, but never changed or removed.
+        base_class_for_values: The class that every value must be an instance of.
+        create_container: Whether to create the container if it is missing.
+        max_concurrency: How many requests may be under way at once.
+        codec: How values become bytes, in place of what the format says; see StoredDict.
+        protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
+
+    Raises:
+        ValueError: Both of `account_url` and `connection_string` are given, or neither and
+            there is none in the environment.
+        TypeError: A parameter is of a wrong type.
+        azure.core.exceptions.AzureError: The container can be neither found nor created.
+    """
+
+    container_name: str
+    root_prefix: str
+
+    def __init__(
+        self,
+        *,
+        container_name: str,
+        account_url: str | None = None,
+        connection_string: str | Secret | None = None,
+        credential: Any = None,
+        root_prefix: str = "",
+        serialization_format: str = "pkl",
+        append_only: bool = False,
+        base_class_for_values: type | None = None,
+        create_container: bool = True,
+        max_concurrency: int = 32,
+        codec: Codec | None = None,
+        protection: Protection | None = None,
+    ) -> None:
+        super().__init__(
+            append_only=append_only,
+            base_class_for_values=base_class_for_values,
+            serialization_format=serialization_format,
+            codec=codec,
+            protection=protection,
+        )
+        for name, text in (("container_name", container_name), ("root_prefix", root_prefix)):
+            if not isinstance(text, str):
+                raise TypeError(f"{name} must be a str, not {type(text).__name__}")
+        if account_url is not None and not isinstance(account_url, str):
+            raise TypeError(f"account_url must be a str, not {type(account_url).__name__}")
+        given = as_secret("connection_string", connection_string)
+        if account_url is not None and given is not None:
+            raise ValueError("give either account_url or connection_string, not both")
+        used = given if account_url is not None else given or _from_environment()
+        self.container_name = container_name
+        self.root_prefix = f"{root_prefix.rstrip('/')}/" if root_prefix.rstrip("/") else ""
+        self.account_url = account_url
+        self._connection_string = given
+        self._credential = (
+            as_secret("credential", credential)
+            if credential is None or isinstance(credential, (str, Secret))
+            else credential
+        )
+        self._create_container = check_flag("create_container", create_container)
+        self._max_concurrency = check_int("max_concurrency", max_concurrency, at_least=1)
+        chosen_codec = self._chosen_codec(compress=True)
+        from persidict.stores.clouds.azure import AzureStore, container_of_process
+
+        shared = container_of_process(
+            container_name,
+            account_url=account_url,
+            connection_string=_revealed(used),
+            credential=_revealed(self._credential),
+            max_concurrency=max_concurrency,
+        )
+        store = AzureStore(
+            shared,
+            prefix=self.root_prefix,
+            content_type=(
+                chosen_codec.content_type if protection is None else "application/octet-stream"
+            ),
+            max_concurrency=max_concurrency,
+        )
+        if self._create_container:
+            store.ensure_container()
+        self._attach(store, chosen_codec, PlainNaming(serialization_format))
+
+    def _own_params(self) -> dict[str, Any]:
+        return {
+            "account_url": self.account_url,
+            "connection_string": self._connection_string,
+            "container_name": self.container_name,
+            "create_container": self._create_container,
+            "credential": self._credential,
+            "max_concurrency": self._max_concurrency,
+            "root_prefix": self.root_prefix,
+        }
+
+    def _enter(self, prefix: SafeStrTuple) -> None:
+        self.root_prefix += self._naming.prefix_of(prefix)
+
+    @property
+    def base_url(self) -> str:
+        """Where the items are: ``az://container/prefix``."""
+        return f"az://{self.container_name}/{self.root_prefix}"
+
+    @property
+    def container_client(self) -> ContainerClient:
+        """The library's client of the container, in this process."""
+        from persidict.stores.clouds.azure import AzureStore
+
+        assert isinstance(self._store, AzureStore)
+        return self._store.container
+
+
+def _from_environment() -> Secret:
+    text = os.environ.get(_VARIABLE)
+    if not text:
+        raise ValueError(
+            f"give account_url or connection_string, or set the environment variable {_VARIABLE}"
+        )
+    return Secret(text)
+
+
+def _revealed(secret: Any) -> Any:
+    return secret.reveal() if isinstance(secret, Secret) else secret

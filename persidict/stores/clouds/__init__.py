@@ -1,0 +1,1 @@
+"""Objects in the clouds whose official libraries speak for them: Azure and Google."""

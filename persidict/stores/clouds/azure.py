@@ -1,0 +1,198 @@
+"""Blobs in a container of Azure Blob Storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+import requests
+from azure.core import MatchConditions
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+)
+from azure.core.pipeline.transport import RequestsTransport
+from azure.storage.blob import BlobPrefix, BlobProperties, ContainerClient, ContentSettings
+from requests.adapters import HTTPAdapter
+
+from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ItemNotAvailableFlag
+from persidict.stores.clouds.store import METADATA_KEY, ClientOfProcess, CloudStore, Kind, Trouble
+from persidict.stores.object_store import Buffer, CommonPrefix, ObjectInfo
+
+_NO_REPEATING: Final[dict[str, Any]] = {"retry_total": 0}
+"""Has the library send a request once: whether it may be repeated is decided here."""
+
+_MISSING_CONTAINER: Final = frozenset({"ContainerNotFound", "ContainerBeingDeleted"})
+_THROTTLED: Final = (429, 503)
+_NOT_MODIFIED: Final = 304
+
+
+def _kind_of(error: AzureError) -> Kind:
+    if getattr(error, "error_code", None) in _MISSING_CONTAINER:
+        return Kind.FAILED
+    if getattr(error, "status_code", None) == _NOT_MODIFIED:
+        return Kind.UNCHANGED  # the library takes it for an unmet condition
+    match error:
+        case ResourceNotFoundError():
+            return Kind.ABSENT
+        case ResourceModifiedError() | ResourceExistsError():
+            return Kind.UNMET
+        case ServiceRequestError():
+            return Kind.NOT_DONE  # there was no connection that it could have gone through
+        case HttpResponseError(status_code=int(status)):
+            if status in _THROTTLED:
+                return Kind.NOT_DONE
+            return Kind.LOST if status >= 500 else Kind.FAILED
+    return Kind.LOST
+
+
+@contextmanager
+def _typed() -> Iterator[None]:
+    try:
+        yield
+    except AzureError as error:
+        raise Trouble(_kind_of(error), error) from error
+
+
+def _quoted(etag: Any) -> ETagValue:
+    text = str(etag)
+    return ETagValue(text if text.endswith('"') else f'"{text}"')
+
+
+def container_of_process(
+    name: str,
+    *,
+    account_url: str | None,
+    connection_string: str | None,
+    credential: Any,
+    max_concurrency: int,
+) -> ClientOfProcess[ContainerClient]:
+    """Return a client of a container, made when it is first needed in a process."""
+
+    def make() -> ContainerClient:
+        session = requests.Session()
+        adapter = HTTPAdapter(pool_maxsize=max_concurrency, pool_connections=4)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        transport = RequestsTransport(session=session)
+        if connection_string is not None:
+            return ContainerClient.from_connection_string(
+                connection_string, name, credential=credential, transport=transport
+            )
+        assert account_url is not None
+        return ContainerClient(account_url, name, credential=credential, transport=transport)
+
+    return ClientOfProcess(make)
+
+
+class AzureStore(CloudStore):
+    """Blobs below a prefix of a container; ETags are Azure's own.
+
+    Args:
+        shared: The library's client of the container, for each process.
+        prefix: What all names begin with.
+        content_type: The media type of what is written.
+        max_concurrency: How many requests may be under way at once.
+    """
+
+    def __init__(
+        self,
+        shared: ClientOfProcess[ContainerClient],
+        *,
+        prefix: str,
+        content_type: str,
+        max_concurrency: int,
+    ) -> None:
+        super().__init__(prefix=prefix, max_concurrency=max_concurrency)
+        self._shared = shared
+        self._content_settings = ContentSettings(content_type=content_type)
+
+    @property
+    def container(self) -> ContainerClient:
+        """The library's client of the container."""
+        return self._shared.client
+
+    def ensure_container(self) -> None:
+        """Create the container if it is missing; losing the race to do so is fine."""
+        with suppress(ResourceExistsError):
+            if not self.container.exists():
+                self.container.create_container()
+
+    def _info(self, name: str, properties: BlobProperties) -> tuple[ObjectInfo, str | None]:
+        modified = properties.last_modified
+        assert modified is not None
+        info = ObjectInfo(
+            name, _quoted(properties.etag), int(properties.size or 0), modified.timestamp()
+        )
+        return info, (properties.metadata or {}).get(METADATA_KEY)
+
+    def _send_head(self, name: str) -> tuple[ObjectInfo, str | None]:
+        with _typed():
+            blob = self.container.get_blob_client(self._prefix + name)
+            return self._info(name, blob.get_blob_properties(**_NO_REPEATING))
+
+    def _send_get(
+        self, name: str, if_none_match: ETagValue | None
+    ) -> tuple[Buffer, ObjectInfo, str | None]:
+        condition: dict[str, Any] = {}
+        if if_none_match is not None:
+            condition = {"etag": if_none_match, "match_condition": MatchConditions.IfModified}
+        with _typed():
+            blob = self.container.get_blob_client(self._prefix + name)
+            downloader = blob.download_blob(**condition, **_NO_REPEATING)
+            try:
+                data: bytes = downloader.readall()
+            except ResourceModifiedError as error:  # between two parts of a large one
+                raise Trouble(Kind.NOT_DONE, error) from error
+        return data, *self._info(name, downloader.properties)
+
+    def _send_put(
+        self, name: str, data: Buffer, lineage: str, expected: ETagIfExists | None
+    ) -> ETagValue:
+        condition: dict[str, Any] = {}
+        if isinstance(expected, ItemNotAvailableFlag):
+            condition = {"match_condition": MatchConditions.IfMissing}
+        elif expected is not None:
+            condition = {"etag": expected, "match_condition": MatchConditions.IfNotModified}
+        with _typed():
+            reply = self.container.get_blob_client(self._prefix + name).upload_blob(
+                data if isinstance(data, bytes) else bytes(data),
+                overwrite=True,
+                metadata={METADATA_KEY: lineage},
+                content_settings=self._content_settings,
+                **condition,
+                **_NO_REPEATING,
+            )
+        return _quoted(reply["etag"])
+
+    def _send_delete(self, name: str, if_match: ETagValue | None) -> None:
+        condition: dict[str, Any] = {}
+        if if_match is not None:
+            condition = {"etag": if_match, "match_condition": MatchConditions.IfNotModified}
+        with _typed():
+            blob = self.container.get_blob_client(self._prefix + name)
+            blob.delete_blob(**condition, **_NO_REPEATING)
+
+    def _send_list(
+        self, prefix: str, delimiter: str | None, page_size: int | None
+    ) -> Iterator[ObjectInfo | CommonPrefix]:
+        options: dict[str, Any] = {"name_starts_with": prefix, "results_per_page": page_size}
+        with _typed():
+            entries: Any = (
+                self.container.list_blobs(**options)
+                if delimiter is None
+                else self.container.walk_blobs(delimiter=delimiter, **options)
+            )
+            for entry in entries:
+                if isinstance(entry, BlobPrefix):
+                    yield CommonPrefix(entry.name)
+                else:
+                    yield self._info(entry.name, entry)[0]
+
+    def location(self, name: str) -> str:
+        return f"az://{self.container.container_name}/{self._prefix}{name}"

@@ -1,0 +1,378 @@
+"""What the stores of Azure and Google have in common: one policy for what goes wrong on the way."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
+from functools import partial
+from typing import Any, Final, Generic, Literal, NoReturn, TypeVar
+
+from persidict.back_off import pause
+from persidict.exceptions import ObjectNotFound, PreconditionFailed
+from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists, ETagValue
+from persidict.stores.object_store import (
+    ANY_VERSION,
+    NOT_MODIFIED,
+    AnyVersion,
+    Buffer,
+    CommonPrefix,
+    NotModified,
+    ObjectInfo,
+    ObjectStore,
+)
+from persidict.stores.shared.lineage import LineageMemory, extend, first, new_token, versions_in
+from persidict.stores.shared.parallel import WorkerPool, map_in_order
+from persidict.traits import Traits
+
+Answer = TypeVar("Answer")
+SelfType = TypeVar("SelfType", bound="CloudStore")
+ClientType = TypeVar("ClientType")
+
+METADATA_KEY: Final = "persidict_lineage"
+"""Where an object's lineage is; Azure allows letters, digits and underscores in such names."""
+
+_ATTEMPTS: Final = 5
+_UNKNOWN: Final = (
+    "persidict: outcome unknown: a change got no answer, and what can be seen now does not tell"
+    " whether it was carried out"
+)
+
+
+class Kind(Enum):
+    """What became of a request, as far as its answer tells."""
+
+    ABSENT = "there is no such object"
+    UNMET = "a condition does not hold"
+    UNCHANGED = "the object is the version that one has"
+    NOT_DONE = "it did nothing, and may be sent again"
+    LOST = "no answer came: it may have acted"
+    FAILED = "anything else"
+
+
+class Trouble(Exception):
+    """A request that did not succeed.
+
+    Attributes:
+        kind: What became of it.
+        error: The library's own exception, which users are to see.
+    """
+
+    def __init__(self, kind: Kind, error: Exception) -> None:
+        super().__init__(str(error))
+        self.kind = kind
+        self.error = error
+
+
+class ClientOfProcess(Generic[ClientType]):
+    """A client of a library, made in each process for itself: connections survive no fork.
+
+    Args:
+        make: Makes one.
+    """
+
+    def __init__(self, make: Callable[[], ClientType]) -> None:
+        self._make = make
+        self._made: tuple[int, ClientType] | None = None
+
+    @property
+    def client(self) -> ClientType:
+        """The client of this process."""
+        made = self._made
+        if made is None or made[0] != os.getpid():
+            made = self._made = (os.getpid(), self._make())
+        return made[1]
+
+
+class CloudStore(ObjectStore):
+    """Objects below a prefix, in a cloud that enforces conditions on every request.
+
+    A version there is never used twice. Every write leaves a lineage in the object's
+    metadata (see `persidict.stores.shared.lineage`), by which one whose answer got lost
+    is recognised. A change is sent again only if it is seen not to have acted.
+
+    A subclass says how a request is sent. What its library raises it turns into Trouble.
+
+    Args:
+        prefix: What all names of this store begin with.
+        max_concurrency: How many requests may be under way at once.
+    """
+
+    traits = Traits(reads_are_cheap=False, listing_brings_versions=True, back_off_seconds=0.02)
+
+    def __init__(self, *, prefix: str, max_concurrency: int) -> None:
+        self._prefix = prefix
+        self._pool = WorkerPool(max_concurrency)
+        self._lineages = LineageMemory()
+
+    # ------------------------------------------------------------------ what a subclass supplies
+
+    @abstractmethod
+    def _send_head(self, name: str) -> tuple[ObjectInfo, str | None]:
+        """Return what is known of an object, and its lineage."""
+
+    @abstractmethod
+    def _send_get(
+        self, name: str, if_none_match: ETagValue | None
+    ) -> tuple[Buffer, ObjectInfo, str | None]:
+        """Return bytes, what is known of them, and the lineage, all of one version."""
+
+    @abstractmethod
+    def _send_put(
+        self, name: str, data: Buffer, lineage: str, expected: ETagIfExists | None
+    ) -> ETagValue:
+        """Write once; the library must not repeat it by itself."""
+
+    @abstractmethod
+    def _send_delete(self, name: str, if_match: ETagValue | None) -> None:
+        """Delete once; Trouble ABSENT where there is nothing, with or without a version."""
+
+    @abstractmethod
+    def _send_list(
+        self, prefix: str, delimiter: str | None, page_size: int | None
+    ) -> Iterator[ObjectInfo | CommonPrefix]:
+        """List in the order of names; the names are whole."""
+
+    # ------------------------------------------------------------------ reading
+
+    def head(self, name: str) -> ObjectInfo:
+        info, lineage = self._read(name, lambda: self._send_head(name))
+        self._lineages.remember(self._prefix + name, info.etag, lineage)
+        return info
+
+    def get(
+        self, name: str, *, if_none_match: ETagValue | None = None
+    ) -> tuple[Buffer, ObjectInfo] | NotModified:
+        try:
+            data, info, lineage = self._read(name, lambda: self._send_get(name, if_none_match))
+        except Trouble as trouble:
+            if trouble.kind is Kind.UNCHANGED:
+                return NOT_MODIFIED
+            raise trouble.error from None
+        self._lineages.remember(self._prefix + name, info.etag, lineage)
+        return data, info
+
+    def _read(self, name: str, send: Callable[[], Answer]) -> Answer:
+        """Send what changes nothing, and again where that may help."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return send()
+            except Trouble as trouble:
+                if trouble.kind is Kind.ABSENT:
+                    raise ObjectNotFound(self.location(name)) from trouble.error
+                if trouble.kind is Kind.UNCHANGED:
+                    raise
+                if trouble.kind not in (Kind.NOT_DONE, Kind.LOST) or attempt == _ATTEMPTS:
+                    raise trouble.error from None
+            pause(attempt, self.traits.back_off_seconds)
+        raise AssertionError("unreachable")
+
+    def get_many(
+        self, entries: Iterable[str | ObjectInfo]
+    ) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
+        for found in map_in_order(self._get_if_there, entries, self._pool):
+            if found is not None:
+                yield found
+
+    def _get_if_there(self, entry: str | ObjectInfo) -> tuple[str, Buffer, ObjectInfo] | None:
+        name = entry if isinstance(entry, str) else entry.name
+        try:
+            found = self.get(name)
+        except ObjectNotFound:
+            return None
+        assert not isinstance(found, NotModified)
+        return name, *found
+
+    def list(
+        self,
+        prefix: str = "",
+        *,
+        start_after: str | None = None,
+        delimiter: Literal["/"] | None = None,
+        page_size: int | None = None,
+    ) -> Iterator[ObjectInfo | CommonPrefix]:
+        cut = len(self._prefix)
+        try:
+            for entry in self._send_list(self._prefix + prefix, delimiter, page_size):
+                below = entry[0][cut:]
+                if start_after is not None and below <= start_after:
+                    continue
+                yield CommonPrefix(below) if len(entry) == 1 else ObjectInfo(below, *entry[1:])
+        except Trouble as trouble:
+            raise trouble.error from None
+
+    # ------------------------------------------------------------------ writing
+
+    def put(
+        self,
+        name: str,
+        data: Buffer,
+        *,
+        if_match: ETagValue | None = None,
+        if_none_match: AnyVersion | None = None,
+    ) -> ETagValue:
+        expected: ETagIfExists | None = if_match if if_none_match is None else ITEM_NOT_AVAILABLE
+        token = new_token()
+        if isinstance(expected, str):
+            known = self._lineages.recall(self._prefix + name, expected)
+            lineage = extend(token, expected, known)
+        else:
+            lineage = first(token, expected)
+        write = _Write(self, name, token, expected)
+        etag = write.carry_out(lambda: self._send_put(name, data, lineage, expected))
+        self._lineages.remember(self._prefix + name, etag, lineage)
+        return etag
+
+    def put_many(
+        self, items: Iterable[tuple[str, Buffer]], *, if_none_match: AnyVersion | None = None
+    ) -> Iterator[tuple[str, ETagValue | Exception]]:
+        put = partial(self._put_and_report, if_none_match=if_none_match)
+        return map_in_order(put, items, self._pool)
+
+    # ------------------------------------------------------------------ deleting
+
+    def delete(self, name: str, *, if_match: ETagValue | AnyVersion | None = None) -> None:
+        version = None if if_match in (None, ANY_VERSION) else ETagValue(str(if_match))
+        was_lost = False
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._send_delete(name, version)
+            except Trouble as trouble:
+                if trouble.kind is Kind.ABSENT and not was_lost:
+                    if if_match is None:
+                        return None
+                    raise ObjectNotFound(self.location(name)) from trouble.error
+                if trouble.kind is Kind.UNMET and not was_lost:
+                    self.head(name)  # absence is another answer, which not every server gives
+                    raise PreconditionFailed(self.location(name)) from trouble.error
+                if trouble.kind is Kind.LOST or was_lost:
+                    was_lost = True
+                    if self._is_gone(name, version, trouble.error):
+                        return None
+                elif trouble.kind is not Kind.NOT_DONE:
+                    raise trouble.error from None
+                last = trouble.error
+            pause(attempt, self.traits.back_off_seconds)
+        raise last
+
+    def _is_gone(self, name: str, version: ETagValue | None, error: Exception) -> bool:
+        """Tell after a lost answer whether an object was deleted; False: it is the same still.
+
+        Of a version only it can be told who deleted it if it is there still: somebody else
+        may have been faster. Without one, gone is gone.
+        """
+        try:
+            current = self.head(name).etag
+        except ObjectNotFound:
+            if version is None:
+                return True
+            unknown(error)
+        except Exception as failure:
+            unknown(error, failure)
+        if current != version:
+            unknown(error)
+        return False
+
+    def delete_many(self, names: Iterable[str]) -> Iterator[tuple[str, Exception]]:
+        for name, error in map_in_order(self._delete_and_report, names, self._pool):
+            if error is not None:
+                yield name, error
+
+    def _delete_and_report(self, name: str) -> tuple[str, Exception | None]:
+        try:
+            self.delete(name)
+        except Exception as error:  # reported to the caller, item by item
+            return name, error
+        return name, None
+
+    def scoped(self: SelfType, prefix: str) -> SelfType:
+        below = object.__new__(type(self))
+        below.__dict__.update(self.__dict__)
+        below._prefix = self._prefix + prefix
+        return below
+
+
+def unknown(error: Exception, cause: BaseException | None = None) -> NoReturn:
+    """Raise what went wrong, with the note that nobody knows what became of it."""
+    error.add_note(_UNKNOWN)
+    raise error from cause
+
+
+class _Write:
+    """One write of one object, however many requests it takes."""
+
+    def __init__(
+        self, store: CloudStore, name: str, token: str, expected: ETagIfExists | None
+    ) -> None:
+        self._store = store
+        self._name = name
+        self._token = token
+        self._expected = expected
+        self._may_have_acted = False
+
+    def carry_out(self, send: Callable[[], ETagValue]) -> ETagValue:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return send()
+            except Trouble as trouble:
+                is_refused = self._expected is not None and trouble.kind in (
+                    Kind.UNMET,
+                    Kind.ABSENT,
+                )
+                if is_refused and not self._may_have_acted:
+                    raise _Refused(self._name, self, trouble.error) from trouble.error
+                if is_refused or trouble.kind is Kind.LOST:
+                    self._may_have_acted = True
+                    made = self.find(trouble.error)
+                    if made is not None:
+                        return made
+                    if is_refused:
+                        raise PreconditionFailed(self._name) from trouble.error
+                elif trouble.kind is not Kind.NOT_DONE:
+                    raise trouble.error from None
+                last = trouble.error
+            pause(attempt, self._store.traits.back_off_seconds)
+        raise last
+
+    def find(self, error: Exception) -> ETagValue | None:
+        """Look for this write in what is there now; None: it did not take place.
+
+        Raises:
+            Exception: The error, where that cannot be found out.
+        """
+        versions: list[tuple[str, ETagValue]] = []
+        try:
+            info, lineage = self._store._read(self._name, self._look)
+            versions = list(versions_in(lineage, info.etag))
+        except ObjectNotFound:
+            pass
+        except Exception as failure:
+            unknown(error, failure)
+        for token, etag in versions:
+            if token == self._token:
+                return etag
+        if self._expected in [etag for _, etag in versions]:
+            return None
+        unknown(error)
+
+    def _look(self) -> Any:
+        return self._store._send_head(self._name)
+
+
+class _Refused(PreconditionFailed):
+    """A refusal that may be the answer to the second delivery of a request."""
+
+    def __init__(self, name: str, write: _Write, error: Exception) -> None:
+        super().__init__(name)
+        self._write = write
+        self._error = error
+
+    def written_after_all(self, seen_etag: ETagValue | None) -> ETagValue | None:
+        """See the base; costs a request."""
+        try:
+            info, lineage = self._write._store._read(self._write._name, self._write._look)
+        except ObjectNotFound:
+            return None
+        own = self._write._token
+        return next((e for token, e in versions_in(lineage, info.etag) if token == own), None)

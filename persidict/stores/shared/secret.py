@@ -1,0 +1,63 @@
+"""Credentials that show only when they are asked for by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+_MASK: Final = "***"
+
+
+class Secret:
+    """A string that shows only when it is asked for by name.
+
+    It is masked in ``repr`` and ``str`` and empty in JSON; pickling keeps it, so that a
+    handle works in another process.
+
+    Example:
+        >>> Secret("hush"), Secret("hush").reveal()
+        (***, 'hush')
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the string itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return _MASK
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Secret, (self._text,)
+
+    def __getstate__(self) -> dict[str, str]:
+        """Tell the encoders of JSON, which ask for the state instead of pickling, nothing."""
+        return {}
+
+    def __setstate__(self, state: Mapping[str, str]) -> None:
+        """Be an empty secret after a round trip through JSON, which is as good as none."""
+        self._text = ""
+
+
+def as_secret(name: str, given: Any) -> Secret | None:
+    """Return a credential in its masked form, None for one that is missing or empty.
+
+    Raises:
+        TypeError: It is neither a string nor a Secret.
+    """
+    if given is None:
+        return None
+    if not isinstance(given, (str, Secret)):
+        raise TypeError(f"{name} must be a str, not {type(given).__name__}")
+    secret = Secret(given) if isinstance(given, str) else given
+    return secret if secret.reveal() else None
