@@ -20,7 +20,7 @@ from collections.abc import (
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
-from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, overload
 
 from persidict.back_off import seconds_to_pause
 from persidict.checks import check_int
@@ -48,6 +48,7 @@ from persidict.stores.shared.parallel import WorkerPool
 Answer = TypeVar("Answer")
 Element = TypeVar("Element")
 Arguments = ParamSpec("Arguments")
+Default = TypeVar("Default")
 
 _CHUNK_ITEMS: Final = 64
 _CHUNK_SECONDS: Final = 0.01
@@ -246,6 +247,10 @@ class AsyncDict(Generic[ValueType]):
         """Return the value under a key, to be awaited; KeyError if there is none."""
         return self._run(self._dict.__getitem__, key)
 
+    @overload
+    async def get(self, key: NonEmptyPersiDictKey, default: None = None) -> ValueType | None: ...
+    @overload
+    async def get(self, key: NonEmptyPersiDictKey, default: Default) -> ValueType | Default: ...
     async def get(self, key: NonEmptyPersiDictKey, default: Any = None) -> Any:
         """Do what `PersiDict.get` does."""
         return await self._run(self._dict.get, key, default)
@@ -266,6 +271,10 @@ class AsyncDict(Generic[ValueType]):
         """Do what `PersiDict.discard` does."""
         return await self._run(self._dict.discard, key)
 
+    @overload
+    async def pop(self, key: NonEmptyPersiDictKey) -> ValueType: ...
+    @overload
+    async def pop(self, key: NonEmptyPersiDictKey, default: Default) -> ValueType | Default: ...
     async def pop(self, key: NonEmptyPersiDictKey, default: Any = _NO_DEFAULT) -> Any:
         """Do what `PersiDict.pop` does."""
         if default is _NO_DEFAULT:
@@ -276,6 +285,12 @@ class AsyncDict(Generic[ValueType]):
         """Do what `PersiDict.popitem` does."""
         return await self._run(self._dict.popitem)
 
+    @overload
+    async def setdefault(
+        self, key: NonEmptyPersiDictKey, default: None = None
+    ) -> ValueType | None: ...
+    @overload
+    async def setdefault(self, key: NonEmptyPersiDictKey, default: ValueType) -> ValueType: ...
     async def setdefault(self, key: NonEmptyPersiDictKey, default: Any = None) -> Any:
         """Do what `PersiDict.setdefault` does."""
         return await self._run(self._dict.setdefault, key, default)
@@ -290,7 +305,9 @@ class AsyncDict(Generic[ValueType]):
 
     # ------------------------------------------------------------------ conditional operations
 
-    async def get_with_etag(self, key: NonEmptyPersiDictKey) -> ConditionalOperationResult:
+    async def get_with_etag(
+        self, key: NonEmptyPersiDictKey
+    ) -> ConditionalOperationResult[ValueType]:
         """Do what `PersiDict.get_with_etag` does."""
         return await self._run(self._dict.get_with_etag, key)
 
@@ -301,7 +318,7 @@ class AsyncDict(Generic[ValueType]):
         condition: ETagConditionFlag,
         expected_etag: ETagIfExists,
         retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
-    ) -> ConditionalOperationResult:
+    ) -> ConditionalOperationResult[ValueType]:
         """Do what `PersiDict.get_item_if` does."""
         return await self._run(
             self._dict.get_item_if,
@@ -319,7 +336,7 @@ class AsyncDict(Generic[ValueType]):
         condition: ETagConditionFlag,
         expected_etag: ETagIfExists,
         retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
-    ) -> ConditionalOperationResult:
+    ) -> ConditionalOperationResult[ValueType]:
         """Do what `PersiDict.set_item_if` does."""
         return await self._run(
             self._dict.set_item_if,
@@ -338,7 +355,7 @@ class AsyncDict(Generic[ValueType]):
         condition: ETagConditionFlag,
         expected_etag: ETagIfExists,
         retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
-    ) -> ConditionalOperationResult:
+    ) -> ConditionalOperationResult[ValueType]:
         """Do what `PersiDict.setdefault_if` does."""
         return await self._run(
             self._dict.setdefault_if,
@@ -355,7 +372,7 @@ class AsyncDict(Generic[ValueType]):
         *,
         condition: ETagConditionFlag,
         expected_etag: ETagIfExists,
-    ) -> ConditionalOperationResult:
+    ) -> ConditionalOperationResult[ValueType]:
         """Do what `PersiDict.discard_if` does."""
         return await self._run(
             self._dict.discard_if, key, condition=condition, expected_etag=expected_etag
@@ -368,7 +385,7 @@ class AsyncDict(Generic[ValueType]):
         transformer: Callable[[Any], Any] | Callable[[Any], Awaitable[Any]],
         n_retries: int | None = 6,
         **options: Any,
-    ) -> OperationResult:
+    ) -> OperationResult[ValueType]:
         """Do what `PersiDict.transform_item` does; the transformer may be a coroutine function.
 
         A function is called in a thread, a coroutine function in the event loop.

@@ -8,11 +8,28 @@ from __future__ import annotations
 
 import copyreg
 from dataclasses import dataclass
-from typing import Any, Final, NewType, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    NewType,
+    Protocol,
+    TypeAlias,
+    runtime_checkable,
+)
 
 from persidict.parameters import Singleton
 
-ValueType = TypeVar("ValueType")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # so that dictionaries and results need no annotation where values may be of any class
+    ValueType = TypeVar("ValueType", default=Any)
+else:
+    from typing import TypeVar
+
+    ValueType = TypeVar("ValueType")
 
 ETagValue = NewType("ETagValue", str)
 """An opaque version of an item: equal ETags mean the same stored bytes."""
@@ -139,7 +156,7 @@ class TransformingFunction(Protocol[ValueType]):
 
 
 @dataclass(frozen=True)
-class OperationResult:
+class OperationResult(Generic[ValueType]):
     """What `transform_item` left behind.
 
     Attributes:
@@ -148,11 +165,11 @@ class OperationResult:
     """
 
     resulting_etag: ETagIfExists
-    new_value: Any
+    new_value: ValueType
 
 
 @dataclass(frozen=True)
-class ConditionalOperationResult:
+class ConditionalOperationResult(Generic[ValueType]):
     """What a conditional operation found and what it left behind.
 
     Attributes:
@@ -171,7 +188,7 @@ class ConditionalOperationResult:
     condition_was_satisfied: bool
     actual_etag: ETagIfExists
     resulting_etag: ETagIfExists
-    new_value: Any
+    new_value: ValueType
 
     @property
     def value_was_mutated(self) -> bool:

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from operator import attrgetter
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast, overload
 
 from persidict import display
 from persidict.checks import check_flag
@@ -64,6 +64,7 @@ _POPITEM_PAGE = 16
 _NO_DEFAULT: Any = object()
 
 SelfType = TypeVar("SelfType", bound="PersiDict[Any]")
+Default = TypeVar("Default")
 
 
 def _rebuild(cls: type[PersiDict[Any]], params: dict[str, Any]) -> PersiDict[Any]:
@@ -335,6 +336,10 @@ class PersiDict(
     def __contains__(self, key: object) -> bool:
         return self._contains(as_key(key))
 
+    @overload
+    def get(self, key: NonEmptyPersiDictKey, default: None = None) -> ValueType | None: ...
+    @overload
+    def get(self, key: NonEmptyPersiDictKey, default: Default) -> ValueType | Default: ...
     def get(self, key: NonEmptyPersiDictKey, default: Any = None) -> Any:
         """Return the value under a key, or `default` if there is none."""
         checked = as_key(key)
@@ -364,6 +369,10 @@ class PersiDict(
         """Do what `discard` does, under its old name."""
         return self.discard(key)
 
+    @overload
+    def pop(self, key: NonEmptyPersiDictKey) -> ValueType: ...
+    @overload
+    def pop(self, key: NonEmptyPersiDictKey, default: Default) -> ValueType | Default: ...
     def pop(self, key: NonEmptyPersiDictKey, default: Any = _NO_DEFAULT) -> Any:
         """Take an item out and return its value; of several callers at once, one gets it.
 
@@ -412,6 +421,10 @@ class PersiDict(
                 continue
         raise KeyError("popitem(): the dictionary is empty")
 
+    @overload
+    def setdefault(self, key: NonEmptyPersiDictKey, default: None = None) -> ValueType | None: ...
+    @overload
+    def setdefault(self, key: NonEmptyPersiDictKey, default: ValueType) -> ValueType: ...
     def setdefault(self, key: NonEmptyPersiDictKey, default: Any = None) -> Any:
         """Return the value under a key, after inserting `default` if there was none, atomically.
 

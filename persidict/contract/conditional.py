@@ -120,7 +120,7 @@ def _written_after_all(
 class ConditionalOperations(DictPrimitives, Generic[ValueType]):
     """The conditional operations of every dictionary, written once on its primitives."""
 
-    def get_with_etag(self, key: NonEmptyPersiDictKey) -> ConditionalOperationResult:
+    def get_with_etag(self, key: NonEmptyPersiDictKey) -> ConditionalOperationResult[ValueType]:
         """Read an item together with its version.
 
         Returns:
@@ -140,7 +140,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         condition: ETagConditionFlag,
         expected_etag: ETagIfExists,
         retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
-    ) -> ConditionalOperationResult:
+    ) -> ConditionalOperationResult[ValueType]:
         """Look at an item and evaluate a condition on its version, in one step.
 
         Args:
@@ -169,7 +169,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         condition: ETagConditionFlag,
         expected_etag: ETagIfExists,
         retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
-    ) -> ConditionalOperationResult:
+    ) -> ConditionalOperationResult[ValueType]:
         """Store a value if a condition on the item's version holds, in one atomic step.
 
         Args:
@@ -223,7 +223,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         condition: ETagConditionFlag,
         expected_etag: ETagIfExists,
         retrieve_value: RetrieveValueFlag = IF_ETAG_CHANGED,
-    ) -> ConditionalOperationResult:
+    ) -> ConditionalOperationResult[ValueType]:
         """Insert a value if the key is absent and a condition holds, in one atomic step.
 
         An existing item is never touched, whatever the condition.
@@ -290,7 +290,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         *,
         condition: ETagConditionFlag,
         expected_etag: ETagIfExists,
-    ) -> ConditionalOperationResult:
+    ) -> ConditionalOperationResult[ValueType]:
         """Delete an item if a condition on its version holds, in one atomic step.
 
         Args:
@@ -316,7 +316,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         *,
         transformer: Callable[[Any], Any],
         n_retries: int | None = 6,
-    ) -> OperationResult:
+    ) -> OperationResult[ValueType]:
         """Read an item, compute a new value from it and write it back; nobody's update is lost.
 
         Args:
@@ -366,14 +366,14 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
 
     def _replace(
         self, key: NonEmptySafeStrTuple, etag: ETagIfExists, current: Any, new_value: Any
-    ) -> OperationResult:
+    ) -> OperationResult[ValueType]:
         """Do what a transformer wants done to the version that it was given."""
         if new_value is KEEP_CURRENT:
             return OperationResult(etag, current)
         if new_value is DELETE_CURRENT:
             self._refuse_deletion()
             self._remove_version(key, etag)
-            return OperationResult(ITEM_NOT_AVAILABLE, ITEM_NOT_AVAILABLE)
+            return OperationResult(ITEM_NOT_AVAILABLE, cast("Any", ITEM_NOT_AVAILABLE))
         self._check_value(new_value, "the transformer's result")
         if self.append_only and etag is not ITEM_NOT_AVAILABLE:
             self._refuse_change(key)
@@ -432,7 +432,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         condition: ETagConditionFlag,
         expected: ETagIfExists,
         retrieve: RetrieveValueFlag,
-    ) -> ConditionalOperationResult:
+    ) -> ConditionalOperationResult[ValueType]:
         value, actual = self._look(key, expected, retrieve)
         satisfied = is_satisfied(condition, expected, actual)
         return ConditionalOperationResult(satisfied, actual, actual, value)
@@ -447,7 +447,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         change: _Change,
         presume: bool,
         written: Any = ITEM_NOT_AVAILABLE,
-    ) -> ConditionalOperationResult:
+    ) -> ConditionalOperationResult[ValueType]:
         """Make a change to the version that satisfies a condition; start again if it moves.
 
         `change` gets that version and raises PreconditionFailed if it is not the current one
@@ -496,7 +496,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         condition: ETagConditionFlag,
         expected: ETagIfExists,
         retrieve: RetrieveValueFlag,
-    ) -> ConditionalOperationResult:
+    ) -> ConditionalOperationResult[ValueType]:
         def delete(actual: ETagIfExists) -> tuple[ETagIfExists, Any]:
             if actual is not ITEM_NOT_AVAILABLE:
                 self._refuse_deletion()
