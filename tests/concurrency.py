@@ -14,6 +14,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal, TypeAlias
@@ -212,17 +213,35 @@ def increment(dictionary: PersiDict[Any], place: Place, key: Any, times: int) ->
 
 
 def do_random_operations(
-    dictionary: PersiDict[Any], place: Place, keys: Sequence[Any], times: int
+    dictionary: PersiDict[Any],
+    place: Place,
+    keys: Sequence[Any],
+    times: int,
+    tolerated: tuple[type[Exception], ...] = (),
+    seed: int = 0,
+    without: Sequence[str] = (),
 ) -> list[Operation]:
-    """Read, write, swap, insert and delete a few contested items at random."""
-    rng = random.Random(place.index)
+    """Read, write, swap, insert and delete a few contested items at random.
+
+    Args:
+        dictionary: The dictionary.
+        place: Which worker it is.
+        keys: The items' keys.
+        times: How many operations.
+        tolerated: Errors after which an operation may or may not have taken effect.
+        seed: Repeats the sequence of draws.
+        without: The names of operations that are left out.
+    """
+    rng = random.Random(1000 * seed + place.index)
     recorder = Recorder(dictionary, f"worker {place.index}")
     latest: dict[Any, Any] = {}
+    acts = [act for act in _RANDOM_OPERATIONS if act.__name__.strip("_") not in without]
     for number in range(times):
         key = rng.choice(keys)
         value = f"{place.index}.{number}"
-        act = rng.choice(_RANDOM_OPERATIONS)
-        latest[key] = act(recorder, key, value, latest.get(key, ITEM_NOT_AVAILABLE))
+        act = rng.choice(acts)
+        with suppress(*tolerated):
+            latest[key] = act(recorder, key, value, latest.get(key, ITEM_NOT_AVAILABLE))
     return recorder.operations
 
 

@@ -25,7 +25,6 @@ _SLOW_MODULES = frozenset(
         "test_s3_fault_proxy",
         "test_s3_faults",
         "test_s3_large",
-        "test_s3_readback",
         "test_s3_latency_proxy",
         "test_s3_servers",
         "test_transfer",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -168,3 +170,25 @@ def test_several_callers_share_the_threads(pool: WorkerPool) -> None:
         caller.join(30)
     assert list(results.values()) == [[2 * n for n in range(50)]] * 8
     assert pool.workers <= pool.max_workers
+
+
+_CONTINUED_AT_EXIT = """
+import os, time
+from persidict.stores.shared.parallel import WorkerPool, map_in_order
+
+class Holder:
+    def __init__(self):
+        self.results = map_in_order(time.sleep, [0.05] * 20, WorkerPool(4))
+        next(self.results)
+
+    def __del__(self):
+        os.write(1, b"%d" % len(list(self.results)))
+
+holder = Holder()
+"""
+
+
+def test_an_iterator_that_is_continued_when_the_interpreter_exits_comes_to_its_end() -> None:
+    command = [sys.executable, "-c", _CONTINUED_AT_EXIT]
+    child = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    assert child.stdout == b"19"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import math
 import os
@@ -795,6 +796,24 @@ def test_an_interrupted_write_ends_the_upload(bench: Bench) -> None:
         events.unregister("before-send.s3.UploadPart", interrupt)
     assert bench.open_uploads() == []
     assert not bench.direct.contains("a")
+
+
+def test_nothing_is_sent_after_an_interrupted_upload_was_aborted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes while the caller and its helpers send parts."""
+    monkeypatch.setattr(upload, "part_size", lambda size: 64 * 1024)
+    before = len(bench.proxy.handled())
+    many = [Fault.PASS] * 12 + [Fault.DELAY] * 40
+    bench.trouble("UploadPart", *[Fault.PASS] * 11)
+    bench.trouble("UploadPart", Fault.PASS, meanwhile=_thread.interrupt_main)
+    bench.trouble("UploadPart", *many)
+    with pytest.raises(KeyboardInterrupt):
+        bench.behind.put("a", OLD)
+    sent = [entry.request.operation for entry in bench.proxy.handled()[before:]]
+    assert sent[-1] == "AbortMultipartUpload"
+    assert bench.open_uploads() == []
+    assert len(bench.proxy.handled()) == before + len(sent)
 
 
 def test_a_write_whose_upload_somebody_aborts_begins_another(canned_bench: Bench) -> None:

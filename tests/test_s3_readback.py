@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,11 @@ from persidict import (
     ConcurrencyConflictError,
     PersiDict,
     S3Dict,
+    back_off,
 )
 from persidict.basic_s3_dict import BasicS3Dict
+from tests.concurrency import Place, do_random_operations, joined, run_workers
+from tests.linearizability import Operation, assert_linearizable
 from tests.s3_caches import connect_cached, credentials
 from tests.s3_dicts import connect
 from tests.s3_servers.clients import new_bucket_name
@@ -282,12 +288,13 @@ def test_whatever_happens_users_see_no_exception_of_the_port(
 
 
 def test_an_item_that_may_be_neither_read_nor_inserted_is_not_asked_for_without_end(
-    moto_aws_server: MotoServer,
+    moto_aws_server: MotoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with FaultProxy(moto_aws_server.endpoint_url) as proxy:
         bench = Bench(moto_aws_server, proxy)
         bench.direct["a"] = 1
         proxy.rewrite(lambda _, reply: reply if reply.status != 200 else _absent(reply))
+        monkeypatch.setattr(back_off.time, "sleep", lambda seconds: None)
         with pytest.raises(ConcurrencyConflictError):
             bench.d.setdefault("a", 2)
         assert len(proxy.handled()) < 100
@@ -324,6 +331,18 @@ def test_a_reply_without_an_etag_says_what_came_and_from_where(bench: Bench) -> 
         with pytest.raises(BackendError, match=f"ETag.*|.*{bench.proxy.endpoint_url}") as raised:
             read()
         assert bench.proxy.endpoint_url in str(raised.value)
+
+
+def test_a_listing_that_failed_while_it_was_counted_is_not_taken_for_an_empty_one(
+    bench: Bench,
+) -> None:
+    bench.d["a"] = 1
+    bench.proxy.rewrite(html)
+    with pytest.raises(BackendError) as raised:
+        list(bench.d.items())
+    bench.proxy.rewrite(None)
+    assert raised.value.__traceback__ is not None  # and with it the listing
+    assert len(bench.d) == 1
 
 
 HTML_OPERATIONS = {**OPERATIONS, "len": len}
@@ -390,3 +409,87 @@ def test_a_deletion_among_many_that_fails_in_passing_is_tried_again(
 
 def _with_body(reply: Any, body: bytes) -> Any:
     return replace(reply.having("content-length", str(len(body))), body=body)
+
+
+# ---------------------------------------------------------------------- at random
+
+RUNS = int(os.environ.get("PERSIDICT_TEST_HISTORIES", "2"))
+"""How many histories of each kind; 50 before a release."""
+
+LOST = [Fault.DROP_REPLY, Fault.RESET_AFTER, Fault.ERROR_500_AFTER]
+NEVER_ACTED = [Fault.RESET_BEFORE, Fault.ERROR_500, Fault.SLOW_DOWN]
+DELETIONS = ["discard", "pop", "read_then_discard", "transform"]
+
+
+def history_under(
+    fault: Fault,
+    server: MotoServer,
+    run: int,
+    *,
+    matches: Callable[[Any], bool] = lambda request: bool(request.operation),
+    without: list[str],
+) -> list[Operation]:
+    """Let three processes work on two items while 10 % of the requests meet a fault."""
+    bucket = new_bucket_name()
+    with FaultProxy(server.endpoint_url, delay=0.01) as proxy:
+        make = partial(connect, proxy.endpoint_url, bucket_name=bucket)
+        assert make().capabilities.delete_if_match
+        proxy.fail_randomly({fault: 0.1}, seed=run, matches=matches)
+        arguments = (["x", "y"], 40, TransportError, run, without)
+        work = do_random_operations
+        return joined(run_workers(make, work, *arguments, count=3, start="fork", timeout=200))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [*LOST, *NEVER_ACTED], ids=lambda fault: fault.name)
+def test_histories_with_deletions_have_an_order_in_which_only_what_was_raised_is_unknown(
+    moto_aws_server: MotoServer, fault: Fault
+) -> None:
+    """Without `discard`, which says True when its answer got lost and nothing is there now."""
+    for run in range(RUNS):
+        assert_linearizable(history_under(fault, moto_aws_server, run, without=["discard"]))
+
+
+@pytest.mark.slow
+@twice
+def test_histories_of_writes_under_conditions_delivered_twice_have_an_order(
+    moto_aws_server: MotoServer, fault: Fault
+) -> None:
+    def is_conditional_write(request: Any) -> bool:
+        return request.operation == "PutObject" and bool(request.condition)
+
+    for run in range(RUNS):
+        history = history_under(
+            fault, moto_aws_server, run, matches=is_conditional_write, without=DELETIONS
+        )
+        assert_linearizable(history)
+
+
+def alternate(d: PersiDict[Any], place: Place, times: int) -> int:
+    """Flip a value; return how often that succeeded."""
+    succeeded = 0
+    for _ in range(times):
+        with suppress(*TransportError):
+            d.transform_item("a", transformer=lambda value: not value, n_retries=None)
+            succeeded += 1
+    return succeeded
+
+
+@pytest.mark.slow
+def test_a_value_that_alternates_is_flipped_as_often_as_was_reported(
+    moto_aws_server: MotoServer,
+) -> None:
+    """Where nothing was raised: what was raised may or may not have flipped it."""
+    for run in range(3 * RUNS):
+        bucket = new_bucket_name()
+        direct = connect(moto_aws_server.endpoint_url, bucket_name=bucket)
+        direct["a"] = False
+        with FaultProxy(moto_aws_server.endpoint_url) as proxy:
+            make = partial(connect, proxy.endpoint_url, bucket_name=bucket)
+            assert make().capabilities.put_if_match
+            proxy.fail_randomly(
+                {Fault.DROP_REPLY: 0.1}, seed=run, matches=lambda r: r.operation == "PutObject"
+            )
+            counted = run_workers(make, alternate, 20, count=2, start="fork")
+        if sum(counted) == 40:
+            assert direct["a"] is False

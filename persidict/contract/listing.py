@@ -35,9 +35,9 @@ class Listing(Iterator[EntryType], Generic[EntryType]):
 
     def count(self) -> int:
         """List everything, keep it for reading, and return how much it is."""
+        self._is_begun = True  # also if that fails: what is left then is not all there is
         entries = list(self._entries)
         self._entries = iter(entries)
-        self._is_begun = True
         return len(entries)
 
     @staticmethod

@@ -18,14 +18,17 @@ class S3Request(NamedTuple):
         bucket: The bucket's name, or the empty string.
         key: The object's name, or the empty string.
         query: The parameters behind the question mark.
+        condition: ``if-match`` or ``if-none-match``, or the empty string.
     """
 
     operation: str
     bucket: str
     key: str
     query: dict[str, str]
+    condition: str = ""
 
 
+_CONDITIONS = ("if-match", "if-none-match")
 _BUCKET_OPERATIONS = {"HEAD": "HeadBucket", "PUT": "CreateBucket", "DELETE": "DeleteBucket"}
 _OBJECT_OPERATIONS = {
     "GET": "GetObject",
@@ -59,7 +62,8 @@ def parse_s3_request(method: str, target: str, headers: Mapping[str, str]) -> S3
     )
     if not bucket:
         operation = "ListBuckets"
-    return S3Request(operation, unquote(bucket), name, query)
+    condition = next((header for header in _CONDITIONS if header in headers), "")
+    return S3Request(operation, unquote(bucket), name, query, condition)
 
 
 def _object_operation(method: str, query: Mapping[str, str], headers: Mapping[str, str]) -> str:

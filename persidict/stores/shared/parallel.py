@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import os
 import queue
+import sys
 import threading
 import weakref
 from collections import deque
@@ -67,6 +68,9 @@ class WorkerPool:
         Args:
             work: Raises nothing.
         """
+        if sys.is_finalizing():  # a thread may be started, but never runs
+            work()
+            return
         self._waiting.put(work)
         worker = object()
         is_started = _thread.allocate_lock()
@@ -155,8 +159,8 @@ def map_in_order(
 
     At most twice as many items as the pool has threads are taken ahead of the consumer.
     When the consumer stops, or an exception is thrown into it, what has not begun is never
-    done, and what has begun has ended. In a child after fork, where no thread goes on, the
-    consumer itself does again what was under way.
+    done, and what has begun has ended. In a child after fork, and when the interpreter exits,
+    no thread goes on: the consumer itself does again what was under way.
 
     Args:
         function: What to do with each item.
@@ -258,4 +262,5 @@ class _Piece(Generic[ResultType]):
 
     @property
     def _is_orphaned(self) -> bool:
-        return self._process != os.getpid()
+        is_cut_off = sys.is_finalizing() and not self._is_done
+        return is_cut_off or self._process != os.getpid()
