@@ -24,6 +24,7 @@ from persidict.stores.s3.transport.messages import (
     Reply,
     ReplyType,
     Request,
+    UploadPart,
 )
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.shared.lineage import METADATA_KEY
@@ -164,6 +165,8 @@ class S3Requests:
                     self.bucket.is_known_to_exist = False
                 elif not attempts.another(refusal):
                     raise
+            if isinstance(request, UploadPart):
+                request.rewind()
             if has_created_bucket and not self.bucket.is_known_to_exist:
                 self._ensure_bucket()
 

@@ -13,6 +13,7 @@ from persidict.stores.s3.transport.messages import (
     HeadObject,
     PutObject,
     Refusal,
+    Reply,
     ReplyType,
     Request,
 )
@@ -94,11 +95,23 @@ class InItsForm(Transport):
         try:
             reply = self._wire.send(replace(request, if_match=form.write(etag)))
         except Refusal as refusal:
-            if form.is_proven or not refusal.is_unmet or refusal.may_have_acted:
+            if not refusal.is_unmet or refusal.may_have_acted:
+                raise
+            if isinstance(request, GetObject):
+                return self._read_in_other_form(request, etag)
+            if form.is_proven:
                 raise
             return self._send_in_other_form(request, etag, refusal)
-        if not form.is_proven:
+        # other conditions are ignored by some servers, which proves nothing
+        if not form.is_proven and isinstance(request, (PutObject, GetObject)):
             form.learn(is_unquoted=is_unquoted)
+        return reply
+
+    def _read_in_other_form(self, request: GetObject, etag: str) -> Reply:
+        """Read in the other form at once: that harms nothing, and mostly the version has moved."""
+        is_unquoted = self.form.is_unquoted
+        reply = self._wire.send(replace(request, if_match=self.form.other(etag)))
+        self.form.learn(is_unquoted=not is_unquoted)
         return reply
 
     def _send_in_other_form(self, request: Any, etag: str, refusal: Refusal) -> Any:

@@ -248,12 +248,17 @@ class CreateMultipartUpload(Request[str]):
 
 @dataclass(frozen=True, slots=True)
 class UploadPart(Request[Reply]):
-    """Send a part of an upload; parts are numbered from 1."""
+    """Send a part of an upload; parts are numbered from 1. A body is read from where it stands."""
 
     key: str
     upload_id: str
     number: int
     body: bytes | PartBody = field(repr=False)
+
+    def rewind(self) -> None:
+        """Make the body ready to be sent again."""
+        if not isinstance(self.body, bytes):
+            self.body.seek(0)
 
 
 @dataclass(frozen=True, slots=True)
