@@ -11,10 +11,13 @@ next run goes on from there: every item is whole, and a summary that missed the 
 change is noticed and put right. Start one run at a time on one place: a second one beside
 it would take the first one's unfinished work for such a miss.
 
-With ``--s3`` the same dictionaries are in S3: on a server that the example starts inside
+With ``--to`` the same dictionaries are wherever a URL says: in one database file, in a bucket,
+in another directory. With ``--s3`` they are in S3: on a server that the example starts inside
 itself, or in a bucket of yours. Nothing else changes.
 
     python examples/index_stdlib.py --dir stdlib_index
+    python examples/index_stdlib.py --to sqlite:///tmp/stdlib_index.db
+    python examples/index_stdlib.py --to s3://my-bucket/stdlib?region=eu-west-1
     python examples/index_stdlib.py --s3 --runs 2
     python examples/index_stdlib.py --s3 --bucket my-bucket --region eu-west-1
     python examples/index_stdlib.py --s3 --bucket b --endpoint-url http://127.0.0.1:9000
@@ -51,6 +54,7 @@ from persidict import (
     FileDirDict,
     NonEmptySafeStrTuple,
     PersiDict,
+    open_dict,
     replace_unsafe_chars,
 )
 
@@ -102,6 +106,8 @@ def start_s3_server() -> str:
 
 def open_storage(arguments: argparse.Namespace) -> PersiDict[Any]:
     """Make the dictionary that everything is kept in."""
+    if arguments.to is not None:
+        return open_dict(arguments.to)
     if not arguments.s3:
         return FileDirDict(base_dir=arguments.dir)
     if arguments.bucket is not None:
@@ -362,6 +368,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Index Python's standard library.")
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--dir", default="stdlib_index", help="where to keep the index")
+    place.add_argument("--to", metavar="URL", help="where to keep it, as a URL of open_dict")
     place.add_argument("--s3", action="store_true", help="keep the index in S3 instead")
     parser.add_argument(
         "--bucket", help="with --s3: your bucket (default: an S3 server of its own)"
@@ -380,6 +387,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if (arguments.bucket or arguments.prefix) and not arguments.s3:
         parser.error("--bucket and --prefix need --s3")
+    if arguments.to is not None and arguments.to.startswith("mem:"):
+        parser.error("--to: the workers are processes, which do not share memory")
     if (arguments.endpoint_url or arguments.region) and not arguments.bucket:
         parser.error("--endpoint-url and --region need --bucket")
     return arguments

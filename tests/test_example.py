@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from persidict import BasicS3Dict, FileDirDict, PersiDict
+from persidict import BasicS3Dict, FileDirDict, PersiDict, open_dict
 from tests.s3_dicts import connect
 from tests.s3_servers.clients import CREDENTIALS, new_bucket_name
 from tests.s3_servers.fixtures import moto_aws_server
@@ -68,6 +68,20 @@ def add_to_summary(directory: Path, **differences: int) -> None:
         return {name: count + differences.get(name, 0) for name, count in totals.items()}
 
     totals_in(directory).transform_item("totals", transformer=add)
+
+
+def test_the_index_can_be_kept_wherever_a_url_says(tmp_path: Path) -> None:
+    url = f"sqlite://{tmp_path}/index.db?format=json"
+    assert "The summary is exact." in run_with("--to", url, "--package", "json")
+    assert "0 to index" in run_with("--to", url, "--package", "json")
+    d = open_dict(url)
+    assert d.get_subdict("summary")["totals"] == sum_over(d.get_subdict("modules"))
+
+
+def test_memory_is_no_place_for_what_processes_share() -> None:
+    done = subprocess.run(command("--to", "mem://x"), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "do not share memory" in done.stderr
 
 
 @pytest.fixture(scope="module")
