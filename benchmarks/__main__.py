@@ -21,6 +21,7 @@ from benchmarks.peers import PeerUnavailable, load
 SUITES: Final = (
     "files",
     "files_many",
+    "sqlite",
     "s3",
     "s3_single",
     "s3_many",

@@ -28,6 +28,14 @@ d = diskcache.Cache({directory!r})
 def increment(): d.incr("counter")
 def total(): return d["counter"]
 """
+_TRANSACT: Final = """
+import diskcache
+d = diskcache.Cache({directory!r})
+def increment():
+    with d.transact():
+        d["counter"] = d.get("counter", 0) + 1
+def total(): return d["counter"]
+"""
 _BOTO: Final = """
 import boto3
 from botocore.exceptions import ClientError
@@ -79,6 +87,7 @@ class Counting:
 def run(bench: Bench) -> Iterator[Result]:
     """Measure everything in this module."""
     yield from on_files(bench)
+    yield from on_database(bench)
     yield from on_s3(bench)
 
 
@@ -100,6 +109,19 @@ def on_files(bench: Bench) -> Iterator[Result]:
             published.NAME,
             lambda: _published_files(bench, old),
         )
+
+
+def on_database(bench: Bench) -> Iterator[Result]:
+    """Count in a row."""
+    with directories("own", "incr", "transact") as (own, incr, transact):
+        made = f"persidict.SQLiteDict(path={own + '/items.db'!r}, fsync=False)"
+        for against, other, limit in (
+            ("diskcache.Cache.incr", lambda: _diskcache(incr), 1.2),
+            ("diskcache.Cache.transact, get and set", lambda: _diskcache_transact(transact), 1.0),
+        ):
+            yield from compared(
+                bench, "SQLiteDict, fsync=False", _persidict(made), against, other, at_most=limit
+            )
 
 
 def on_s3(bench: Bench) -> Iterator[Result]:
@@ -130,6 +152,8 @@ def compared(
     own: Callable[[], Worker],
     against: str,
     other: Callable[[], Worker],
+    *,
+    at_most: float | None = None,
 ) -> Iterator[Result]:
     """Compare how fast they count, and tell who lost something."""
     processes, times = bench.size(4, 2), bench.size(25, 2)
@@ -149,6 +173,7 @@ def compared(
             f"{processes} processes increment, {title}",
             *counters,
             against=against,
+            at_most=at_most,
             items=ours.increments,
         )
         yield Fact(f"{title}, beside {against}: no increment was lost", ours.lost() == 0)
@@ -170,6 +195,11 @@ def _persidict(expression: str) -> Callable[[], Worker]:
 def _diskcache(directory: str) -> Worker:
     load("diskcache")
     return _worker(_DISKCACHE.format(directory=directory))
+
+
+def _diskcache_transact(directory: str) -> Worker:
+    load("diskcache")
+    return _worker(_TRANSACT.format(directory=directory))
 
 
 def _published_files(bench: Bench, directory: str) -> Worker:

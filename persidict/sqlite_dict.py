@@ -148,8 +148,7 @@ class SQLiteDict(TransactionalDict[ValueType]):
         return self._count() if listing is None else listing.count()
 
     def _count(self) -> int:
-        count = self._store.count(f".{self.serialization_format}")
-        return sum(1 for _ in self._keys()) if count is None else count
+        return self._store.count(f".{self.serialization_format}")
 
     def _items(self) -> Iterator[_Entry]:
         return _Rows(self, self._decoded_rows())
@@ -191,6 +190,9 @@ class SQLiteDict(TransactionalDict[ValueType]):
             What is wrong, in words; empty: nothing is.
         """
         problems = list(self._store.problems())
+        for name in self._store.names():
+            if name.endswith(f".{self.serialization_format}") and not self._naming.key_of(name):
+                problems.append(f"{self._store.location(name)!r} is not the name of a key")
         for key in self._keys():
             try:
                 self._value(key)

@@ -360,6 +360,13 @@ def test_verify_names_what_is_wrong(d: SQLiteDict[Any], path: Path) -> None:
         list(d.raw.values())
 
 
+def test_verify_tells_rows_whose_names_are_no_keys(d: SQLiteDict[Any]) -> None:
+    d["a"] = 1
+    d._store.put("no key.pkl", b"I1\n.")
+    assert list(d) == [("a",)]
+    assert "no key.pkl" in "".join(d.verify())
+
+
 def test_compacting_gives_space_back(d: SQLiteDict[Any]) -> None:
     d.update({str(number): b"x" * 1000 for number in range(2000)})
     large = d["large"] = random.Random(1).randbytes(100_000)

@@ -4,7 +4,8 @@ Anybody may read it with ``sqlite3``. The header tells what it is: ``application
 APPLICATION_ID and ``user_version`` SCHEMA_VERSION. ``objects`` has one row for each object:
 
 - ``name``: as on S3: the parts of the key joined by slashes, a dot and the format. All
-  dictionaries of a file (formats, prefixes) lie in the same table.
+  dictionaries of a file (formats, prefixes) lie in the same table. What is named otherwise
+  and ends like an item is counted by ``len``, and told by ``verify()``.
 - ``etag``: the version, never used twice, not even after deletion or in a copy of the file.
 - ``modified``: when it was written, in POSIX seconds.
 - ``size``: the number of bytes.

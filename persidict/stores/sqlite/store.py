@@ -212,8 +212,13 @@ class SQLiteStore(ObjectStore):
             found = {row[0]: row for row in rows}
             for name in names:
                 row = found.get(prefix + name)
-                if row is not None:
-                    yield from self._whole(name, *row[1:])
+                if row is None:
+                    continue
+                _, data, etag, size, modified, file = row
+                if file is None:
+                    yield name, data, ObjectInfo(name, etag, size, modified)
+                else:
+                    yield from self._from_file(name)
             batch = _next_batch(batch, rows)
 
     def rows(self) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
@@ -226,27 +231,19 @@ class SQLiteStore(ObjectStore):
                 f" WHERE name {begin} ? AND name < ? ORDER BY name LIMIT ?",
                 (last, self._prefix + LAST, batch),
             )
-            for row in rows:
-                yield from self._whole(row[0][cut:], *row[1:])
+            for whole, data, etag, size, modified, file in rows:
+                name = whole[cut:] if cut else whole
+                if file is None:
+                    yield name, data, ObjectInfo(name, etag, size, modified)
+                else:
+                    yield from self._from_file(name)
             if len(rows) < batch:
                 return
             begin, last = ">", rows[-1][0]
             batch = _next_batch(batch, rows)
 
-    def _whole(
-        self,
-        name: str,
-        data: bytes | None,
-        etag: ETagValue,
-        size: int,
-        modified: float,
-        file: str | None,
-    ) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
-        """Complete a row by the bytes in its file; nothing, if the object has gone since."""
-        if file is None:
-            assert data is not None
-            yield name, data, ObjectInfo(name, etag, size, modified)
-            return
+    def _from_file(self, name: str) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
+        """Read a large object; nothing, if it has gone since."""
         try:
             found = self.get(name)
         except ObjectNotFound:
@@ -464,24 +461,16 @@ class SQLiteStore(ObjectStore):
 
     # ------------------------------------------------------------------ what SQL can do besides
 
-    def count(self, suffix: str) -> int | None:
-        """Count the names with a suffix, if all of them are names of plain keys.
-
-        Returns:
-            None: some look as if a foreign hand had written them.
-        """
-        row = self._connection().row(
-            "SELECT count(*), coalesce(sum(name GLOB '*[^-A-Za-z0-9()_~.=/]*' OR length(name) > 253"
-            " OR instr(name, './') OR instr(name, '//') OR name GLOB '[/.]*'), 0)"
-            " FROM objects WHERE name >= ?1 AND name < ?2 AND substr(name, ?3) = ?4"
-            " AND length(name) > ?5",
+    def count(self, suffix: str) -> int:
+        """Count the names with a suffix."""
+        (count,) = self._connection().row(
+            "SELECT count(*) FROM objects WHERE name >= ?1 AND name < ?2 AND substr(name, ?3) = ?4",
             self._prefix,
             self._prefix + LAST,
             -len(suffix),
             suffix,
-            len(self._prefix) + len(suffix),
         )
-        return None if row[1] else int(row[0])
+        return int(count)
 
     def clear(self, suffix: str) -> None:
         """Delete all names with a suffix, some thousand in one transaction."""
