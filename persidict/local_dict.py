@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import suppress
+from io import BytesIO
+from typing import Any, BinaryIO, cast
 
+from persidict.buffers import Buffer
 from persidict.checks import check_int_or_none
 from persidict.codecs import Codec
-from persidict.jokers_and_status_flags import ValueType
-from persidict.naming import PlainNaming
+from persidict.contract.primitives import KeyRange
+from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ValueType
+from persidict.naming import PlainNaming, Stretch
 from persidict.protection import Protection
+from persidict.safe_str_tuple import NonEmptySafeStrTuple
 from persidict.stores.memory import MemoryStore
+from persidict.stores.unencoded import Unencoded
 from persidict.transactional_dict import TransactionalDict
 from persidict.urls import Place, place
+
+
+class NamingInRam(PlainNaming):
+    """As PlainNaming, but apart for formats of which one ends like the other: gz and tar.gz.
+
+    Example:
+        >>> NamingInRam("tar.gz").name_of(NonEmptySafeStrTuple("a"))
+        'a%tar.gz'
+    """
+
+    def __init__(self, serialization_format: str) -> None:
+        super().__init__(serialization_format)
+        self._is_dotted = "." in serialization_format
+        if self._is_dotted:
+            # no key has this character in it
+            self._extension = f"%{serialization_format}"  # as long as with a full stop
+
+    def stretches(self, key_range: KeyRange) -> list[Stretch]:
+        """Return where to look for the keys in a range; see KeyNaming."""
+        return [Stretch(None, None)] if self._is_dotted else super().stretches(key_range)
 
 
 class LocalDict(TransactionalDict[ValueType]):
     """A dictionary with the whole contract, in the memory of this process.
 
     Values are kept in their stored form, so that what is held outside never changes what
-    is inside. Every operation on one key is linearizable among threads; `transaction` makes one
-    step of any number of them. Handles cannot be pickled: another process could not see the
-    items.
+    is inside. Those that have none (instances of local classes, lambdas) are kept as deep
+    copies; where their bytes are asked for, TypeError says so. Every operation on one key is
+    linearizable among threads; `transaction` makes one step of any number of them. Signal
+    handlers and `__del__` may use what they interrupt. Handles cannot be pickled: another
+    process could not see the items.
 
     Args:
         backend: The memory that holds the items, from another dictionary's `backend`; handles
@@ -74,7 +103,7 @@ class LocalDict(TransactionalDict[ValueType]):
         self._attach(
             MemoryStore() if backend is None else backend,
             self._chosen_codec(compress=False),
-            PlainNaming(serialization_format),
+            NamingInRam(serialization_format),
         )
 
     @property
@@ -85,6 +114,61 @@ class LocalDict(TransactionalDict[ValueType]):
     def _place(self) -> Place | None:
         path = self._store.path
         return None if path is None else place("mem", path, "backend")
+
+    # ------------------------------------------------------------------ items
+
+    def _value(self, key: NonEmptySafeStrTuple) -> Any:
+        data = self._store.find(self._naming.name_of(key))[0]
+        if type(data) is bytes and self.base_class_for_values is None and self.protection is None:
+            try:
+                return self._codec.decode(data)
+            except Exception:
+                return self._decode(key, data)  # says what is wrong
+        return self._decode(key, data)
+
+    def _write(
+        self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
+    ) -> ETagValue:
+        if expected is not None or self.protection is not None:
+            return super()._write(key, value, expected)
+        try:
+            data = self._codec.encode(value)
+        except Exception:
+            data = self._encode(key, value)  # copies it, or says what is wrong
+        return self._store.put(self._naming.name_of(key), data)
+
+    def _encode(self, key: NonEmptySafeStrTuple, value: Any) -> Buffer:
+        try:
+            return super()._encode(key, value)
+        except Exception as error:
+            if self._raw_of is not None or self.protection is not None:
+                raise
+            with suppress(Exception):  # told below: it can be neither encoded nor copied
+                return cast("Buffer", Unencoded(value, error))
+            raise
+
+    def _decode(self, key: NonEmptySafeStrTuple, data: Buffer | BinaryIO | Unencoded) -> Any:
+        if not isinstance(data, Unencoded):
+            return super()._decode(key, data)
+        if self._raw_of is not None:
+            return bytes(data)  # says that there are none
+        value = data.value()
+        self._check_is_instance(value)
+        return value
+
+    def _decode_and_close(self, key: NonEmptySafeStrTuple, data: Buffer | BinaryIO) -> Any:
+        return self._decode(key, data)  # there are no streams
+
+    def _open(self, key: NonEmptySafeStrTuple) -> BinaryIO:
+        data = self._store.find(self._naming.name_of(key))[0]
+        return BytesIO(bytes(data) if isinstance(data, Unencoded) else data)
+
+    def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
+        key_of = self._naming.key_of
+        for name in self._store.names(page_size=page_size):
+            key = key_of(name)
+            if key is not None:
+                yield key
 
     def _own_params(self) -> dict[str, Any]:
         return {"backend": self.backend, "prune_interval": self.prune_interval}

@@ -13,6 +13,7 @@ from persidict.safe_str_tuple import (
     SafeStrTuple,
     checked_key,
     is_safe_part,
+    key_of_safe_string,
 )
 from persidict.safe_str_tuple_signing import digest_len_of, digest_of, without_digest
 
@@ -93,7 +94,10 @@ class PlainNaming(KeyNaming):
         """Return the key that a name belongs to, or None; see KeyNaming."""
         if not name.endswith(self._extension):
             return None
-        parts = tuple(name[: self._stem_end].split("/"))
+        stem = name[: self._stem_end]
+        if "/" not in stem:
+            return key_of_safe_string(stem)
+        parts = tuple(stem.split("/"))
         if not all(map(is_safe_part, parts)):
             return None
         return checked_key(parts)

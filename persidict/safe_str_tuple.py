@@ -248,6 +248,12 @@ def as_prefix(name: str, strings: Any) -> SafeStrTuple:
         raise type(error)(f"{name}: {str(error).removeprefix('key: ')}") from None
 
 
+@lru_cache(maxsize=_CACHED_KEYS)
+def key_of_safe_string(string: str) -> NonEmptySafeStrTuple | None:
+    """Return the key of one string, None if it may not stand in a key."""
+    return checked_key((string,)) if is_safe_part(string) else None
+
+
 def as_key(key: Any) -> NonEmptySafeStrTuple:
     """Return the key in its checked form; one that is checked already is not looked at again.
 

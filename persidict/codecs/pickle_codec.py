@@ -34,7 +34,15 @@ _LONGEST_MAGIC: Final = max(map(len, _COMPRESSED))
 
 _FRAMED: Final = struct.Struct("<xxBQ")
 """How a pickle begins that is one frame: PROTO, its argument, FRAME, the frame's length."""
+_HEAD: Final = _FRAMED.size
 _FRAME: Final = pickle.FRAME[0]
+
+# looked up once: a small value takes as long as a few of these look-ups
+_unpack_framed: Final = _FRAMED.unpack_from
+_dumps: Final = pickle.dumps
+_loads: Final = pickle.loads
+
+_BUILT_IN: Final = frozenset({dict, list, tuple, set, str, bytes, int, float, bool, type(None)})
 
 _COMPRESS_FROM: Final = 16 * 1024
 """Smaller files do not take up noticeably less space when they are compressed."""
@@ -67,7 +75,10 @@ class PickleCodec(Codec):
         Raises:
             Exception: What `pickle.dumps` raises for a value that cannot be pickled.
         """
-        data = _array_pickled(value) if _is_large_array(value) else pickle.dumps(value, _PROTOCOL)
+        if type(value) in _BUILT_IN or not _is_large_array(value):
+            data: Buffer = _dumps(value, _PROTOCOL)
+        else:
+            data = _array_pickled(value)
         if self._compress and len(data) >= _COMPRESS_FROM:
             return _compressed_if_it_pays(data)
         return data
@@ -83,12 +94,12 @@ class PickleCodec(Codec):
         if isinstance(data, memoryview) and len(data) >= _LARGE:
             # as bytes, it would be a copy
             return self.decode_stream(io.BufferedReader(_BytesInMemory(data), _READ_AHEAD))
-        data = bytes(data)
-        if len(data) > _FRAMED.size:
-            opcode, frame_length = _FRAMED.unpack_from(data)
-            if opcode == _FRAME and frame_length == len(data) - _FRAMED.size:
-                # joblib writes arrays outside of frames: this cannot be one of its streams
-                return pickle.loads(data)
+        if type(data) is not bytes:
+            data = bytes(data)
+        size = len(data) - _HEAD
+        if size > 0 and _unpack_framed(data) == (_FRAME, size):
+            # joblib writes arrays outside of frames: this cannot be one of its streams
+            return _loads(data)
         return self.decode_stream(io.BytesIO(data))
 
     def decode_stream(self, stream: BinaryIO) -> Any:

@@ -29,9 +29,10 @@ class MemoryBlock:
 
     Attributes:
         view: What its thread sees.
+        copied: The directories in it that nobody else sees.
     """
 
-    __slots__ = ("_copied", "_memory", "_parent", "_thread", "is_open", "read_only", "view")
+    __slots__ = ("_memory", "_parent", "_thread", "copied", "is_open", "read_only", "view")
 
     def __init__(self, memory: Memory, *, read_only: bool) -> None:
         self.read_only = read_only
@@ -40,7 +41,7 @@ class MemoryBlock:
         self._memory = memory
         self._thread = get_ident()
         self._parent: MemoryBlock | None = memory.blocks.get(self._thread)
-        self._copied: set[str] = set()
+        self.copied: dict[str, bool] = {}
 
     def begin(self) -> None:
         """Begin, when the transactions of other threads have ended.
@@ -53,18 +54,23 @@ class MemoryBlock:
         if parent is not None and parent.read_only and not self.read_only:
             raise MutationPolicyError("read-only", "the transaction around it is read-only")
         with memory.lock:
-            if parent is not None:
-                self.view = dict(parent.view)
-            elif self.read_only:
-                self.view = {name: dict(files) for name, files in memory.directories.items()}
-            else:
-                memory.wait_for_writer()
-                self.view = dict(memory.directories)
-            # in this order: `close` finds what there is to undo wherever an interruption comes
-            self.is_open = True
-            memory.blocks[self._thread] = self
-            if parent is None and not self.read_only:
-                memory.writer = self
+            while not self.is_open:
+                changes = memory.changes
+                if parent is not None:
+                    view = parent.view.copy()
+                elif self.read_only:
+                    view = {name: files.copy() for name, files in memory.directories.copy().items()}
+                else:
+                    memory.wait_for_writer()
+                    view = memory.directories.copy()
+                if memory.changes == changes:
+                    # no calls from here on: nothing comes between; and in this order: `close`
+                    # finds what there is to undo wherever an interruption comes
+                    self.view = view
+                    self.is_open = True
+                    memory.blocks[self._thread] = self
+                    if parent is None and not self.read_only:
+                        memory.writer = self
 
     def check(self) -> None:
         """Raise RuntimeError unless the block is open and this is its thread."""
@@ -74,11 +80,14 @@ class MemoryBlock:
             raise RuntimeError("the transaction belongs to another thread or process")
 
     def files_to_change(self, directory: str) -> dict[str, Any]:
-        """Return a directory that nobody else sees."""
-        if directory not in self._copied:
-            self._copied.add(directory)
-            self.view[directory] = dict(self.view.get(directory, {}))
-        return self.view.setdefault(directory, {})
+        """Return a directory that nobody else sees, to be put into the view and `copied`."""
+        files = self.view.get(directory, {})
+        return files if directory in self.copied else files.copy()
+
+    @property
+    def is_of_this_thread(self) -> bool:
+        """Whether the thread that asks is the one that the block was made by."""
+        return get_ident() == self._thread
 
     def commit(self) -> None:
         """Keep what was done: for everybody, or as part of the transaction around it."""
@@ -87,9 +96,10 @@ class MemoryBlock:
         with self._memory.lock:
             if parent is not None:
                 parent.view = self.view
-                parent._copied |= self._copied
+                parent.copied |= self.copied
             elif not self.read_only:
                 self._memory.directories = self.view
+            self._memory.changes += 1
         self.close()
 
     def close(self) -> None:
