@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -62,6 +63,27 @@ class BulkReadingTests(ConformanceBase):
             d.get_many(["a", key])
         with pytest.raises(error):
             d.set_many([("a", values[0]), (key, values[0])])
+
+    def test_a_source_that_breaks_loses_nothing_that_it_had_yielded(
+        self, d: AnyDict, values: tuple[Any, ...]
+    ) -> None:
+        stored = {f"k{number}": values[number % len(values)] for number in range(50)}
+
+        def breaking_off() -> Iterator[tuple[str, Any]]:
+            yield from stored.items()
+            raise ConnectionError("the source broke")
+
+        with pytest.raises(ConnectionError):
+            d.set_many(breaking_off())
+        assert content_of(d) == {(key,): value for key, value in stored.items()}
+
+    @pytest.mark.parametrize("bad", [("a/b", 1), ("a",), 5], ids=repr)
+    def test_a_bad_item_among_many_is_an_error_and_all_others_are_stored(
+        self, d: AnyDict, values: tuple[Any, ...], bad: Any
+    ) -> None:
+        with pytest.raises((TypeError, ValueError)):
+            d.set_many([("a", values[0]), bad, ("b", values[1])])
+        assert content_of(d) == {("a",): values[0], ("b",): values[1]}
 
     def test_a_dictionary_is_no_value_among_many(
         self, d: AnyDict, new_dict: NewDict, values: tuple[Any, ...]
@@ -162,6 +184,19 @@ class BulkChangingTests(ConformanceBase):
         d.update({"a": values[0], ("b", "c"): values[1], "d": values[2]})
         d.discard_many(key for key in ("a", "absent", ["b", "c"], ("absent", "too")))
         assert content_of(d) == {("d",): values[2]}
+
+    def test_keys_that_break_off_are_removed_as_far_as_they_came(
+        self, d: AnyDict, values: tuple[Any, ...]
+    ) -> None:
+        d.update({"a": values[0], "b": values[1], "c": values[2]})
+
+        def breaking_off() -> Iterator[str]:
+            yield from ("a", "b")
+            raise ConnectionError("the source broke")
+
+        with pytest.raises(ConnectionError):
+            d.discard_many(breaking_off())
+        assert content_of(d) == {("c",): values[2]}
 
 
 class BulkAppendOnlyTests(ConformanceBase):
