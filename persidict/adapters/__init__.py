@@ -1,0 +1,1 @@
+"""Dictionaries where other libraries want a store or a file system of their own kind."""

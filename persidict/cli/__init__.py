@@ -1,0 +1,1 @@
+"""The command `persidict`: looking into dictionaries, and moving what is in them."""

@@ -1,0 +1,299 @@
+"""The command and its subcommands; each is an operation of a dictionary."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from persidict import (
+    ETAG_IS_THE_SAME,
+    ITEM_NOT_AVAILABLE,
+    BackendError,
+    ItemInfo,
+    PersiDict,
+    TransferResult,
+    copy_items,
+    sync_items,
+)
+from persidict.cli.places import (
+    FAILED,
+    KEY,
+    PLACE,
+    PREFIX,
+    describe,
+    fail,
+    key_text,
+    value_text,
+    without_tracebacks,
+)
+
+Dict = PersiDict[Any]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="persidict")
+def persidict() -> None:
+    """Look into persistent dictionaries, and move what is in them.
+
+    A PLACE is a path or a URL, with parameters behind a question mark: results,
+    'sqlite:///data/x.db', 's3://bucket/prefix?format=json'. A KEY is its strings with slashes
+    between them: 2026/may/loss.
+
+    Exit status: 0 done, 1 failed or not found, 2 told wrongly.
+    """
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def _matching(infos: Iterable[ItemInfo], pattern: str | None) -> Iterator[ItemInfo]:
+    for info in infos:
+        if pattern is None or fnmatch.fnmatchcase(key_text(info.key), pattern):
+            yield info
+
+
+def _as_json(info: ItemInfo) -> str:
+    return json.dumps(
+        {
+            "key": list(info.key.strings),
+            "etag": info.etag,
+            "size": info.size,
+            "last_modified": info.last_modified,
+        }
+    )
+
+
+@persidict.command()
+@click.argument("place", type=PLACE)
+@click.option("-l", "--long", is_flag=True, help="Show sizes and times, too.")
+@click.option("--glob", "pattern", help="Only keys that match, such as '2026/*/loss'.")
+@click.option("--prefix", type=PREFIX, default="", help="Only keys that begin with it.")
+@click.option("--start", type=PREFIX, help="Only keys from this one on, in order.")
+@click.option("--stop", type=PREFIX, help="Only keys before this one, in order.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each item.")
+@without_tracebacks
+def ls(
+    place: Dict,
+    long: bool,
+    pattern: str | None,
+    prefix: tuple[str, ...],
+    start: tuple[str, ...] | None,
+    stop: tuple[str, ...] | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """List the keys of PLACE."""
+    infos = _matching(place.infos(prefix=prefix, start=start, stop=stop), pattern)
+    for count, info in enumerate(infos):
+        if count == limit:
+            return
+        if as_json:
+            click.echo(_as_json(info))
+        elif long:
+            click.echo(
+                f"{decimal(info.size):>12}  {_when(info.last_modified)}  {key_text(info.key)}"
+            )
+        else:
+            click.echo(key_text(info.key))
+
+
+@persidict.command()
+@click.argument("place", type=PLACE)
+@click.argument("key", type=KEY)
+@click.option("--raw", is_flag=True, help="The stored bytes, as they are.")
+@without_tracebacks
+def get(place: Dict, key: Any, raw: bool) -> None:
+    """Write the value under KEY to standard output."""
+    if raw:
+        with place.open(key) as stream:
+            while chunk := stream.read(1024 * 1024):
+                sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+        return
+    click.echo(value_text(place[key]))
+
+
+@persidict.command()
+@click.argument("place", type=PLACE)
+@click.argument("key", type=KEY)
+@click.argument("value", required=False)
+@click.option("--raw", is_flag=True, help="VALUE, or what is read, are the bytes to store.")
+@click.option("--text", is_flag=True, help="VALUE, or what is read, is a text and no JSON.")
+@click.option("--if-absent", is_flag=True, help="Only if there is no such item.")
+@click.option("--if-etag", help="Only if the item is still this version.")
+@without_tracebacks
+def put(
+    place: Dict,
+    key: Any,
+    value: str | None,
+    raw: bool,
+    text: bool,
+    if_absent: bool,
+    if_etag: str | None,
+) -> None:
+    """Store VALUE (JSON) under KEY; without it, or with -, what standard input brings."""
+    if if_absent and if_etag is not None:
+        raise click.UsageError("--if-absent and --if-etag exclude each other")
+    data = sys.stdin.buffer.read() if value in (None, "-") else str(value).encode()
+    target = place.raw if raw else place
+    content: Any = data
+    if not raw:
+        base = place.base_class_for_values
+        is_text = text or (base is not None and issubclass(base, str))
+        content = data.decode() if is_text else _from_json(data)
+    if not if_absent and if_etag is None:
+        target[key] = content
+        return
+    expected: Any = ITEM_NOT_AVAILABLE if if_absent else if_etag
+    done = target.set_item_if(
+        key, value=content, condition=ETAG_IS_THE_SAME, expected_etag=expected
+    )
+    if not done.condition_was_satisfied:
+        fail(f"nothing was stored: {key_text(key)} is now the version {done.actual_etag!s}")
+
+
+def _from_json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise click.UsageError(
+            f"the value is no JSON ({error}); --text stores it as a text, --raw as bytes"
+        ) from error
+
+
+@persidict.command()
+@click.argument("place", type=PLACE)
+@click.argument("keys", type=KEY, nargs=-1)
+@click.option("--prefix", type=PREFIX, help="All items whose keys begin with it.")
+@click.option("-f", "--force", is_flag=True, help="An item that does not exist is no error.")
+@without_tracebacks
+def rm(place: Dict, keys: tuple[Any, ...], prefix: tuple[str, ...] | None, force: bool) -> None:
+    """Delete the items under KEYS."""
+    if not keys and not prefix:
+        raise click.UsageError("give keys, or --prefix")
+    missing = [key for key in keys if not place.discard(key)]
+    if prefix:
+        place.discard_many(place.keys(prefix=prefix))
+    if missing and not force:
+        fail(f"there is no item {', '.join(map(key_text, missing))}")
+
+
+def _report(result: TransferResult) -> None:
+    click.echo(str(result)[1:-1].partition(": ")[2], err=True)
+    for key, error in result.failed.items():
+        click.echo(f"persidict: {key_text(key)}: {describe(error)}", err=True)
+    if result.failed:
+        sys.exit(FAILED)
+
+
+@persidict.command()
+@click.argument("source", type=PLACE)
+@click.argument("target", type=PLACE)
+@click.argument("keys", type=KEY, nargs=-1)
+@click.option("--no-clobber", is_flag=True, help="Leave what the target has.")
+@click.option("--progress", is_flag=True, help="Show a progress bar.")
+@without_tracebacks
+def cp(source: Dict, target: Dict, keys: tuple[Any, ...], no_clobber: bool, progress: bool) -> None:
+    """Copy the items under KEYS, or all, from SOURCE to TARGET."""
+    chosen = list(keys) or None
+    _report(copy_items(source, target, keys=chosen, overwrite=not no_clobber, progress=progress))
+
+
+@persidict.command()
+@click.argument("source", type=PLACE)
+@click.argument("target", type=PLACE)
+@click.option("--delete", is_flag=True, help="Delete from TARGET what SOURCE does not have.")
+@click.option("--dry-run", is_flag=True, help="Show what keys differ, and change nothing.")
+@click.option("--progress", is_flag=True, help="Show a progress bar.")
+@without_tracebacks
+def sync(source: Dict, target: Dict, delete: bool, dry_run: bool, progress: bool) -> None:
+    """Make TARGET hold what SOURCE does, copying only what differs."""
+    if dry_run:
+        _show_difference(source, target, delete=delete)
+        return
+    _report(sync_items(source, target, delete=delete, progress=progress))
+
+
+def _show_difference(source: Dict, target: Dict, *, delete: bool) -> None:
+    there = {info.key: info for info in target.infos()}
+    for info in source.infos():
+        other = there.pop(info.key, None)
+        if other is None:
+            click.echo(f"new      {key_text(info.key)}")
+        elif source[info.key] != target[info.key]:
+            click.echo(f"changed  {key_text(info.key)}")
+    for key in there if delete else ():
+        click.echo(f"deleted  {key_text(key)}")
+
+
+@persidict.command()
+@click.argument("place", type=PLACE)
+@click.argument("key", type=KEY, required=False)
+@without_tracebacks
+def info(place: Dict, key: Any) -> None:
+    """Tell about the item under KEY, or about PLACE and what its server enforces."""
+    table = Table(show_header=False, box=None)
+    if key is not None:
+        found = place.info(key)
+        rows = {
+            "key": key_text(found.key),
+            "location": place.location(key),
+            "size": f"{found.size} bytes",
+            "last modified": _when(found.last_modified),
+            "etag": found.etag,
+        }
+    else:
+        rows = {name: repr(value) for name, value in place.get_params().items()}
+        rows = {"class": type(place).__name__, **rows}
+        capabilities = getattr(place, "capabilities", None)
+        if capabilities is not None:
+            rows["capabilities"] = repr(capabilities)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+
+
+@persidict.command()
+@click.argument("place", type=PLACE)
+@click.option("--prefix", type=PREFIX, default="", help="Only keys that begin with it.")
+@click.option("--bytes", "exact", is_flag=True, help="In bytes.")
+@without_tracebacks
+def du(place: Dict, prefix: tuple[str, ...], exact: bool) -> None:
+    """Tell how many items PLACE has below each first string, and how large they are."""
+    totals: dict[str, tuple[int, int]] = {}
+    for found in place.infos(prefix=prefix):
+        part = found.key.strings[len(prefix)] if len(found.key) > len(prefix) else "."
+        count, size = totals.get(part, (0, 0))
+        totals[part] = (count + 1, size + found.size)
+    total = (sum(c for c, _ in totals.values()), sum(s for _, s in totals.values()))
+    for name, (count, size) in [*sorted(totals.items()), ("total", total)]:
+        click.echo(f"{size if exact else decimal(size):>12}  {count:>9}  {name}")
+
+
+@persidict.command()
+@click.argument("place", type=PLACE)
+@without_tracebacks
+def verify(place: Dict) -> None:
+    """Read every item of PLACE; name those that cannot be decoded."""
+    damaged = count = 0
+    for key in place:
+        count += 1
+        try:
+            place.get(key)
+        except (BackendError, TypeError) as error:
+            damaged += 1
+            click.echo(f"{key_text(key)}: {describe(error)}")
+    click.echo(f"{count} items, {damaged} damaged", err=True)
+    if damaged:
+        sys.exit(FAILED)

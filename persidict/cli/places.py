@@ -1,0 +1,126 @@
+"""What stands on a command line: places, keys and values, and what goes wrong with them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import click
+
+from persidict import NonEmptySafeStrTuple, PersiDict, SafeStrTuple
+from persidict.opening import open_dict
+
+P = ParamSpec("P")
+Returned = TypeVar("Returned")
+
+FAILED = 1
+"""The exit status of a command that could not do what it was told; 2 is one told wrongly."""
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with a message and the exit status 1."""
+    click.echo(f"persidict: {message}", err=True)
+    sys.exit(FAILED)
+
+
+def describe(error: BaseException) -> str:
+    """Say what went wrong, in one line for each thing that did."""
+    if isinstance(error, BaseExceptionGroup):
+        lines = [error.message, *(f"  {describe(inner)}" for inner in error.exceptions)]
+        return "\n".join(lines)
+    text = str(error) or type(error).__name__
+    notes = [note.removeprefix("persidict: ") for note in getattr(error, "__notes__", ())]
+    return "\n  ".join([text, *notes])
+
+
+def without_tracebacks(command: Callable[P, Returned]) -> Callable[P, Returned]:
+    """Have a command end with a message where a program would see an exception."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Returned:
+        try:
+            return command(*args, **kwargs)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(FAILED)
+        except KeyError as missing:
+            fail(f"there is no item {missing.args[0]!r}" if missing.args else "no such item")
+        except Exception as error:  # whatever it is: told to a person, who did not write it
+            fail(describe(error))
+
+    return run
+
+
+class Place(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 alone
+    """A dictionary, named by the URL or path that `open_dict` takes."""
+
+    name = "place"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> PersiDict[Any]:
+        """Open the dictionary."""
+        if isinstance(value, PersiDict):
+            return value
+        try:
+            return open_dict(value)
+        except (TypeError, ValueError) as error:
+            self.fail(str(error), param, ctx)
+        except Exception as error:  # a bucket that is not there, a directory that is a file
+            fail(describe(error))
+
+
+class Key(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 alone
+    """A key: its strings with slashes between them."""
+
+    name = "key"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> NonEmptySafeStrTuple:
+        """Check the key."""
+        try:
+            return NonEmptySafeStrTuple(*value.split("/"))
+        except (TypeError, ValueError) as error:
+            self.fail(str(error), param, ctx)
+
+
+class Prefix(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 alone
+    """What keys begin with, or a bound of a range: strings with slashes between them."""
+
+    name = "prefix"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Check the strings."""
+        try:
+            return SafeStrTuple(*filter(None, value.split("/"))).strings
+        except (TypeError, ValueError) as error:
+            self.fail(str(error), param, ctx)
+
+
+PLACE = Place()
+KEY = Key()
+PREFIX = Prefix()
+
+
+def key_text(key: SafeStrTuple) -> str:
+    """Return a key as it is written on a command line."""
+    return "/".join(key.strings)
+
+
+def value_text(value: Any) -> str:
+    """Return a value for reading: text as it is, else JSON, else as Python shows it."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, indent=2)
+    except (TypeError, ValueError):
+        return repr(value)

@@ -1,0 +1,230 @@
+"""The command does what its help says, with the exit statuses that people expect."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from persidict import FileDirDict
+from persidict.cli.commands import persidict as command
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> str:
+    d = FileDirDict[Any](base_dir=str(tmp_path / "d"))
+    d["2026", "may", "loss"] = 0.31
+    d["2026", "june", "loss"] = 0.28
+    d["names"] = ["a", "b"]
+    return str(tmp_path / "d")
+
+
+def run(*arguments: str, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(command, arguments, input=stdin)
+
+
+def output(*arguments: str, stdin: bytes | None = None) -> str:
+    result = run(*arguments, stdin=stdin)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_ls_lists_keys_with_slashes_between_their_strings(place: str) -> None:
+    assert sorted(output("ls", place).split()) == ["2026/june/loss", "2026/may/loss", "names"]
+
+
+def test_ls_lists_a_range(place: str) -> None:
+    shown = output("ls", place, "--prefix", "2026", "--start", "2026/june/z")
+    assert shown == "2026/may/loss\n"
+
+
+def test_ls_lists_what_matches_a_pattern(place: str) -> None:
+    assert output("ls", place, "--glob", "2026/m*/loss") == "2026/may/loss\n"
+
+
+def test_ls_as_json_is_an_object_a_line(place: str) -> None:
+    shown = [json.loads(line) for line in output("ls", "--json", place).splitlines()]
+    assert {tuple(one) for one in shown} == {("key", "etag", "size", "last_modified")}
+    assert ["names"] in [one["key"] for one in shown]
+
+
+def test_ls_long_shows_sizes_and_times(place: str) -> None:
+    for line in output("ls", "-l", place).splitlines():
+        assert "bytes" in line
+        assert ":" in line
+
+
+def test_ls_stops_at_a_limit(place: str) -> None:
+    assert len(output("ls", place, "--limit", "2").splitlines()) == 2
+
+
+def test_get_writes_a_value_as_json(place: str) -> None:
+    assert json.loads(output("get", place, "names")) == ["a", "b"]
+
+
+def test_get_raw_writes_the_stored_bytes(place: str) -> None:
+    raw = FileDirDict[Any](base_dir=place).raw["names"]
+    assert run("get", "--raw", place, "names").stdout_bytes == raw
+
+
+def test_what_is_put_raw_is_what_was_got_raw(place: str) -> None:
+    raw = run("get", "--raw", place, "names").stdout_bytes
+    output("put", "--raw", place, "copy", stdin=raw)
+    assert FileDirDict[Any](base_dir=place)["copy"] == ["a", "b"]
+
+
+def test_put_stores_json(place: str) -> None:
+    output("put", place, "new/item", '{"a": [1, null]}')
+    assert FileDirDict[Any](base_dir=place)["new", "item"] == {"a": [1, None]}
+
+
+def test_put_stores_a_text_from_standard_input(place: str) -> None:
+    output("put", "--text", place, "note", "-", stdin=b"hello\n")
+    assert FileDirDict[Any](base_dir=place)["note"] == "hello\n"
+
+
+def test_put_if_absent_fails_where_there_is_an_item_and_stores_nothing(place: str) -> None:
+    result = run("put", "--if-absent", place, "names", "1")
+    assert result.exit_code == 1
+    assert "nothing was stored" in result.stderr
+    assert FileDirDict[Any](base_dir=place)["names"] == ["a", "b"]
+
+
+def test_put_if_etag_replaces_that_version_once(place: str) -> None:
+    etag = FileDirDict[Any](base_dir=place).etag("names")
+    assert run("put", "--if-etag", etag, place, "names", "1").exit_code == 0
+    assert run("put", "--if-etag", etag, place, "names", "2").exit_code == 1
+    assert FileDirDict[Any](base_dir=place)["names"] == 1
+
+
+def test_rm_deletes_keys_and_prefixes(place: str) -> None:
+    output("rm", place, "names")
+    output("rm", place, "--prefix", "2026/may")
+    assert output("ls", place) == "2026/june/loss\n"
+
+
+def test_rm_of_what_does_not_exist_fails_unless_forced(place: str) -> None:
+    assert run("rm", place, "nobody").exit_code == 1
+    assert run("rm", "-f", place, "nobody").exit_code == 0
+
+
+def test_cp_copies_chosen_items(place: str, tmp_path: Path) -> None:
+    result = run("cp", place, str(tmp_path / "other"), "names")
+    assert "1 copied" in result.stderr
+    assert list(FileDirDict[Any](base_dir=str(tmp_path / "other"))) == [("names",)]
+
+
+def test_sync_deletes_only_when_told_to(place: str, tmp_path: Path) -> None:
+    other = FileDirDict[Any](base_dir=str(tmp_path / "other"))
+    other["old"] = 1
+    run("sync", place, str(tmp_path / "other"))
+    assert len(other) == 4
+    run("sync", "--delete", place, str(tmp_path / "other"))
+    assert other == FileDirDict[Any](base_dir=place)
+
+
+def test_a_dry_run_of_sync_shows_what_differs_and_changes_nothing(
+    place: str, tmp_path: Path
+) -> None:
+    other = FileDirDict[Any](base_dir=str(tmp_path / "other"))
+    other.update({"old": 1, "names": ["c"]})
+    shown = output("sync", "--delete", "--dry-run", place, str(tmp_path / "other"))
+    assert sorted(shown.splitlines()) == [
+        "changed  names",
+        "deleted  old",
+        "new      2026/june/loss",
+        "new      2026/may/loss",
+    ]
+    assert dict(other) == {("old",): 1, ("names",): ["c"]}
+
+
+def test_info_tells_about_an_item(place: str) -> None:
+    shown = output("info", place, "names")
+    assert FileDirDict[Any](base_dir=place).etag("names") in shown
+    assert "bytes" in shown
+
+
+def test_info_tells_about_a_place(place: str) -> None:
+    assert "FileDirDict" in output("info", place)
+
+
+def test_du_adds_up(place: str) -> None:
+    lines = [line.split() for line in output("du", "--bytes", place).splitlines()]
+    sizes = {name: (int(size), int(count)) for size, count, name in lines}
+    assert sizes["2026"][1] == 2
+    assert sizes["total"][0] == sizes["2026"][0] + sizes["names"][0]
+
+
+def test_verify_is_content_with_what_is_whole(place: str) -> None:
+    assert run("verify", place).exit_code == 0
+
+
+def test_verify_names_what_is_damaged(place: str) -> None:
+    FileDirDict[Any](base_dir=place).raw["names"] = b"no pickle"
+    result = run("verify", place)
+    assert result.exit_code == 1
+    assert result.stdout.startswith("names: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("get", "{place}", "no such key"),
+        ("get", "nosuch://place", "a"),
+        ("put", "{place}", "a", "{no json"),
+        ("rm", "{place}"),
+        ("ls", "{place}", "--limit", "0"),
+    ],
+)
+def test_what_makes_no_sense_is_told_with_status_2(place: str, arguments: tuple[str, ...]) -> None:
+    result = run(*(argument.replace("{place}", place) for argument in arguments))
+    assert result.exit_code == 2
+    assert "Error: " in result.stderr
+
+
+def test_a_missing_item_is_told_with_status_1(place: str) -> None:
+    result = run("get", place, "nobody")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "nobody" in result.stderr
+
+
+def test_a_damaged_item_is_told_without_a_traceback(place: str) -> None:
+    FileDirDict[Any](base_dir=place).raw["names"] = b"no pickle"
+    result = run("get", place, "names")
+    assert result.exit_code == 1
+    assert "cannot be decoded" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_python_m_persidict_is_the_command(place: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "persidict", "get", place, "names"], capture_output=True, check=True
+    )
+    assert json.loads(done.stdout) == ["a", "b"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(place: str) -> None:
+    FileDirDict[Any](base_dir=place, fsync=False).update({f"k{n}": n for n in range(5000)})
+    done = subprocess.run(
+        f"{sys.executable} -m persidict ls {place} | head -1",
+        shell=True,
+        capture_output=True,
+        env=os.environ,
+    )
+    assert done.stderr == b""
+
+
+def test_a_shell_can_complete_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "persidict"],
+        env={**os.environ, "_PERSIDICT_COMPLETE": "bash_source"},
+        capture_output=True,
+        text=True,
+    )
+    assert "complete" in done.stdout
