@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from persidict.stores.s3.capabilities import S3Capabilities
     from persidict.stores.s3.store import S3Store
+    from persidict.stores.s3.transport.transport import Transport
     from persidict.stores.shared.secret import Secret
 
 _OPERATIONS: Final[Mapping[HttpMethod, Any]] = {
@@ -74,6 +75,9 @@ class BasicS3Dict(StoredDict[ValueType]):
             version, and written in parallel parts that one last request puts together under
             the condition. Where a server does not enforce conditions on that request, what
             is written under one goes as a single request, of at most 5 GB.
+        transport: How requests travel: ``"auto"``, directly wherever that is possible, in a
+            tenth of the CPU time; ``"botocore"``; or ``"direct"``, or not at all. The
+            attribute of this name tells what came of it.
         codec: How values become bytes, in place of what the format says; see StoredDict.
         protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
 
@@ -103,8 +107,9 @@ class BasicS3Dict(StoredDict[ValueType]):
         boto_config: Config | Mapping[str, Any] | None = None,
         s3_client: S3Client | None = None,
         create_bucket: bool = True,
-        max_concurrency: int = 32,
+        max_concurrency: int = 64,
         large_object_size: int = 16 * 1024 * 1024,
+        transport: str = "auto",
         codec: Codec | None = None,
         protection: Protection | None = None,
     ) -> None:
@@ -134,6 +139,7 @@ class BasicS3Dict(StoredDict[ValueType]):
             config=boto_config,
             max_concurrency=max_concurrency,
             ready_client=s3_client,
+            transport=transport,
         )
         chosen_codec = self._chosen_codec(compress=True)
         store = S3Store(
@@ -163,6 +169,7 @@ class BasicS3Dict(StoredDict[ValueType]):
             "region": connection.region,
             "root_prefix": self.root_prefix,
             "s3_client": connection.ready_client,
+            "transport": connection.transport,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -197,6 +204,11 @@ class BasicS3Dict(StoredDict[ValueType]):
     def s3_client(self) -> S3Client:
         """The boto3 client, shared by all handles of this configuration."""
         return self._s3_store.shared.client
+
+    @property
+    def transport(self) -> Transport:
+        """How requests travel; its ``repr`` tells which wire it is, where it leads, and why."""
+        return self._s3_store.transport
 
     @property
     def region(self) -> str | None:

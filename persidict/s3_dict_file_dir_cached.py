@@ -64,6 +64,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         create_bucket: See BasicS3Dict.
         max_concurrency: See BasicS3Dict.
         large_object_size: See BasicS3Dict.
+        transport: See BasicS3Dict.
         codec: See BasicS3Dict.
         protection: See BasicS3Dict; what is cached is protected in the same way.
 
@@ -100,8 +101,9 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         boto_config: Config | Mapping[str, Any] | None = None,
         s3_client: S3Client | None = None,
         create_bucket: bool = True,
-        max_concurrency: int = 32,
+        max_concurrency: int = 64,
         large_object_size: int = 16 * 1024 * 1024,
+        transport: str = "auto",
         codec: Codec | None = None,
         protection: Protection | None = None,
     ) -> None:
@@ -127,6 +129,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
             create_bucket=create_bucket,
             max_concurrency=max_concurrency,
             large_object_size=large_object_size,
+            transport=transport,
             codec=codec,
             protection=protection,
         )

@@ -7,7 +7,7 @@ levels; data are bytes. The vocabulary is that of HTTP and S3.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from typing import BinaryIO, Final, Literal, NamedTuple, TypeAlias
 
@@ -217,14 +217,7 @@ class ObjectStore(ABC):
         self, item: tuple[str, Buffer], if_none_match: AnyVersion | None
     ) -> tuple[str, ETagValue | Exception]:
         name, data = item
-        try:
-            try:
-                return name, self.put(name, data, if_none_match=if_none_match)
-            except PreconditionFailed as refused:
-                made = refused.written_after_all(None)
-                return name, without_frames(refused) if made is None else made
-        except Exception as error:  # reported to the caller, item by item
-            return name, without_frames(error)
+        return name, reported(lambda: self.put(name, data, if_none_match=if_none_match))
 
     def delete_many(self, names: Iterable[str]) -> Iterator[tuple[str, Exception]]:
         """Delete many objects; those that do not exist are no error.
@@ -266,6 +259,21 @@ def check_version(
         if_match is not None and actual != if_match
     ):
         raise PreconditionFailed(actual_etag=actual)
+
+
+def reported(write: Callable[[], ETagValue]) -> ETagValue | Exception:
+    """Return the version that a write made, or the exception that it raised.
+
+    A refusal is asked whether the write took place after all.
+    """
+    try:
+        try:
+            return write()
+        except PreconditionFailed as refused:
+            made = refused.written_after_all(None)
+            return without_frames(refused) if made is None else made
+    except Exception as error:  # reported to the caller, item by item
+        return without_frames(error)
 
 
 def list_from_sorted(

@@ -8,7 +8,7 @@ from typing import Final
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.s3.readback import OUTCOME_UNKNOWN, Readback
 from persidict.stores.s3.requests import S3Requests
-from persidict.stores.s3.transport.messages import CopyObject, Refusal
+from persidict.stores.s3.transport.messages import CopyObject, Refusal, Reply
 from persidict.stores.shared.lineage import METADATA_KEY, first
 
 _MD5: Final = re.compile(r'"([0-9a-f]{32})"')
@@ -20,26 +20,45 @@ def md5_in(etag: ETagValue) -> str | None:
     return None if found is None else found[1]
 
 
-class Copier:
-    """Copies objects into one bucket, in one request each.
+class Copy:
+    """One copy of one object inside the service, in one request.
 
     There are no conditions: only AWS enforces them here, and one server damages the object
     when they do not hold. A copy gets a lineage of its own: that of the source would
     tell of versions that the target never was.
 
     Args:
-        requests: The bucket that the objects come into.
-        source_bucket: The bucket that they come from, reached with the same client.
-        content_type: The media type of the copies.
+        requests: The bucket that the object comes into.
+        source_bucket: The bucket that it comes from, reached with the same client.
+        source_key: Its key there.
+        key: The key that it gets, over whatever is there, atomically.
+        content_type: The media type of the copy.
     """
 
-    def __init__(self, requests: S3Requests, source_bucket: str, content_type: str) -> None:
+    def __init__(
+        self,
+        requests: S3Requests,
+        source_bucket: str,
+        source_key: str,
+        key: str,
+        content_type: str,
+    ) -> None:
         self._requests = requests
-        self._source_bucket = source_bucket
-        self._content_type = content_type
+        self._readback = Readback(requests, key, requests.bucket.lineages.latest(key))
+        self._lineage = first(self._readback.token, None)
+        self.request = CopyObject(
+            key,
+            source_bucket,
+            source_key,
+            content_type=content_type,
+            metadata={METADATA_KEY: self._lineage},
+        )
 
-    def copy(self, source_key: str, key: str) -> ETagValue | None:
-        """Copy an object over whatever is there, atomically.
+    def settle(self, answer: Reply | Refusal | None = None) -> ETagValue | None:
+        """Bring the copy to its end.
+
+        Args:
+            answer: What `request` has been answered with; None: it has not been sent.
 
         Returns:
             The new version; None: the server copies no such object.
@@ -47,21 +66,18 @@ class Copier:
         Raises:
             ObjectNotFound: The source does not exist.
         """
-        readback = Readback(self._requests, key, self._requests.bucket.lineages.latest(key))
-        lineage = first(readback.token, None)
-        request = CopyObject(
-            key,
-            self._source_bucket,
-            source_key,
-            content_type=self._content_type,
-            metadata={METADATA_KEY: lineage},
-        )
+        key, readback = self.request.key, self._readback
         attempts = self._requests.attempts()
         etag = None
         while etag is None:
             try:
-                etag = self._requests.perform(request, attempts).etag
+                if answer is None or (isinstance(answer, Refusal) and answer.is_missing_bucket):
+                    answer = self._requests.perform(self.request, attempts)
+                if isinstance(answer, Refusal):
+                    raise answer
+                etag = answer.etag
             except Refusal as refusal:
+                answer = None
                 if not refusal.may_have_acted:
                     # it may be too large for a copy (5 GB), or not be allowed, or not be known
                     if refusal.is_unsupported or refusal.is_forbidden:
@@ -73,5 +89,5 @@ class Copier:
                     self._requests.fail(refusal, key, OUTCOME_UNKNOWN)
                 if etag is None and not attempts.another(refusal):
                     self._requests.fail(refusal, key)
-        self._requests.bucket.lineages.remember(key, etag, lineage)
+        self._requests.bucket.lineages.remember(key, etag, self._lineage)
         return etag

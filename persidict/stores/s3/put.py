@@ -55,17 +55,27 @@ class Put:
             prefix: Where a probe may put an object of its own.
             carry: Carries the write out; None: in one request.
         """
+        return self.settle(self.plan(data, content_type, prefix), None, carry)
+
+    def plan(self, data: Buffer, content_type: str, prefix: str) -> PutObject:
+        """Return the request that writes the object; once for each Put.
+
+        Args:
+            data: The bytes.
+            content_type: The media type.
+            prefix: Where a probe may put an object of its own.
+        """
         expected = self._expected
         if expected is None or isinstance(expected, ItemNotAvailableFlag):
             before = self._lineages.latest(self._key)
         else:
             before = self._lineages.recall(self._key, expected)
-        readback = Readback(self._requests, self._key, before)
+        self._readback = readback = Readback(self._requests, self._key, before)
         if expected is None or isinstance(expected, ItemNotAvailableFlag):
             lineage = first(readback.token, expected)
         else:
             lineage = extend(readback.token, expected, before)
-        request = PutObject(
+        return PutObject(
             self._key,
             data,
             content_type,
@@ -73,19 +83,37 @@ class Put:
             if_match=self._if_match(prefix),
             if_none_match=self._if_none_match(prefix),
         )
-        etag = self._carry_out(request, readback, carry or self._requests.perform)
-        self._lineages.remember(self._key, etag, lineage)
+
+    def settle(
+        self, request: PutObject, answer: Reply | Refusal | None, carry: Carry | None = None
+    ) -> ETagValue:
+        """Bring a write to its end, and return the version that it made.
+
+        Args:
+            request: What `plan` returned.
+            answer: What it has been answered with; None: it has not been sent.
+            carry: Carries the write out; None: in one request.
+        """
+        etag = self._carry_out(request, answer, carry or self._requests.perform)
+        self._lineages.remember(self._key, etag, request.metadata[METADATA_KEY])
         return etag
 
-    def _carry_out(self, request: PutObject, readback: Readback, carry: Carry) -> ETagValue:
+    def _carry_out(
+        self, request: PutObject, answer: Reply | Refusal | None, carry: Carry
+    ) -> ETagValue:
         attempts = self._requests.attempts()
         while True:
             try:
-                etag = carry(request, attempts).etag
+                if answer is None or (isinstance(answer, Refusal) and answer.is_missing_bucket):
+                    answer = carry(request, attempts)
+                if isinstance(answer, Refusal):
+                    raise answer
+                etag = answer.etag
             except Refusal as refusal:
-                etag = self._settle(refusal, request, readback, attempts)
+                etag = self._settle(refusal, request, self._readback, attempts)
             if etag is not None:
                 return etag
+            answer = None
 
     # ------------------------------------------------------------------ conditions
 

@@ -6,7 +6,9 @@ import math
 import random
 import re
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar
 
 from persidict import back_off
 from persidict.exceptions import ObjectNotFound
@@ -31,6 +33,8 @@ from persidict.stores.shared.lineage import METADATA_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+ItemType = TypeVar("ItemType")
 
 PAUSE_SECONDS: Final = 0.02
 """The unit of the pause between two attempts to change what others change, too."""
@@ -68,6 +72,21 @@ def pause(attempt: int) -> None:
     back_off.pause(attempt, PAUSE_SECONDS)
 
 
+def _pause_before_another(refusal: Refusal, made: int, limit: int) -> float | None:
+    """Return the seconds to wait before one more attempt, None if none is due.
+
+    Args:
+        refusal: How the last attempt ended.
+        made: How many there were.
+        limit: How many there may be; collisions have a limit of their own.
+    """
+    if refusal.is_conflict:
+        return back_off.seconds_to_pause(made, PAUSE_SECONDS) if made < _CONFLICT_ATTEMPTS else None
+    if not refusal.is_passing or made >= limit:
+        return None
+    return min(random.random() * 2.0 ** (made - 1), _LONGEST_BACK_OFF_SECONDS)
+
+
 class Attempts:
     """How often what one operation asks for is sent, in all, and with which pauses.
 
@@ -78,23 +97,21 @@ class Attempts:
     """
 
     def __init__(self, limit: int) -> None:
-        self._left = limit - 1
-        self._made = 0
-        self._collisions = 0
+        self._limit = limit
+        self._failed = 0
+        self._collided = 0
 
     def another(self, refusal: Refusal) -> bool:
         """Tell whether one more attempt is due after a refusal; if so, wait until then."""
         if refusal.is_conflict:
-            self._collisions += 1
-            if self._collisions < _CONFLICT_ATTEMPTS:
-                pause(self._collisions)
-                return True
+            self._collided += 1
+            seconds = _pause_before_another(refusal, self._collided, self._limit)
+        else:
+            seconds = _pause_before_another(refusal, self._failed + 1, self._limit)
+            self._failed += seconds is not None
+        if seconds is None:
             return False
-        if not refusal.is_passing or self._left <= 0:
-            return False
-        self._left -= 1
-        time.sleep(min(random.random() * 2**self._made, _LONGEST_BACK_OFF_SECONDS))
-        self._made += 1
+        time.sleep(seconds)
         return True
 
 
@@ -169,6 +186,35 @@ class S3Requests:
                 request.rewind()
             if has_created_bucket and not self.bucket.is_known_to_exist:
                 self._ensure_bucket()
+
+    def perform_many(
+        self, planned: Iterable[tuple[ItemType, Request[ReplyType]]]
+    ) -> Iterator[tuple[ItemType, ReplyType | Refusal]]:
+        """Send many requests at the same time, and again as `perform` does.
+
+        Args:
+            planned: Requests, each with what it is for; consumed lazily.
+
+        Yields:
+            What each one was for, with the answer, in the order of the requests. A Refusal
+            knows whether any attempt may have acted; the caller decides what comes then.
+        """
+        under_way: deque[ItemType] = deque()
+
+        def requests() -> Iterator[Request[ReplyType]]:
+            for item, request in planned:
+                under_way.append(item)
+                yield request
+
+        limit = self.shared.attempts
+
+        def again(request: Request[Any], refusal: Refusal, attempt: int) -> float | None:
+            if refusal.may_have_acted and not request.is_repeatable:
+                return None
+            return _pause_before_another(refusal, attempt, limit)
+
+        for answer in self.transport.send_many(requests(), again):
+            yield under_way.popleft(), answer
 
     def support(self, ability: str, prefix: str) -> Support:
         """Tell what the server does with a condition; asks it the first time.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from typing import BinaryIO, Final, Literal
 
 from persidict.checks import check_int
-from persidict.exceptions import ObjectNotFound, PreconditionFailed
+from persidict.exceptions import ObjectNotFound, PreconditionFailed, without_frames
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists, ETagValue
 from persidict.stores.object_store import (
     ANY_VERSION,
@@ -19,10 +20,11 @@ from persidict.stores.object_store import (
     NotModified,
     ObjectInfo,
     ObjectStore,
+    reported,
 )
 from persidict.stores.place import Place
-from persidict.stores.s3.capabilities import ABILITIES, S3Capabilities
-from persidict.stores.s3.copy import Copier, md5_in
+from persidict.stores.s3.capabilities import ABILITIES, S3Capabilities, Support
+from persidict.stores.s3.copy import Copy, md5_in
 from persidict.stores.s3.delete import Deletion, delete_many
 from persidict.stores.s3.download import (
     DEFAULT_LARGE_OBJECT_SIZE,
@@ -42,9 +44,11 @@ from persidict.stores.s3.stream import (
 from persidict.stores.s3.transport.client import SharedClient
 from persidict.stores.s3.transport.etag_form import is_aws_endpoint
 from persidict.stores.s3.transport.messages import (
+    CopyObject,
     GetObject,
     ListObjectsV2,
     ListPage,
+    PutObject,
     Refusal,
     Reply,
 )
@@ -160,6 +164,12 @@ class S3Store(ObjectStore):
         was large before, the first request asks for the beginning alone, because servers get
         ready to send all that they are asked for.
         """
+        return self._get(name, if_none_match, None)
+
+    def _get(
+        self, name: str, if_none_match: ETagValue | None, answer: Reply | Refusal | None
+    ) -> tuple[Buffer, ObjectInfo] | NotModified:
+        """Read an object, of which an answer may be there already."""
         key = self._prefix + name
         known = if_none_match if if_none_match is not None and is_etag(if_none_match) else None
         attempt = 0
@@ -167,8 +177,13 @@ class S3Store(ObjectStore):
             attempt += 1
             request = GetObject(key, self._range_at_first(key, attempt), if_none_match=known)
             try:
-                reply = self._requests.perform(request)
+                if answer is None or (isinstance(answer, Refusal) and answer.is_missing_bucket):
+                    answer = self._requests.perform(request)
+                if isinstance(answer, Refusal):
+                    raise answer
+                reply, answer = answer, None
             except Refusal as refusal:
+                answer = None
                 if refusal.is_unsatisfiable and request.byte_range is not None:
                     # there is no range of an empty object
                     self._requests.bucket.large_names.discard(key)
@@ -327,10 +342,31 @@ class S3Store(ObjectStore):
     def get_many(
         self, entries: Iterable[str | ObjectInfo]
     ) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
-        """Read many objects in parallel, in the order given; see the port."""
-        for found in map_in_order(self._get_if_there, entries, self.shared.pool):
-            if found is not None:
-                yield found
+        """Read many objects at the same time, in the order given; see the port.
+
+        Those that are known to be large are read in parallel ranges, a few at a time.
+        """
+        for are_large, group in groupby(entries, self._is_known_to_be_large):
+            if are_large:
+                found = map_in_order(self._get_if_there, group, self.shared.pool)
+            else:
+                found = self._get_each(map(_name_of, group))
+            yield from filter(None, found)
+
+    def _is_known_to_be_large(self, entry: str | ObjectInfo) -> bool:
+        if isinstance(entry, str):
+            return self._prefix + entry in self._requests.bucket.large_names
+        return entry.size > self._large_object_size
+
+    def _get_each(self, names: Iterable[str]) -> Iterator[tuple[str, Buffer, ObjectInfo] | None]:
+        planned = ((name, GetObject(self._prefix + name)) for name in names)
+        for name, answer in self._requests.perform_many(planned):
+            try:
+                found = self._get(name, None, answer)
+            except ObjectNotFound:
+                continue
+            assert not isinstance(found, NotModified)
+            yield name, *found
 
     def _get_if_there(self, entry: str | ObjectInfo) -> tuple[str, Buffer, ObjectInfo] | None:
         if isinstance(entry, str):
@@ -349,9 +385,42 @@ class S3Store(ObjectStore):
     def put_many(
         self, items: Iterable[tuple[str, Buffer]], *, if_none_match: AnyVersion | None = None
     ) -> Iterator[tuple[str, ETagValue | Exception]]:
-        """Write many objects in parallel, each atomically; see the port."""
-        put = partial(self._put_and_report, if_none_match=if_none_match)
-        return map_in_order(put, items, self.shared.pool)
+        """Write many objects at the same time, each atomically; see the port.
+
+        Large ones are written in parallel parts, a few at a time.
+        """
+        put_alone = partial(self._put_and_report, if_none_match=if_none_match)
+        for go_alone, group in groupby(items, partial(self._goes_alone, if_none_match)):
+            if go_alone:
+                yield from map_in_order(put_alone, group, self.shared.pool)
+            else:
+                yield from self._put_each(group, if_none_match)
+
+    def _goes_alone(self, if_none_match: AnyVersion | None, item: tuple[str, Buffer]) -> bool:
+        """Tell whether an item is large, or comes under a condition that nobody enforces."""
+        if len(item[1]) > self._large_object_size:
+            return True
+        if if_none_match is None:
+            return False
+        try:
+            support = self._requests.support("put_if_none_match", self._prefix)
+        except Refusal:
+            return True
+        return support is not Support.ENFORCED
+
+    def _put_each(
+        self, items: Iterable[tuple[str, Buffer]], if_none_match: AnyVersion | None
+    ) -> Iterator[tuple[str, ETagValue | Exception]]:
+        expected = None if if_none_match is None else ITEM_NOT_AVAILABLE
+
+        def planned() -> Iterator[tuple[tuple[str, Put, PutObject], PutObject]]:
+            for name, data in items:
+                put = Put(self._requests, self._prefix + name, expected)
+                request = put.plan(data, self._content_type, self._prefix)
+                yield (name, put, request), request
+
+        for (name, put, request), answer in self._requests.perform_many(planned()):
+            yield name, reported(partial(put.settle, request, answer))
 
     def interrupted_writes(self, sizes: Mapping[str, int]) -> Callable[[Collection[str]], None]:
         """Look for uploads in parts, in one request if any object may be large.
@@ -370,20 +439,25 @@ class S3Store(ObjectStore):
     def copy_many(
         self, source: ObjectStore, names: Iterable[tuple[str, str]]
     ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
-        """Copy many objects in parallel, in one request each; see `CopiesInside`."""
+        """Copy many objects at the same time, in one request each; see `CopiesInside`."""
         assert isinstance(source, S3Store)
-        copier = Copier(self._requests, source.bucket_name, self._content_type)
-        copy = partial(self._copy_and_report, copier, source.prefix)
-        return map_in_order(copy, names, self.shared.pool)
 
-    def _copy_and_report(
-        self, copier: Copier, source_prefix: str, names: tuple[str, str]
-    ) -> tuple[str, ETagValue | Exception | None]:
-        source_name, name = names
-        try:
-            return name, copier.copy(source_prefix + source_name, self._prefix + name)
-        except Exception as error:  # reported to the caller, item by item
-            return name, error
+        def planned() -> Iterator[tuple[tuple[str, Copy], CopyObject]]:
+            for source_name, name in names:
+                copy = Copy(
+                    self._requests,
+                    source.bucket_name,
+                    source.prefix + source_name,
+                    self._prefix + name,
+                    self._content_type,
+                )
+                yield (name, copy), copy.request
+
+        for (name, copy), answer in self._requests.perform_many(planned()):
+            try:
+                yield name, copy.settle(answer)
+            except Exception as error:  # reported to the caller, item by item
+                yield name, without_frames(error)
 
     def md5_of(self, info: ObjectInfo) -> str | None:
         """Return the MD5 that the ETag of an object written in one piece is; see `TellsMD5`."""
@@ -408,3 +482,7 @@ class S3Store(ObjectStore):
     def location(self, name: str) -> str:
         """Say for a person where an object lies."""
         return f"s3://{self.bucket_name}/{self._prefix}{name}"
+
+
+def _name_of(entry: str | ObjectInfo) -> str:
+    return entry if isinstance(entry, str) else entry.name

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import boto3
+import botocore.credentials
 import botocore.loaders
 import botocore.session
 from botocore.handlers import add_expect_header
 from botocore.parsers import DEFAULT_TIMESTAMP_PARSER
 
 from persidict.stores.s3.transport.botocore_wire import BotocoreWire
-from persidict.stores.s3.transport.connection import S3Connection
+from persidict.stores.s3.transport.connection import (
+    BOTOCORE,
+    DEFAULT_MAX_CONCURRENCY,
+    DIRECT,
+    S3Connection,
+)
+from persidict.stores.s3.transport.direct.signing import Credentials
+from persidict.stores.s3.transport.direct.wire import DirectWire, Lines
 from persidict.stores.s3.transport.etag_form import ETagForm, InItsForm
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.shared.latest_and_used import LatestAndUsed
@@ -28,6 +37,14 @@ if TYPE_CHECKING:
 
 _EXPECT_ABOVE_BYTES: Final = 1024 * 1024
 _CONDITIONS: Final = frozenset({"If-Match", "If-None-Match"})
+
+
+class _Made(NamedTuple):
+    """A client and what botocore found for it."""
+
+    client: S3Client
+    credentials: Callable[[], Credentials | None] = lambda: None
+    ca_bundle: str | None = None
 
 
 class SharedClient:
@@ -49,21 +66,31 @@ class SharedClient:
         connection: S3Connection | None = None,
         *,
         ready: S3Client | None = None,
-        max_concurrency: int = 32,
+        max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
     ) -> None:
         if ready is not None:
             _send_bodies_at_once(ready)
         self._connection = connection
         self._ready = ready
-        self._client: S3Client | None = ready
+        self._made: _Made | None = None if ready is None else _Made(ready)
         self._lock = threading.Lock()
         self.pool = WorkerPool(max_concurrency)
+        self._lines = Lines(self)
 
     @property
     def client(self) -> S3Client:
         """The client."""
-        client = self._client
-        return client if client is not None else self._make()
+        return (self._made or self._make()).client
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What the client signs requests with; those of a ready client are its own affair."""
+        return (self._made or self._make()).credentials()
+
+    @property
+    def ca_bundle(self) -> str | None:
+        """The file of those who are trusted; None: those whom botocore trusts."""
+        return (self._made or self._make()).ca_bundle
 
     @property
     def endpoint(self) -> str:
@@ -83,25 +110,35 @@ class SharedClient:
 
     def transport(self, bucket_name: str) -> Transport:
         """Return how requests about a bucket travel."""
-        wire = BotocoreWire(self, bucket_name, "ready client" if self._ready else "default")
+        wire: Transport
+        if self._connection is None:
+            wire = BotocoreWire(self, bucket_name, "a ready client")
+        elif self._connection.transport == BOTOCORE:
+            wire = BotocoreWire(self, bucket_name, "as configured")
+        else:
+            other = BotocoreWire(self, bucket_name, "what is unusual")
+            wire = DirectWire(bucket_name, self._lines, self.pool, other)
+            if self._connection.transport == DIRECT:
+                wire.require()
         return InItsForm(wire, _ETAG_FORMS.setdefault(self.endpoint, ETagForm(self.endpoint)))
 
-    def _make(self) -> S3Client:
+    def _make(self) -> _Made:
         with self._lock:
-            if self._client is None:
+            if self._made is None:
                 if self._ready is not None:
                     # The connections in its pool are the parent process's.
                     self._ready.close()
-                    self._client = self._ready
+                    self._made = _Made(self._ready)
                 else:
                     assert self._connection is not None
-                    self._client = _make_client(self._connection)
-            return self._client
+                    self._made = _make_client(self._connection)
+            return self._made
 
     def forget_client(self) -> None:
         """Start without connections, in a child after fork."""
-        self._client = None
+        self._made = None
         self._lock = threading.Lock()
+        self._lines.forget()
 
 
 _ETAG_FORMS: Final[dict[str, ETagForm]] = {}
@@ -149,7 +186,7 @@ def _loader(data_path: str | None) -> botocore.loaders.Loader:
     return botocore.loaders.create_loader(data_path)
 
 
-def _make_client(connection: S3Connection) -> S3Client:
+def _make_client(connection: S3Connection) -> _Made:
     session = botocore.session.Session(profile=connection.profile_name)
     session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
     session.get_component("response_parser_factory").set_parser_defaults(
@@ -166,7 +203,14 @@ def _make_client(connection: S3Connection) -> S3Client:
     )
     client.meta.events.unregister("needs-retry.s3", unique_id="retry-config-s3")
     _send_bodies_at_once(client)
-    return client
+
+    def credentials() -> Any:
+        key, secret = _revealed(connection.access_key_id), _revealed(connection.secret_access_key)
+        if key is None or secret is None:
+            return session.get_credentials()  # the same as the client's
+        return botocore.credentials.Credentials(key, secret, _revealed(connection.session_token))
+
+    return _Made(client, credentials, session.get_config_variable("ca_bundle"))
 
 
 def _send_bodies_at_once(client: S3Client) -> None:

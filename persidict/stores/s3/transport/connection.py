@@ -17,6 +17,12 @@ from persidict.stores.shared.secret import Secret, as_secret
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+DEFAULT_MAX_CONCURRENCY: Final = 64
+"""How many requests may be under way at once; S3 grants a prefix no more than some hundreds."""
+
+AUTO, BOTOCORE, DIRECT = TRANSPORTS = ("auto", "botocore", "direct")
+"""How requests may travel."""
+
 _UNSIGNED_NAME: Final = "unsigned"
 _CONFIG_DEFAULTS: Final = {name: getattr(Config(), name) for name in Config.OPTION_DEFAULTS}
 
@@ -88,7 +94,8 @@ class S3Connection:
         session_token: See `access_key_id`.
         options: What a botocore Config says beyond the defaults of this package.
         max_concurrency: How many requests may be under way at once.
-        ready_client: A client that was made elsewhere, instead of all but the last.
+        ready_client: A client that was made elsewhere, instead of all but the one above.
+        transport: How requests travel: one of TRANSPORTS.
     """
 
     region: str | None
@@ -100,6 +107,7 @@ class S3Connection:
     options: Mapping[str, Any]
     max_concurrency: int
     ready_client: S3Client | None
+    transport: str
 
     @classmethod
     def of(
@@ -112,8 +120,9 @@ class S3Connection:
         secret_access_key: str | Secret | None = None,
         session_token: str | Secret | None = None,
         config: Config | Mapping[str, Any] | None = None,
-        max_concurrency: int = 32,
+        max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
         ready_client: S3Client | None = None,
+        transport: str = AUTO,
     ) -> S3Connection:
         """Check what a user gave.
 
@@ -133,6 +142,7 @@ class S3Connection:
             options=config_options(config),
             max_concurrency=max_concurrency,
             ready_client=ready_client,
+            transport=_transport(transport),
         )
         connection._check()
         return connection
@@ -149,6 +159,11 @@ class S3Connection:
         if not hasattr(self.ready_client, "put_object") or not hasattr(self.ready_client, "meta"):
             raise TypeError(
                 f"s3_client must be a boto3 S3 client, not {type(self.ready_client).__name__}"
+            )
+        if self.transport == DIRECT:
+            raise ValueError(
+                "transport cannot be 'direct' beside s3_client: what a ready client has been"
+                " taught is known to botocore alone"
             )
         given = (self.endpoint_url, self.profile_name, self.access_key_id, self.options)
         if any(given):
@@ -173,6 +188,7 @@ class S3Connection:
             self.session_token,
             _frozen(self.options),
             self.max_concurrency,
+            self.transport,
             _aws_environment(),
         )
 
@@ -204,3 +220,11 @@ def _url(name: str, url: Any) -> str | None:
     if text and not text.startswith(("http://", "https://")):
         raise ValueError(f"{name} must begin with http:// or https://, it is {text!r}")
     return text
+
+
+def _transport(given: Any) -> str:
+    if not isinstance(given, str):
+        raise TypeError(f"transport must be a str, not {type(given).__name__}")
+    if given not in TRANSPORTS:
+        raise ValueError(f"transport must be one of {', '.join(TRANSPORTS)}, it is {given!r}")
+    return given

@@ -17,7 +17,7 @@ from persidict.stores.s3.transport.messages import (
     ReplyType,
     Request,
 )
-from persidict.stores.s3.transport.transport import Transport
+from persidict.stores.s3.transport.transport import Again, Transport, never
 
 _WITH_CONDITIONS: Final = (PutObject, GetObject, DeleteObject, CompleteMultipartUpload)
 _ANY: Final = "*"
@@ -136,10 +136,11 @@ class InItsForm(Transport):
                 return True
             raise
 
-    def send_many(self, requests: Iterable[Request[ReplyType]]) -> Iterator[ReplyType | Refusal]:
-        if self.form.is_proven:
-            return self._wire.send_many(map(self._in_form, requests))
-        return super().send_many(requests)
+    def send_many(
+        self, requests: Iterable[Request[ReplyType]], again: Again = never
+    ) -> Iterator[ReplyType | Refusal]:
+        """Send many requests, see the port; in the form that is known so far, whatever comes."""
+        return self._wire.send_many(map(self._in_form, requests), again)
 
     def _in_form(self, request: Any) -> Any:
         etag = request.if_match if isinstance(request, _WITH_CONDITIONS) else None

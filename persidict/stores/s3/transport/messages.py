@@ -470,6 +470,11 @@ class Refusal(Exception):
         return self.code in _THROTTLING_CODES or self.status == 429
 
     @property
+    def asks_for_fewer_requests(self) -> bool:
+        """Whether it may mean that the service is asked for too much; HEAD brings no code."""
+        return self.is_throttled or self.status == 503
+
+    @property
     def is_bucket_taken(self) -> bool:
         """Whether the bucket to be created is there already, or just being created, by us."""
         return self.code in ("BucketAlreadyOwnedByYou", "OperationAborted")

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import Any, Final, Protocol
 
-from persidict.stores.s3.transport.messages import Refusal, ReplyType, Request
+from persidict.stores.s3.transport.bodies import BrokenBody, BytesBody
+from persidict.stores.s3.transport.messages import Refusal, Reply, ReplyType, Request
 from persidict.stores.shared.parallel import WorkerPool, map_in_order
+
+MOST_READ_AHEAD: Final = 16 * 1024 * 1024
+"""Bodies of more bytes are left for whoever reads them, where many requests are sent."""
+
+
+class Again(Protocol):
+    """Decides whether a request that was refused is sent again."""
+
+    def __call__(self, request: Request[Any], refusal: Refusal, attempt: int, /) -> float | None:
+        """Return the seconds to wait before, None for never; `attempt` counts from 1."""
+
+
+def never(request: Request[Any], refusal: Refusal, attempt: int, /) -> float | None:
+    """Send nothing again."""
+    return None
 
 
 class Transport(ABC):
@@ -46,20 +65,49 @@ class Transport(ABC):
             Refusal: It was not answered with success.
         """
 
-    def send_many(self, requests: Iterable[Request[ReplyType]]) -> Iterator[ReplyType | Refusal]:
-        """Send many requests, several at a time.
+    def send_many(
+        self, requests: Iterable[Request[ReplyType]], again: Again = never
+    ) -> Iterator[ReplyType | Refusal]:
+        """Send many requests, several at a time, fewer if the service asks for that.
 
         Args:
             requests: Consumed lazily, in the calling thread, a bounded number ahead.
+            again: Decides what is sent again after a Refusal, and when; others are under way
+                meanwhile.
 
         Yields:
-            What each one is answered with, in their order; bodies have been read.
+            What each one is answered with, in their order. Small bodies have been read.
         """
-        return map_in_order(partial(_reply_or_refusal, self), requests, self.pool)
+        return map_in_order(partial(_reply_or_refusal, self, again), requests, self.pool)
 
 
-def _reply_or_refusal(transport: Transport, request: Request[ReplyType]) -> ReplyType | Refusal:
+def _reply_or_refusal(
+    transport: Transport, again: Again, request: Request[ReplyType]
+) -> ReplyType | Refusal:
+    may_have_acted = False
+    for attempt in itertools.count(1):
+        try:
+            reply = transport.send(request)
+            _read_ahead(reply)
+            return reply
+        except Refusal as refusal:
+            refusal.may_have_acted = may_have_acted = refusal.may_have_acted or may_have_acted
+            pause = again(request, refusal, attempt)
+            if pause is None:
+                return refusal
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def _read_ahead(reply: object) -> None:
+    """Read a small body in the thread that has asked for it."""
+    if not isinstance(reply, Reply) or (body := reply.body) is None:
+        return
+    if (reply.content_length or 0) > MOST_READ_AHEAD:
+        return
     try:
-        return transport.send(request)
+        reply.body = BytesBody(body.read())
     except Refusal as refusal:
-        return refusal
+        reply.body = BrokenBody(refusal)
+    finally:
+        body.close()
