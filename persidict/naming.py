@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from persidict.contract.primitives import KeyRange
+from persidict.safe_chars import SAFE_CHARS_SET, SAFE_STRING_MAX_LENGTH
 from persidict.safe_str_tuple import (
     NonEmptySafeStrTuple,
     SafeStrTuple,
@@ -18,7 +21,7 @@ from persidict.safe_str_tuple import (
 from persidict.safe_str_tuple_signing import digest_len_of, digest_of, without_digest
 
 _CACHED_PARTS: Final = 1 << 15
-_DIRECTORY_ESCAPE: Final = "%"
+_ESCAPE: Final = "%"
 _LOOKS_FOR_DIGESTS: Final = 3
 """So many names in a row that end in their own digests do not do so by chance."""
 
@@ -64,6 +67,11 @@ class KeyNaming(ABC):
 
     def end_listing(self) -> None:  # noqa: B027  # nothing is noted by most
         """Take note that a listing has ended, all of whose names `key_of` was asked for."""
+
+    def keys_in(self, above: str, names: Sequence[str]) -> list[NonEmptySafeStrTuple]:
+        """Return the keys whose objects have these names, each behind the same beginning."""
+        key_of = self.key_of
+        return [key for name in names if (key := key_of(above + name)) is not None]
 
     @abstractmethod
     def prefix_of(self, prefix: SafeStrTuple) -> str:
@@ -133,8 +141,11 @@ class FileNaming(KeyNaming):
     """As PlainNaming, but each part carries a digest of itself: for files.
 
     The digest keeps apart on case-insensitive file systems what differs only in case. A
-    directory whose name would end like a file's is marked, so that the keys ``a`` and
-    ``a.pkl, b`` can exist side by side.
+    directory whose name would end like a file's, of this format, ``pkl`` or ``json``, is
+    marked with ``%``, so that the keys ``a`` and ``a.pkl, b`` can exist side by side, also in
+    dictionaries of different formats. Without digests, so are the files of a format with a
+    dot in it, which would otherwise be those of its last part, too: ``a.tar`` in ``gz``, and
+    ``a`` in ``tar.gz``.
 
     Args:
         serialization_format: The extension of the names.
@@ -148,6 +159,9 @@ class FileNaming(KeyNaming):
     def __init__(self, serialization_format: str, digest_len: int) -> None:
         super().__init__(serialization_format)
         self._digest_len = digest_len
+        if not digest_len and "." in serialization_format:
+            self._extension = _ESCAPE + self._extension
+            self._stem_end = -len(self._extension)
         self._has_met_own = False
         self._unsigned_name: str | None = None
         self._signed_name: tuple[str, int] | None = None
@@ -185,6 +199,39 @@ class FileNaming(KeyNaming):
             return checked_key((part,))
         above = _parts_of_directories(directories, self._digest_len, self._extension)
         return None if above is None else checked_key((*above, part))
+
+    def keys_in(self, above: str, names: Sequence[str]) -> list[NonEmptySafeStrTuple]:
+        """Return keys by the files of one directory, of which many may have been seen before."""
+        flat = self._keys_of_files(names) if self._digest_len else None
+        if flat is None:
+            return super().keys_in(above, names)
+        if flat:
+            self._has_met_own = True
+        if not above:
+            return flat
+        first = _parts_of_directories(above[:-1], self._digest_len, self._extension)
+        return [] if first is None else [checked_key((*first, *key.strings)) for key in flat]
+
+    def _keys_of_files(self, names: Sequence[str]) -> list[NonEmptySafeStrTuple] | None:
+        """Return keys of one string by the names of files, None if not all are those of keys."""
+        pattern, known = _seen(self._digest_len, self._extension)
+        try:
+            return list(map(known.__getitem__, names))
+        except KeyError:
+            pass  # not all have been seen
+        digest_len = self._digest_len
+        keys = [
+            checked_key((part,))
+            for part, digest in pattern.findall("/".join(names))
+            if digest_of(part, digest_len) == digest and part != "." and part != ".."
+        ]
+        if len(keys) != len(names):
+            return None
+        if len(known) + len(keys) > _CACHED_PARTS:
+            known.clear()
+        if len(keys) <= _CACHED_PARTS:
+            known.update(zip(names, keys, strict=True))
+        return keys
 
     def end_listing(self) -> None:
         """Warn if all names that were met are those of another length; see KeyNaming."""
@@ -225,12 +272,27 @@ class FileNaming(KeyNaming):
         return _directories(parts, self._digest_len, self._extension)
 
 
+@lru_cache(maxsize=64)
+def _seen(
+    digest_len: int, extension: str
+) -> tuple[re.Pattern[str], dict[str, NonEmptySafeStrTuple]]:
+    """Return what the names of files look like, and the keys of those that have been seen."""
+    safe = "".join(sorted(SAFE_CHARS_SET))
+    part = rf"([{re.escape(safe)}]{{1,{SAFE_STRING_MAX_LENGTH - 1}}})"
+    digest = rf"_([a-z2-7]{{{digest_len}}})"
+    return re.compile(rf"(?:^|(?<=/)){part}{digest}{re.escape(extension)}(?![^/])"), {}
+
+
 @lru_cache(maxsize=_CACHED_PARTS)
 def _directories(parts: tuple[str, ...], digest_len: int, extension: str) -> str:
     names = [f"{part}_{digest_of(part, digest_len)}" if digest_len else part for part in parts]
-    return "".join(
-        f"{name}{_DIRECTORY_ESCAPE}/" if name.endswith(extension) else f"{name}/" for name in names
-    )
+    ends = _ends_of_files(extension)
+    return "".join(f"{name}{_ESCAPE}/" if name.endswith(ends) else f"{name}/" for name in names)
+
+
+def _ends_of_files(extension: str) -> tuple[str, ...]:
+    """Return how the names of files end, as far as directories must not look like them."""
+    return extension.removeprefix(_ESCAPE), ".pkl", ".json"
 
 
 @lru_cache(maxsize=_CACHED_PARTS)
@@ -238,9 +300,10 @@ def _parts_of_directories(
     directories: str, digest_len: int, extension: str
 ) -> tuple[str, ...] | None:
     parts = []
+    ends = _ends_of_files(extension)
     for name in directories.split("/"):
-        bare = name.removesuffix(_DIRECTORY_ESCAPE)
-        if bare.endswith(extension) != (bare != name):
+        bare = name.removesuffix(_ESCAPE)
+        if bare.endswith(ends) != (bare != name):
             return None
         part = without_digest(bare, digest_len) if digest_len else bare
         if part is None or not is_safe_part(part):

@@ -6,7 +6,6 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import cache
 from operator import itemgetter
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -49,9 +48,11 @@ from persidict.stores.object_store import (
 )
 from persidict.stores.optional import (
     CopiesInside,
-    OpensLargeObjects,
-    ReadsWithoutVersion,
+    ListsInGroups,
+    get_or_open,
     layers,
+    lists_in_groups,
+    read_or_open,
 )
 from persidict.traits import Traits
 
@@ -96,34 +97,6 @@ def _checked_codec(codec: Any, serialization_format: Any) -> Codec | None:
             f" {serialization_format!r} is another one"
         )
     return codec
-
-
-@cache
-def _opens_large_objects(kind: type[ObjectStore]) -> bool:
-    return issubclass(kind, OpensLargeObjects)
-
-
-def _get_or_open(
-    store: ObjectStore, name: str, if_none_match: ETagValue | None
-) -> tuple[Buffer | BinaryIO, ObjectInfo] | NotModified:
-    """Read an object, or open it where that is a matter of its size."""
-    if _opens_large_objects(type(store)):
-        return cast("OpensLargeObjects", store).get_or_open(name, if_none_match=if_none_match)
-    return store.get(name, if_none_match=if_none_match)
-
-
-@cache
-def _reads_without_version(kind: type[ObjectStore]) -> bool:
-    return issubclass(kind, ReadsWithoutVersion)
-
-
-def _read_or_open(store: ObjectStore, name: str) -> Buffer | BinaryIO:
-    """Read an object of which nobody asks which version it is; else as `_get_or_open`."""
-    if _reads_without_version(type(store)):
-        return cast("ReadsWithoutVersion", store).read_or_open(name)
-    found = _get_or_open(store, name, None)
-    assert not isinstance(found, NotModified)
-    return found[0]
 
 
 class StoredDict(PersiDict[ValueType]):
@@ -260,7 +233,7 @@ class StoredDict(PersiDict[ValueType]):
     ) -> tuple[Any, ETagValue]:
         name = self._naming.name_of(key)
         try:
-            found = _get_or_open(self._store, name, if_none_match)
+            found = get_or_open(self._store, name, if_none_match)
         except _ANSWERS:
             raise
         except Exception as error:
@@ -275,7 +248,7 @@ class StoredDict(PersiDict[ValueType]):
     def _load_version(self, key: NonEmptySafeStrTuple) -> tuple[Any, ObjectInfo]:
         name = self._naming.name_of(key)
         try:
-            found = _get_or_open(self._store, name, None)
+            found = get_or_open(self._store, name, None)
         except _ANSWERS:
             raise
         except Exception as error:
@@ -293,7 +266,7 @@ class StoredDict(PersiDict[ValueType]):
 
     def _value(self, key: NonEmptySafeStrTuple) -> Any:
         try:
-            data = _read_or_open(self._store, self._naming.name_of(key))
+            data = read_or_open(self._store, self._naming.name_of(key))
         except _ANSWERS:
             raise
         except Exception as error:
@@ -414,8 +387,19 @@ class StoredDict(PersiDict[ValueType]):
     # ------------------------------------------------------------------ many items
 
     def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
-        for key, _ in self._named_keys(page_size=page_size):
-            yield key
+        store = self._store
+        if not lists_in_groups(type(store)):
+            for key, _ in self._named_keys(page_size=page_size):
+                yield key
+            return
+        keys_in = self._naming.keys_in
+        try:
+            for group in cast("ListsInGroups", store).name_groups(page_size=page_size):
+                yield from keys_in(*group)
+            self._naming.end_listing()
+        except Exception as error:
+            _note(error, "list", None)
+            raise
 
     def _named_keys(
         self, *, page_size: int | None = None

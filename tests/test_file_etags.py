@@ -132,3 +132,82 @@ def test_a_timestamp_is_the_time_of_the_write(dictionary: FileDirDict[Any]) -> N
     before = time.time()
     dictionary["k"] = 1
     assert before - 0.001 <= dictionary.timestamp("k") <= time.time() + 0.001
+
+
+# ---------------------------------------------------------------------- not by the clock alone
+
+
+@pytest.fixture(params=[NANOSECONDS, 2 * NANOSECONDS])
+def whole_seconds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that keeps modification times in whole seconds."""
+    exact = os.utime
+    step: int = request.param
+
+    def utime(path: Any, *, ns: tuple[int, int]) -> None:
+        exact(path, ns=(ns[0] // step * step, ns[1] // step * step))
+
+    monkeypatch.setattr(os, "utime", utime)
+
+
+@pytest.mark.usefixtures("whole_seconds")
+def test_insertions_after_deletions_differ_where_times_are_kept_in_whole_seconds(
+    dictionary: FileDirDict[Any],
+) -> None:
+    assert_all_differ(delete_and_insert(dictionary, 50), 50)
+
+
+@pytest.mark.parametrize("mtime_ns", [1_600_000_000 * NANOSECONDS, 1_600_000_000_123_456_789])
+@pytest.mark.parametrize("in_place", [False, True], ids=["made anew", "written over"])
+def test_archives_with_fixed_times_extracted_over_each_other_are_versions(
+    dictionary: FileDirDict[Any], tmp_path: Path, mtime_ns: int, in_place: bool
+) -> None:
+    dictionary["k"] = 0
+    (path,) = (tmp_path / "items").iterdir()
+    contents = [path.read_bytes()]
+    dictionary["k"] = 1
+    contents.append(path.read_bytes())
+    etags = set()
+    for number in range(20):
+        if not in_place:
+            path.unlink()
+        path.write_bytes(contents[number % 2])
+        os.utime(path, ns=(mtime_ns, mtime_ns))
+        found = dictionary.get_with_etag("k")
+        assert found.new_value == number % 2
+        assert dictionary.etag("k") == found.actual_etag
+        etags.add(found.actual_etag)
+    assert len(etags) == 20
+
+
+def test_all_versions_differ_while_the_clock_stands_still(
+    dictionary: FileDirDict[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000 * NANOSECONDS)
+    assert_all_differ(delete_and_insert(dictionary, 50), 50)
+
+
+def test_an_item_with_the_latest_time_that_the_file_system_knows_can_be_replaced(
+    dictionary: FileDirDict[Any], tmp_path: Path
+) -> None:
+    dictionary["k"] = 1
+    (path,) = (tmp_path / "items").iterdir()
+    os.utime(path, (2**40, 2**40))
+    before = dictionary.etag("k")
+    dictionary["k"] = 2
+    assert dictionary["k"] == 2
+    assert dictionary.etag("k") != before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="access modes are POSIX's")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o400])
+@pytest.mark.parametrize("fsync", [False, True])
+def test_a_file_that_is_replaced_keeps_its_access_mode(
+    tmp_path: Path, mode: int, fsync: bool
+) -> None:
+    dictionary: FileDirDict[Any] = FileDirDict(base_dir=tmp_path / "items", fsync=fsync)
+    dictionary["k"] = 1
+    (path,) = (tmp_path / "items").iterdir()
+    path.chmod(mode)
+    dictionary["k"] = 2
+    assert path.stat().st_mode & 0o777 == mode
+    assert dictionary["k"] == 2

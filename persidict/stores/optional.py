@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import BinaryIO, Protocol, runtime_checkable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import BinaryIO, Protocol, cast, runtime_checkable
 
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.object_store import Buffer, NotModified, ObjectInfo, ObjectStore
@@ -31,6 +32,14 @@ class ReadsWithoutVersion(Protocol):
 
         The caller closes the stream.
         """
+
+
+@runtime_checkable
+class ListsInGroups(Protocol):
+    """A store that lists the names of one directory at once."""
+
+    def name_groups(self, *, page_size: int | None = None) -> Iterator[tuple[str, Sequence[str]]]:
+        """List all names: what those of a group begin with, and what follows of each."""
 
 
 @runtime_checkable
@@ -104,3 +113,37 @@ def layers(store: ObjectStore) -> Iterator[ObjectStore]:
     while isinstance(store, ShowsWrapped) and store.shows_wrapped:
         store = store.wrapped
         yield store
+
+
+@cache
+def _opens_large_objects(kind: type[ObjectStore]) -> bool:
+    return issubclass(kind, OpensLargeObjects)
+
+
+def get_or_open(
+    store: ObjectStore, name: str, if_none_match: ETagValue | None
+) -> tuple[Buffer | BinaryIO, ObjectInfo] | NotModified:
+    """Read an object, or open it where that is a matter of its size."""
+    if _opens_large_objects(type(store)):
+        return cast("OpensLargeObjects", store).get_or_open(name, if_none_match=if_none_match)
+    return store.get(name, if_none_match=if_none_match)
+
+
+@cache
+def lists_in_groups(kind: type[ObjectStore]) -> bool:
+    """Tell whether the stores of a class list names in groups."""
+    return issubclass(kind, ListsInGroups)
+
+
+@cache
+def _reads_without_version(kind: type[ObjectStore]) -> bool:
+    return issubclass(kind, ReadsWithoutVersion)
+
+
+def read_or_open(store: ObjectStore, name: str) -> Buffer | BinaryIO:
+    """Read an object of which nobody asks which version it is; else as `get_or_open`."""
+    if _reads_without_version(type(store)):
+        return cast("ReadsWithoutVersion", store).read_or_open(name)
+    found = get_or_open(store, name, None)
+    assert not isinstance(found, NotModified)
+    return found[0]

@@ -46,15 +46,18 @@ def list_groups(
     pending = [f"{head}/" if head else ""]
     if tree.link_on_the_way(tree.path_of(pending[0])) is not None:
         return
+    is_first = True
     while pending:
         above = pending.pop()
         directories: list[str] = []
-        if page_size is None:
+        if page_size is None and not is_first:
             files, directories = read_directory(tree, above)
             if files:
                 yield above, files
         else:
-            yield from _read_some(tree, above, page_size, directories)
+            # who takes the first entry may want no other
+            yield from _read_some(tree, above, page_size or 1, directories)
+            is_first = False
         if prefix:
             directories = [
                 name for name in directories if name.startswith(prefix) or prefix.startswith(name)
@@ -94,8 +97,12 @@ def _read_some(
         yield above, first
     files, inside = read_directory(tree, above)
     directories += inside
-    seen = set(first)
-    others = [name for name in files if name not in seen]
+    if len(first) == 1 and first[0] in files:
+        files.remove(first[0])
+        others = files
+    else:
+        seen = set(first)
+        others = [name for name in files if name not in seen]
     if others:
         yield above, others
 

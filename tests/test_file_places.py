@@ -1,0 +1,152 @@
+"""Where files lie: many to a directory, deep down, beside other formats, locked by others."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import threading
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from persidict import BackendError, FileDirDict
+from persidict.stores.files.lock import DirectoryLock
+
+FORK: Any = multiprocessing.get_context("fork")
+
+
+def test_a_key_of_a_thousand_parts_is_an_item(tmp_path: Path) -> None:
+    dictionary: FileDirDict[Any] = FileDirDict(base_dir=tmp_path, digest_len=0, fsync=False)
+    key = ("d",) * 1000
+    dictionary[key] = 1
+    assert dictionary[key] == 1
+    assert list(dictionary) == [key]
+    assert len(dictionary.get_subdict(key[:999])) == 1
+    del dictionary[key]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits are POSIX's")
+def test_a_key_that_is_too_deep_is_refused_by_the_limit_that_is_met(tmp_path: Path) -> None:
+    dictionary: FileDirDict[Any] = FileDirDict(base_dir=tmp_path, fsync=False)
+    key = ("d",) * 1000
+    limit = os.pathconf(tmp_path, "PC_PATH_MAX") - 1
+    with pytest.raises(OSError, match=f"{limit} bytes in a path; .* levels"):
+        dictionary[key] = 1
+    assert key not in dictionary
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_looks_at_directories_grow_with_the_depth_and_not_with_its_square(tmp_path: Path) -> None:
+    dictionary: FileDirDict[Any] = FileDirDict(base_dir=tmp_path, fsync=False)
+    dictionary[("d",) * 200] = 1
+    with mock.patch.object(os, "lstat", wraps=os.lstat) as lstat:
+        assert len(dictionary) == 1
+    assert lstat.call_count < 400
+
+
+@pytest.mark.parametrize("act", [bool, lambda d: next(iter(d))], ids=["bool", "next(iter)"])
+def test_one_entry_is_looked_at_where_one_is_enough(act: Any, tmp_path: Path) -> None:
+    dictionary: FileDirDict[Any] = FileDirDict(base_dir=tmp_path, fsync=False)
+    dictionary.set_many({f"k{number}": number for number in range(200)})
+    entries = itertools.count()
+    scan = os.scandir
+
+    def counted(path: Any) -> Any:
+        class Scan:
+            def __enter__(self) -> Any:
+                return self
+
+            def __exit__(self, *error: object) -> None:
+                inner.close()
+
+            def __iter__(self) -> Any:
+                for entry in inner:
+                    next(entries)
+                    yield entry
+
+        inner = scan(path)
+        return Scan()
+
+    with mock.patch.object(os, "scandir", counted):
+        assert act(dictionary)
+    assert next(entries) <= 2
+
+
+def test_handles_on_one_place_share_their_threads(tmp_path: Path) -> None:
+    handles: list[FileDirDict[Any]] = [FileDirDict(base_dir=tmp_path) for _ in range(50)]
+    before = threading.active_count()
+    for number, handle in enumerate(handles):
+        handle.set_many({f"k{number}": 1, f"l{number}": 2})
+    assert threading.active_count() - before <= handles[0].max_concurrency
+    assert len(handles[0]) == 100
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("pkl", "x"), ("json", ("x.pkl", "b"))),
+        (("json", "x"), ("pkl", ("x.json", "b"))),
+        (("gz", "a.tar"), ("tar.gz", "a")),
+        (("gz", ("d", "a.tar")), ("tar.gz", ("d", "a"))),
+    ],
+)
+@pytest.mark.parametrize("digest_len", [0, 4])
+def test_formats_share_no_file(one: Any, other: Any, digest_len: int, tmp_path: Path) -> None:
+    def dictionary(serialization_format: str) -> FileDirDict[Any]:
+        value_class = None if serialization_format in ("pkl", "json") else str
+        return FileDirDict(
+            base_dir=tmp_path,
+            digest_len=digest_len,
+            serialization_format=serialization_format,
+            base_class_for_values=value_class,
+            fsync=False,
+        )
+
+    for (format_1, key_1), (format_2, key_2) in ((one, other), (other, one)):
+        first, second = dictionary(format_1), dictionary(format_2)
+        first[key_1] = "first"
+        assert key_2 not in second
+        second[key_2] = "second"
+        assert [*first] == [key_1 if isinstance(key_1, tuple) else (key_1,)]
+        assert [*second] == [key_2 if isinstance(key_2, tuple) else (key_2,)]
+        second.clear()
+        assert first[key_1] == "first"
+        first.clear()
+
+
+@pytest.mark.parametrize("key", ["a", ("a", "b"), "a.b", ("example.com", "b"), ("v1.2", "b.c")])
+def test_ordinary_keys_keep_their_file_names(key: Any, tmp_path: Path) -> None:
+    dictionary: FileDirDict[Any] = FileDirDict(base_dir=tmp_path, digest_len=0, fsync=False)
+    dictionary[key] = 1
+    parts = (key,) if isinstance(key, str) else key
+    assert tmp_path.joinpath(*parts[:-1], f"{parts[-1]}.pkl").is_file()
+
+
+def hold(place: str, ready: Any, done: Any) -> None:
+    lock = DirectoryLock(place, timeout=10)
+    ready.set()
+    done.wait(60)
+    lock.descriptor.close()
+
+
+def test_who_waits_too_long_for_a_lock_is_told_whose_it_is(tmp_path: Path) -> None:
+    ready, done = FORK.Event(), FORK.Event()
+    holder = FORK.Process(target=hold, args=(str(tmp_path), ready, done), daemon=True)
+    holder.start()
+    try:
+        assert ready.wait(30)
+        dictionary: FileDirDict[Any] = FileDirDict(base_dir=tmp_path, lock_timeout=0.05)
+        with pytest.raises(BackendError, match="lock_timeout") as caught:
+            dictionary["k"] = 1
+        assert str(tmp_path) in str(caught.value)
+        if os.path.exists("/proc/locks"):
+            assert f"process {holder.pid}" in str(caught.value)
+        assert "k" not in dictionary
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        done.set()
+        holder.join()
