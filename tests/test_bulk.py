@@ -148,6 +148,27 @@ def test_an_argument_that_makes_no_sense_is_refused_by_name(said: str) -> None:
         NOT_MANY[said](LocalDict())
 
 
+# ---------------------------------------------------------------------- interruption
+
+
+def test_when_an_interruption_is_raised_nothing_is_under_way() -> None:
+    store = ParallelStore()
+    d: StoreDict[Any] = StoreDict(store=store)
+    store.hold.clear()
+
+    def items() -> Iterator[tuple[str, int]]:
+        yield from [("a", 1), ("b", 2), ("c", 3)]
+        for _ in range(3):
+            assert store.begun.acquire(timeout=30)
+        threading.Timer(0.05, store.hold.set).start()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        d.set_many(items())
+    assert store.under_way == 0
+    assert len(list(store.names())) == 3
+
+
 # ---------------------------------------------------------------------- failures in memory
 
 
