@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from persidict.cached_appendonly_dict import AppendOnlyDictCached
     from persidict.cached_mutable_dict import MutableDictCached
     from persidict.contract.inspecting import ItemInfo
+    from persidict.contract.streams import ItemWriter
     from persidict.empty_dict import EmptyDict
     from persidict.expiring_dict import ExpiringDict
     from persidict.file_dir_dict import FileDirDict
@@ -91,9 +92,10 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "AsyncDict": "async_dict",
     "AzureDict": "azure_dict",
+    "ItemInfo": "contract.inspecting",
+    "ItemWriter": "contract.streams",
     "ExpiringDict": "expiring_dict",
     "memoize": "memoization",
-    "ItemInfo": "contract.inspecting",
     "BasicS3Dict": "basic_s3_dict",
     "AppendOnlyDictCached": "cached_appendonly_dict",
     "MutableDictCached": "cached_mutable_dict",
@@ -154,6 +156,7 @@ __all__ = [
     "IfETagChangedRetrieveFlag",
     "ItemInfo",
     "ItemNotAvailableFlag",
+    "ItemWriter",
     "Joker",
     "KeepCurrentFlag",
     "KeyFromEnvironment",

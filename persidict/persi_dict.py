@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from operator import attrgetter
-from typing import Any, BinaryIO, TypeVar, cast, overload
+from typing import Any, TypeVar, cast, overload
 
 from persidict import display
 from persidict.checks import check_flag
@@ -20,6 +20,7 @@ from persidict.contract.primitives import (
     key_range_of,
     raise_key_error,
 )
+from persidict.contract.streams import StreamOperations
 from persidict.contract.timed import TimedOperations
 from persidict.contract.transactions import Transaction
 from persidict.contract.views import ItemsView, KeysView, ValuesView
@@ -76,6 +77,7 @@ class PersiDict(
     ConditionalOperations[ValueType],
     TimedOperations[ValueType],
     InspectingOperations[ValueType],
+    StreamOperations[ValueType],
     MutableMapping[NonEmptySafeStrTuple, ValueType],
     Parameterizable,
     metaclass=RawToo,
@@ -253,34 +255,6 @@ class PersiDict(
         raw.base_class_for_values = bytes
         raw._become_raw()
         return raw
-
-    def open(self, key: NonEmptyPersiDictKey, mode: str = "rb") -> BinaryIO:
-        """Open the stored bytes of an item for reading.
-
-        What is read is all of one version. Where the storage keeps none that is replaced or
-        deleted meanwhile (S3), reading on raises OSError. Close the stream, or use it in a
-        ``with`` statement. Costs: a FileDirDict opens the file itself, and reads what is
-        asked for; a BasicS3Dict sends a request for each MB; others read the whole item.
-
-        Args:
-            key: The key.
-            mode: ``"rb"``; items are written whole.
-
-        Returns:
-            A seekable binary stream.
-
-        Raises:
-            KeyError: There is no such item.
-            ValueError: The mode is another one.
-            TypeError: This kind of dictionary does not keep its values as bytes.
-        """
-        checked = as_key(key)
-        if mode != "rb":
-            raise ValueError(f"mode must be 'rb', not {mode!r}: items are written whole")
-        try:
-            return self._open(checked)
-        except ObjectNotFound as absent:
-            raise_key_error(checked, absent)
 
     # ------------------------------------------------------------------ dict: one item
 

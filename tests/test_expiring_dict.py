@@ -82,7 +82,9 @@ class TestExpiredItemsAreAsIfTheyWereNot(TestExpiringDictKeepsTheContract):
         def make(**params: Any) -> PersiDict[Any]:
             place = tmp_path / str(next(numbers))
             ghosts = in_files(place)
-            ghosts.update(dict.fromkeys("abcdefgkxyz", "ghost") | {("g", "a"): 1, ("p", "q"): 2})
+            ghosts.update(
+                dict.fromkeys("abcdefgkxyz", "ghost") | {("g", "a"): "1", ("p", "q"): "2"}
+            )
             for path in place.rglob("*.pkl"):
                 os.utime(path, (0, 0))
             return ExpiringDict(wrapped_dict=in_files(place, **params), ttl=DAY)

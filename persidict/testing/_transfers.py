@@ -177,9 +177,18 @@ class StoredBytesTests(ConformanceBase):
         with pytest.raises(KeyError):
             stored.open("absent")
 
-    @pytest.mark.parametrize("mode", ["r", "wb", "r+b", "a"])
-    def test_items_are_opened_for_reading_bytes_alone(
-        self, stored: StoredDict[Any], values: tuple[Any, ...], mode: str
+    def test_a_stream_that_is_written_becomes_the_item_when_it_is_closed(
+        self, stored: StoredDict[Any], values: tuple[Any, ...]
+    ) -> None:
+        stored["a"] = values[0]
+        with stored.open("b", "wb") as stream:
+            stream.write(stored.raw["a"])
+            assert "b" not in stored
+        assert stored.raw["b"] == stored.raw["a"]
+
+    @pytest.mark.parametrize("mode", ["r", "w", "r+b", "a"])
+    def test_items_are_opened_for_reading_or_writing_bytes_anew_alone(
+        self, stored: StoredDict[Any], values: tuple[Any, ...], mode: Any
     ) -> None:
         stored["a"] = values[0]
         with pytest.raises(ValueError):

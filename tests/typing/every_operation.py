@@ -20,6 +20,7 @@ from persidict import (
     ExpiringDict,
     FileDirDict,
     ItemInfo,
+    ItemWriter,
     KeyFromEnvironment,
     LocalDict,
     MutableDictCached,
@@ -88,6 +89,9 @@ def operations_of_its_own() -> None:
     assert_type(d.raw["a"], bytes)
     with d.open("a") as stream:
         assert_type(stream.read(), bytes)
+    with d.open("a", "wb", condition=ANY_ETAG) as writer:
+        writer.write(b"")
+    assert_type(writer, ItemWriter)
 
 
 def conditional_operations() -> None:
