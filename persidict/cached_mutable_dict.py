@@ -19,6 +19,7 @@ from persidict.safe_str_tuple import (
     NonEmptySafeStrTuple,
     SafeStrTuple,
 )
+from persidict.wrapper_dict import WrapperDict
 
 
 class _Record(NamedTuple):
@@ -207,6 +208,9 @@ class MutableDictCached(CachedDict[ValueType]):
         self, keys: Iterable[NonEmptySafeStrTuple]
     ) -> Iterator[tuple[NonEmptySafeStrTuple, Exception]]:
         return self._wrapped._remove_many(self._forgetting(keys))
+
+    def _remove_all(self) -> None:
+        super(WrapperDict, self)._remove_all()  # one by one, so that each is forgotten
 
     def _forgetting(self, keys: Iterable[NonEmptySafeStrTuple]) -> Iterator[NonEmptySafeStrTuple]:
         for key in keys:

@@ -10,7 +10,7 @@ from persidict.safe_str_tuple import NonEmptySafeStrTuple
 from persidict.stored_dict import StoredDict
 from persidict.stores.object_store import ObjectStore
 from persidict.stores.optional import layers
-from persidict.stores.place import HasPlace, Place
+from persidict.stores.site import HasSite, Site
 from persidict.wrapper_dict import WrapperDict
 
 _ANY_KEY: Final = NonEmptySafeStrTuple("any")
@@ -29,7 +29,7 @@ def overlap(one: PersiDict[Any], other: PersiDict[Any]) -> bool:
         return True
     if not (isinstance(one, StoredDict) and isinstance(other, StoredDict)):
         return type(one) is type(other) and one.get_params() == other.get_params()
-    here, there = _place_of(one._store), _place_of(other._store)
+    here, there = _site_of(one._store), _site_of(other._store)
     if here is None or there is None:
         return one._store == other._store and _have_one_extension(one, other)
     return _shows(one, here.way_to(there), other) or _shows(other, there.way_to(here), one)
@@ -41,9 +41,9 @@ def _bottom(dictionary: PersiDict[Any]) -> PersiDict[Any]:
     return dictionary
 
 
-def _place_of(store: ObjectStore) -> Place | None:
+def _site_of(store: ObjectStore) -> Site | None:
     *_, innermost = layers(store)
-    return innermost.place if isinstance(innermost, HasPlace) else None
+    return innermost.site if isinstance(innermost, HasSite) else None
 
 
 def _shows(outer: StoredDict[Any], way: str | None, inner: StoredDict[Any]) -> bool:

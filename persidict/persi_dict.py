@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from operator import attrgetter
 from typing import Any, TypeVar, cast, overload
 
-from persidict import display
 from persidict.checks import check_flag
+from persidict.contract import display
 from persidict.contract.bulk import BulkOperations
 from persidict.contract.conditional import ConditionalOperations
 from persidict.contract.inspecting import InspectingOperations
@@ -443,7 +443,7 @@ class PersiDict(
 
     def __len__(self) -> int:
         listing = Listing.about_to_be_read(self._listed)
-        return sum(1 for _ in self._keys()) if listing is None else listing.count()
+        return self._count() if listing is None else listing.count()
 
     def __bool__(self) -> bool:
         return any(True for _ in self._keys(page_size=1))

@@ -143,10 +143,6 @@ class SQLiteDict(TransactionalDict[ValueType]):
 
     # ------------------------------------------------------------------ many items
 
-    def __len__(self) -> int:
-        listing = Listing.about_to_be_read(self._listed)
-        return self._count() if listing is None else listing.count()
-
     def _count(self) -> int:
         return self._store.count(f".{self.serialization_format}")
 
@@ -160,9 +156,8 @@ class SQLiteDict(TransactionalDict[ValueType]):
             if key is not None:
                 yield key, self._decode(key, data), info.last_modified
 
-    def clear(self) -> None:
-        """Delete all items, some thousand in one transaction; see PersiDict."""
-        self._refuse_deletion()
+    def _remove_all(self) -> None:
+        """Delete all items, some thousand in one transaction."""
         self._store.clear(f".{self.serialization_format}")
 
     # ------------------------------------------------------------------ the file

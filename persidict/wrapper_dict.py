@@ -229,6 +229,15 @@ class WrapperDict(PersiDict[ValueType]):
             return self._wrapped._keys_in(key_range)
         return super()._keys_in(key_range)
 
+    def _count(self) -> int:
+        return self._wrapped._count() if self._forwards("_keys") else super()._count()
+
+    def _remove_all(self) -> None:
+        if self._forwards("_keys", "_remove"):
+            self._wrapped._remove_all()
+        else:
+            super()._remove_all()
+
     def _first_parts(self) -> set[str]:
         return self._wrapped._first_parts() if self._forwards("_keys") else super()._first_parts()
 

@@ -99,6 +99,10 @@ class BulkOperations(DictPrimitives, Generic[ValueType]):
                 others have been deleted.
         """
         self._refuse_deletion()
+        self._remove_all()
+
+    def _remove_all(self) -> None:
+        """Delete all items; see `clear`."""
         self._discard_all(Source(self._keys()))
 
     def _discard_all(self, keys: Source[NonEmptySafeStrTuple]) -> None:

@@ -263,6 +263,10 @@ class DictPrimitives(ABC):
             if etag == version.etag:
                 return value, version
 
+    def _count(self) -> int:
+        """Return how many keys there are."""
+        return sum(1 for _ in self._keys())
+
     def _versions(
         self, key_range: KeyRange | None = None
     ) -> Iterator[tuple[NonEmptySafeStrTuple, Version]]:

@@ -9,9 +9,9 @@ from collections.abc import ValuesView as _ValuesView
 from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
+from persidict.contract.display import view_text
 from persidict.contract.listing import Listing
 from persidict.contract.primitives import KeyRange
-from persidict.display import view_text
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, as_key
 
 ValueType = TypeVar("ValueType")

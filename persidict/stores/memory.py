@@ -29,7 +29,7 @@ from persidict.stores.object_store import (
     check_version,
     list_from_sorted,
 )
-from persidict.stores.place import Place
+from persidict.stores.site import Site
 from persidict.stores.unencoded import Unencoded
 from persidict.traits import Traits
 
@@ -181,9 +181,9 @@ class MemoryStore(ObjectStore):
         return f"<MemoryStore{scope} at {id(self._memory):#x}>"
 
     @property
-    def place(self) -> Place:
+    def site(self) -> Site:
         """Where the objects lie: in which memory."""
-        return Place(("memory", id(self._memory)), self._prefix)
+        return Site(("memory", id(self._memory)), self._prefix)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MemoryStore):

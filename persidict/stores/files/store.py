@@ -31,8 +31,8 @@ from persidict.stores.object_store import (
     ObjectInfo,
     ObjectStore,
 )
-from persidict.stores.place import Place, identity_of, real_path
 from persidict.stores.shared.parallel import WorkerPool
+from persidict.stores.site import Site, identity_of, real_path
 from persidict.traits import Traits
 
 DEFAULT_LOCK_TIMEOUT: Final = 60.0
@@ -144,10 +144,10 @@ class FileStore(ObjectStore):
         return self._tree.path_of(name)
 
     @property
-    def place(self) -> Place:
+    def site(self) -> Site:
         """Where the files lie; costs some system calls."""
         path = os.path.join(real_path(self._tree.path_of("")), "")
-        return Place("files", path.replace(os.sep, "/"), identity_of(path))
+        return Site("files", path.replace(os.sep, "/"), identity_of(path))
 
     def scoped(self, prefix: str) -> FileStore:
         scope = FileStore.__new__(FileStore)

@@ -22,7 +22,6 @@ from persidict.stores.object_store import (
     ObjectStore,
     reported,
 )
-from persidict.stores.place import Place
 from persidict.stores.s3.capabilities import ABILITIES, S3Capabilities, Support
 from persidict.stores.s3.copy import Copy, md5_in
 from persidict.stores.s3.delete import Deletion, delete_many
@@ -56,6 +55,7 @@ from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.s3.upload import put_large
 from persidict.stores.s3.uploads import OpenUploads
 from persidict.stores.shared.parallel import map_in_order
+from persidict.stores.site import Site
 from persidict.traits import Traits
 
 _PAGE_SIZE: Final = 1000
@@ -125,11 +125,11 @@ class S3Store(ObjectStore):
         return self._prefix
 
     @property
-    def place(self) -> Place:
+    def site(self) -> Site:
         """Where the objects lie: below a prefix of a bucket, which has one name in all of AWS."""
         endpoint = self.transport.endpoint
         where = "aws" if is_aws_endpoint(endpoint) else endpoint.rstrip("/")
-        return Place(("s3", where, self.bucket_name), self._prefix)
+        return Site(("s3", where, self.bucket_name), self._prefix)
 
     @property
     def capabilities(self) -> S3Capabilities:

@@ -25,7 +25,7 @@ from persidict.stores.object_store import (
     ObjectStore,
     check_version,
 )
-from persidict.stores.place import Place, identity_of, real_path
+from persidict.stores.site import Site, identity_of, real_path
 from persidict.stores.sqlite import schema
 from persidict.stores.sqlite.block import Block
 from persidict.stores.sqlite.connection import Connection, Effort
@@ -119,11 +119,11 @@ class SQLiteStore(ObjectStore):
         return scope
 
     @property
-    def place(self) -> Place:
+    def site(self) -> Site:
         """Where the rows lie; costs some system calls."""
         path = real_path(self._database.path)
         file = identity_of(path)
-        return Place(
+        return Site(
             "sqlite", f"{path}:{self._prefix}", None if file is None else (*file, self._prefix)
         )
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from persidict.contract.primitives import DictPrimitives
-    from persidict.safe_str_tuple import NonEmptySafeStrTuple
+from persidict.contract.primitives import DictPrimitives
+from persidict.safe_str_tuple import NonEmptySafeStrTuple
 
 SHOWN: Final = 20
 """How many items are shown."""

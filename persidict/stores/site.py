@@ -1,4 +1,4 @@
-"""Where bytes lie, so that two ways to one place are known to be that."""
+"""Where bytes lie: two ways to one place are told to be that."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """Where the objects of a store lie, whatever way leads there.
 
     Attributes:
@@ -22,7 +22,7 @@ class Place:
     path: str
     identity: Hashable = None
 
-    def way_to(self, other: Place) -> str | None:
+    def way_to(self, other: Site) -> str | None:
         """Return what stands in front of the names of another place's objects here.
 
         Returns:
@@ -36,11 +36,11 @@ class Place:
 
 
 @runtime_checkable
-class HasPlace(Protocol):
+class HasSite(Protocol):
     """A store that can tell where its objects lie."""
 
     @property
-    def place(self) -> Place:
+    def site(self) -> Site:
         """Where the objects lie."""
 
 
