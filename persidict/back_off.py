@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import Final
 
@@ -18,7 +17,9 @@ def seconds_to_pause(attempt: int, unit_seconds: float) -> float:
         unit_seconds: What an attempt takes, about.
     """
     longest = min(unit_seconds * 2 ** min(attempt, _MOST_DOUBLINGS), _LONGEST_PAUSE_SECONDS)
-    return random.uniform(0.0, longest)
+    from random import uniform  # which few need, and takes long to load
+
+    return uniform(0.0, longest)
 
 
 def pause(attempt: int, unit_seconds: float) -> None:

@@ -7,10 +7,10 @@ is compared with ``is`` and survives copying and pickling.
 from __future__ import annotations
 
 import copyreg
-from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
     Any,
+    ClassVar,
     Final,
     Generic,
     NewType,
@@ -155,8 +155,47 @@ class TransformingFunction(Protocol[ValueType]):
         """Compute the new value; may be called more than once."""
 
 
-@dataclass(frozen=True)
-class OperationResult(Generic[ValueType]):
+class _LateFields:
+    """What makes a class a dataclass, for those who ask: the module takes long to load."""
+
+    def __get__(self, instance: object, owner: type) -> dict[str, Any]:
+        import dataclasses
+
+        as_dataclass: Any = dataclasses.make_dataclass(
+            owner.__name__, owner.__annotations__.items()
+        )
+        fields: dict[str, Any] = as_dataclass.__dataclass_fields__
+        type.__setattr__(owner, "__dataclass_fields__", fields)
+        return fields
+
+
+class _Result:
+    """Named results that never change: a frozen dataclass, made by hand."""
+
+    __dataclass_fields__: ClassVar[Any] = _LateFields()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        from dataclasses import FrozenInstanceError
+
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        from dataclasses import FrozenInstanceError
+
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+    def __eq__(self, other: object) -> bool:
+        return self.__dict__ == other.__dict__ if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in type(self).__annotations__))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
+        return f"{type(self).__qualname__}({shown})"
+
+
+class OperationResult(_Result, Generic[ValueType]):
     """What `transform_item` left behind.
 
     Attributes:
@@ -167,9 +206,13 @@ class OperationResult(Generic[ValueType]):
     resulting_etag: ETagIfExists
     new_value: ValueType
 
+    __match_args__ = ("resulting_etag", "new_value")
 
-@dataclass(frozen=True)
-class ConditionalOperationResult(Generic[ValueType]):
+    def __init__(self, resulting_etag: ETagIfExists, new_value: ValueType) -> None:
+        self.__dict__.update(resulting_etag=resulting_etag, new_value=new_value)
+
+
+class ConditionalOperationResult(_Result, Generic[ValueType]):
     """What a conditional operation found and what it left behind.
 
     Attributes:
@@ -189,6 +232,22 @@ class ConditionalOperationResult(Generic[ValueType]):
     actual_etag: ETagIfExists
     resulting_etag: ETagIfExists
     new_value: ValueType
+
+    __match_args__ = ("condition_was_satisfied", "actual_etag", "resulting_etag", "new_value")
+
+    def __init__(
+        self,
+        condition_was_satisfied: bool,
+        actual_etag: ETagIfExists,
+        resulting_etag: ETagIfExists,
+        new_value: ValueType,
+    ) -> None:
+        self.__dict__.update(
+            condition_was_satisfied=condition_was_satisfied,
+            actual_etag=actual_etag,
+            resulting_etag=resulting_etag,
+            new_value=new_value,
+        )
 
     @property
     def value_was_mutated(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from operator import attrgetter
@@ -537,9 +536,11 @@ class PersiDict(
 
     def random_key(self) -> NonEmptySafeStrTuple | None:
         """Return a key drawn uniformly from all, or None if there is none. Lists all keys."""
+        from random import randrange  # which few need, and takes long to load
+
         drawn = None
         for count, key in enumerate(self._keys(), start=1):
-            if random.randrange(count) == 0:
+            if randrange(count) == 0:
                 drawn = key
         return drawn
 

@@ -7,8 +7,6 @@ them; he can neither alter an item, nor make one, nor pass one off as another.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 import struct
 from abc import ABC, abstractmethod
@@ -147,7 +145,7 @@ class Protection(ABC):
         body = view[len(self._magic) + _ID_SIZE :]
         about = self._about(key, serialization_format)
         for secret in self._unlocked():
-            if hmac.compare_digest(secret[0], key_id):
+            if _is_same(secret[0], key_id):
                 return self._open(body, about, secret)
         raise NotProtected("it was stored under a key that is none of those given")
 
@@ -243,7 +241,7 @@ class Signed(Protection):
 
     def _open(self, body: memoryview, about: bytes, secret: tuple[bytes, bytes]) -> Buffer:
         data = body[_DIGEST_SIZE:]
-        if not hmac.compare_digest(_digest(secret[1], about, data), bytes(body[:_DIGEST_SIZE])):
+        if not _is_same(_digest(secret[1], about, data), bytes(body[:_DIGEST_SIZE])):
             raise NotProtected("it was altered, or it is another item's")
         return data
 
@@ -314,11 +312,15 @@ def _checked_key(key: Any) -> bytes:
 
 
 def _derived(key: bytes, purpose: bytes) -> bytes:
-    return hmac.digest(key, purpose, "sha256")
+    from hmac import digest  # which loads OpenSSL
+
+    return digest(key, purpose, "sha256")
 
 
 def _digest(key: bytes, about: bytes, data: Buffer) -> bytes:
-    digest = hmac.new(key, about, hashlib.sha256)
+    from hmac import new
+
+    digest = new(key, about, "sha256")
     digest.update(data)
     return digest.digest()
 
@@ -333,3 +335,10 @@ def _name_of(function: Callable[[], bytes]) -> str:
 
 def _rebuild(cls: type[SelfType], keys: tuple[ProtectionKey, ...], place: str) -> SelfType:
     return cls(keys, place=place)
+
+
+def _is_same(one: bytes, other: bytes) -> bool:
+    """Compare secrets in a time that does not depend on them."""
+    from hmac import compare_digest
+
+    return compare_digest(one, other)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Traits:
+class Traits(NamedTuple):
     """What a storage tells of itself, once, to all that is built on it.
 
     Attributes:

@@ -6,14 +6,14 @@ they are keyword arguments of `open_dict`.
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from difflib import get_close_matches
 from functools import cache
-from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl, quote, urlencode
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    import inspect
 
 SHORT_NAMES: Final = {"format": "serialization_format"}
 """What a URL may call a parameter besides its own name."""
@@ -38,6 +38,8 @@ class Place(NamedTuple):
 
 def place(scheme: str, path: str, *told: str) -> Place:
     """Return a place; characters of its path that mean something in a URL are quoted."""
+    from urllib.parse import quote
+
     return Place(f"{scheme}://{quote(path, safe='/:@!$&()*+,;=~')}", frozenset(told))
 
 
@@ -50,6 +52,8 @@ def path_in_url(path: str) -> str:
 @cache
 def parameters_of(cls: type) -> Mapping[str, inspect.Parameter]:
     """Return what a dictionary's constructor takes, and `raw`, which every one takes."""
+    import inspect  # which takes long to load
+
     constructor: Any = vars(cls).get("__init__") or cls.__init__  # type: ignore[misc]
     raw = inspect.Parameter("raw", inspect.Parameter.KEYWORD_ONLY, default=False, annotation="bool")
     _, *own = inspect.signature(constructor).parameters.values()
@@ -70,6 +74,8 @@ def check_names(cls: type, names: Iterable[str], *, where: str) -> None:
 
 def hint(name: str, known: Iterable[str]) -> str:
     """Say which of the known names was probably meant, if any."""
+    from difflib import get_close_matches  # which takes long to load
+
     meant = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     return f" (did you mean {meant[0]!r}?)" if meant else ""
 
@@ -119,6 +125,8 @@ def parse_query(cls: type, query: str, url: str) -> dict[str, Any]:
         ValueError: A text does not say what the parameter takes, or a parameter cannot stand
             in a URL, or stands there twice.
     """
+    from urllib.parse import parse_qsl
+
     params: dict[str, Any] = {}
     for written, text in parse_qsl(query, keep_blank_values=True):
         name = SHORT_NAMES.get(written, written)
@@ -153,6 +161,8 @@ def query_of(cls: type, params: Mapping[str, Any], told: Collection[str]) -> str
         reader = _reader_of(parameter)
         if text is not None and (reader is not _read_class or text in _CLASSES) and reader:
             written.append((next((s for s, n in SHORT_NAMES.items() if n == name), name), text))
+    from urllib.parse import urlencode
+
     return urlencode(written)
 
 

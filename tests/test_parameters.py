@@ -135,6 +135,33 @@ repr(d), d.get_params()
     assert run(program + IS_LOADED) == "False\n"
 
 
+SLOW_TO_LOAD = {
+    "asyncio",
+    "boto3",
+    "concurrent.futures",
+    "dataclasses",
+    "difflib",
+    "email",
+    "hashlib",
+    "importlib.metadata",
+    "inspect",
+    "jsonpickle",
+    "logging",
+    "lz4",
+    "mixinforge",
+    "numpy",
+    "random",
+    "tempfile",
+    "urllib.parse",
+}
+
+
+@pytest.mark.parametrize("names", ["KEEP_CURRENT", "FileDirDict", "LocalDict"])
+def test_loading_a_dictionary_loads_nothing_that_is_slow_to_load(names: str) -> None:
+    program = f"from persidict import {names}; import sys; print(*sys.modules)"
+    assert {*run(program).split()} & SLOW_TO_LOAD == set()
+
+
 @pytest.mark.parametrize(
     "first",
     ["import mixinforge", "import persidict, mixinforge", "from persidict import LocalDict"],

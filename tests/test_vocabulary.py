@@ -253,6 +253,23 @@ class TestErrors:
         assert (str(back), vars(back)) == (str(error), vars(error))
 
 
+@pytest.mark.parametrize(
+    "result",
+    [
+        OperationResult(ETagValue("1"), [1]),
+        ConditionalOperationResult(True, ETagValue("1"), ETagValue("2"), {"x": 1}),
+    ],
+    ids=["operation", "conditional"],
+)
+def test_a_result_is_a_dataclass_for_those_who_ask(result: Any) -> None:
+    assert dataclasses.is_dataclass(type(result))
+    names = [field.name for field in dataclasses.fields(result)]
+    assert list(vars(result)) == list(type(result).__match_args__) == names
+    assert dataclasses.asdict(result) == vars(result)
+    assert dataclasses.replace(result, new_value=5).new_value == 5
+    assert dataclasses.replace(result) == result
+
+
 def test_a_transforming_function_has_a_value_type_and_is_recognised() -> None:
     assert TransformingFunction[int] != TransformingFunction[str]
     assert isinstance(lambda current: current, TransformingFunction)

@@ -6,7 +6,6 @@ import pickle
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from dataclasses import is_dataclass
 from itertools import zip_longest
 from numbers import Number
 from typing import Any, Final
@@ -173,7 +172,11 @@ class _Comparison:
         if states is not None and self.same(*states):
             return True
         equality: Any = type(one).__eq__
-        if self._exact or is_dataclass(one) or equality in _EQUALITIES_BY_STATE:
+        if (
+            self._exact
+            or hasattr(type(one), "__dataclass_fields__")
+            or equality in _EQUALITIES_BY_STATE
+        ):
             return False
         return bool(one == other)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import itertools
 import os
-import random
 import threading
 import time
 import weakref
@@ -76,7 +75,7 @@ class Memory:
         self.writer: MemoryBlock | None = None
         self.writer_left = threading.Condition(self.lock)
         self.blocks: dict[int, MemoryBlock] = {}
-        numbers = itertools.count(random.SystemRandom().getrandbits(62))
+        numbers = itertools.count(int.from_bytes(os.urandom(8)) >> 2)
         self.new_etags = cast("Iterator[ETagValue]", map(str, numbers))
 
     def seen(self) -> dict[str, dict[str, Stored]]:

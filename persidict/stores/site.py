@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(NamedTuple):
     """Where the objects of a store lie, whatever way leads there.
 
     Attributes:

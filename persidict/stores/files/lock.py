@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import stat
 import sys
-import tempfile
 import threading
 import time
 import warnings
@@ -310,6 +308,8 @@ def is_held_by_this_thread() -> bool:
 
 
 def _lock_file_directory() -> str:
+    import tempfile  # which few need, and takes long to load
+
     return os.path.join(tempfile.gettempdir(), "persidict-locks")
 
 
@@ -326,7 +326,9 @@ def _lock_file_of(directory: str) -> tuple[str, int]:
     if not stat.S_ISDIR(os.lstat(place).st_mode):
         raise BackendError(f"{place!r}, where lock files belong, is no directory", backend="files")
     identity = os.path.normcase(os.path.realpath(directory))
-    digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()
+    from hashlib import sha256  # which few need, and takes long to load
+
+    digest = sha256(identity.encode(errors="surrogateescape")).hexdigest()
     path = os.path.join(place, f"{digest}.lock")
     # Linux lets nobody open another user's file there with O_CREAT (fs.protected_regular)
     with contextlib.suppress(FileExistsError):

@@ -15,9 +15,11 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from functools import partial
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 ItemType = TypeVar("ItemType")
 ResultType = TypeVar("ResultType")
@@ -58,6 +60,8 @@ class WorkerPool:
 
         Waiting for such a future is not safe from exceptions of signal handlers.
         """
+        from concurrent.futures import Future  # which loads logging
+
         future: Future[ResultType] = Future()
         self.begin(partial(_run, future, work))
         return future
