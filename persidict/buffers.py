@@ -16,11 +16,10 @@ _LARGE: Final = 4 * 1024 * 1024
 _IS_ADVISABLE: Final = hasattr(mmap, "MADV_HUGEPAGE") and hasattr(mmap, "MAP_ANONYMOUS")
 
 
-def settled(data: Buffer) -> bytes | memoryview:
+def settled(data: Buffer) -> Buffer:
     """Return bytes that stay as they are; the same object where nobody can change them."""
-    if isinstance(data, bytes) or (isinstance(data, memoryview) and data.readonly):
-        return data
-    return bytes(data)
+    can_change = isinstance(data, bytearray) or (isinstance(data, memoryview) and not data.readonly)
+    return bytes(data) if can_change else data
 
 
 def new_buffer(size: int) -> memoryview:

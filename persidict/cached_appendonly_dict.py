@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, NoReturn
 
 from persidict.cached_dict import MISS, CachedDict, check_apart
-from persidict.exceptions import MutationPolicyError, ObjectNotFound
+from persidict.exceptions import MutationPolicyError, NoBytesError, ObjectNotFound
 from persidict.jokers_and_status_flags import (
     VALUE_NOT_RETRIEVED,
     ETagConditionFlag,
@@ -168,7 +169,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
         remaining = iter(keys)
         while window := list(islice(remaining, _WINDOW)):
             missing = {key for key in window if not self._holds(key)}
-            fetched = self._stored._load_many([key for key in window if key in missing])
+            fetched = self._fetch_many([key for key in window if key in missing])
             pending = next(fetched, None)
             for key in window:
                 if key not in missing:
@@ -177,11 +178,23 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
                     except ObjectNotFound:
                         continue
                 elif pending is not None and pending[0] == key:
-                    stored = pending[1]
-                    value = self._value_of(key, stored)
-                    self._write_copy(key, stored, value)
-                    yield key, value
+                    yield pending
                     pending = next(fetched, None)
+
+    def _fetch_many(
+        self, keys: list[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+        """Load many items from the main dictionary, and cache what comes."""
+        remaining = deque(keys)
+        try:
+            for key, stored in self._stored._load_many(keys):
+                while remaining.popleft() != key:
+                    continue
+                value = self._value_of(key, stored)
+                self._write_copy(key, stored, value)
+                yield key, value
+        except NoBytesError:
+            yield from self._wrapped._load_many(remaining)
 
     def _write_many(
         self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool

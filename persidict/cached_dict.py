@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, cast
 from persidict.buffers import settled
 from persidict.contract.primitives import Version
 from persidict.contract.sameness import is_replica
-from persidict.exceptions import ObjectNotFound, PreconditionFailed
+from persidict.exceptions import NoBytesError, ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import (
     VALUE_NOT_RETRIEVED,
     ETagIfExists,
@@ -213,6 +213,8 @@ class CachedDict(WrapperDict[ValueType]):
         except ObjectNotFound:
             self._forget(key)
             raise
+        except NoBytesError:
+            return self._wrapped._load(key, if_none_match=if_none_match)
         if stored is VALUE_NOT_RETRIEVED:
             return stored, etag
         value = self._value_of(key, stored)

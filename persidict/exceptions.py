@@ -150,6 +150,10 @@ class ObjectNotFound(LookupError):
     """A storage's answer: there is nothing under that name."""
 
 
+class NoBytesError(TypeError):
+    """A value is asked for as bytes that a LocalDict could only copy, not encode."""
+
+
 class PreconditionFailed(Exception):
     """A storage's answer: the item is not in the state that the caller required.
 

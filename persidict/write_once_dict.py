@@ -8,7 +8,12 @@ from typing import Any, TypeVar
 
 from persidict.contract.primitives import raise_key_error
 from persidict.contract.sameness import same_content
-from persidict.exceptions import MutationPolicyError, ObjectNotFound, PreconditionFailed
+from persidict.exceptions import (
+    MutationPolicyError,
+    NoBytesError,
+    ObjectNotFound,
+    PreconditionFailed,
+)
 from persidict.file_dir_dict import FileDirDict
 from persidict.jokers_and_status_flags import (
     DELETE_CURRENT,
@@ -172,13 +177,12 @@ class WriteOnceDict(WrapperDict[ValueType]):
         """
         self.consistency_checks_attempted += 1
         try:
-            first = self._stored._load(key)[0]
+            values = self._values_unless_same(key, stored)
         except ObjectNotFound as absent:
             raise_key_error(key, absent)
-        if self._has_bytes and first == stored:
+        if values is None:
             self.consistency_checks_passed += 1
             return
-        values = self._value_of(key, first), self._value_of(key, stored)
         trouble = None
         try:
             if same_content(*values):
@@ -189,6 +193,16 @@ class WriteOnceDict(WrapperDict[ValueType]):
         self.consistency_checks_failed += 1
         what = "was stored with another value" if trouble is None else "could not be compared"
         raise MutationPolicyError(self._policy, f"item {key!r} {what}") from trouble
+
+    def _values_unless_same(self, key: NonEmptySafeStrTuple, stored: Any) -> tuple[Any, Any] | None:
+        """Return the first value and a later one, None if they are the same bytes."""
+        try:
+            first = self._stored._load(key)[0]
+        except NoBytesError:
+            return self._wrapped._load(key)[0], self._value_of(key, stored)
+        if self._has_bytes and first == stored:
+            return None
+        return self._value_of(key, first), self._value_of(key, stored)
 
     def set_item_if(
         self,

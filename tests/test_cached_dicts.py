@@ -492,6 +492,16 @@ def test_a_cache_in_another_format_never_answers_something_else(
         assert pickle.dumps(found) == pickle.dumps(d.main_dict["a"])
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_value_that_can_only_be_copied_is_read_as_main_holds_it(kind: str) -> None:
+    d: Any = KINDS[kind]()
+    d["a"] = lambda: 5
+    d.update({"b": lambda: 6, "c": 7})
+    assert (d["a"](), d.get("b")(), d["c"]) == (5, 6, 7)
+    assert sorted(found() if callable(found) else found for found in d.values()) == [5, 6, 7]
+
+
 def test_raw_of_a_cached_dictionary_is_cached(calls: Calls) -> None:
     main = SpiedDict(before=calls.append, append_only=True)
     d = AppendOnlyDictCached(main_dict=main, data_cache=LocalDict(append_only=True))

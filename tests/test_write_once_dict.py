@@ -265,6 +265,18 @@ def test_an_item_that_exists_is_not_encoded_if_a_look_is_cheap() -> None:
     assert Restless.times_encoded == 0
 
 
+def test_a_value_that_can_only_be_copied_is_compared_as_it_is() -> None:
+    def made_here() -> None:
+        """Have no name to be pickled by."""
+
+    d = write_once()
+    d["a"] = made_here
+    d.update({"a": made_here})
+    with pytest.raises(MutationPolicyError):
+        d["a"] = lambda: 5
+    assert counters(d) == (2, 1, 1)
+
+
 class Incomparable:
     """A value whose == raises."""
 

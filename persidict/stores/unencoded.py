@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any, NoReturn
 
+from persidict.exceptions import NoBytesError
+
 
 class Unencoded:
     """A deep copy of a value that has no bytes, and gives out deep copies of itself.
@@ -31,7 +33,7 @@ class Unencoded:
         return 0
 
     def __bytes__(self) -> NoReturn:
-        raise TypeError(
+        raise NoBytesError(
             f"this value of a LocalDict, a {type(self._value).__qualname__}, has no bytes:"
             f" it could only be copied ({self._reason})"
         )
