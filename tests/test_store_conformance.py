@@ -87,6 +87,17 @@ class TestS3StoreOnMotoInProcess(S3Conformance):
         return new_store_on_moto
 
 
+class TestS3StoreThroughBotocore(S3Conformance):
+    """The other wire; all else on S3 is tested on the direct one, which is the default."""
+
+    @pytest.fixture
+    def new_store(self, moto_aws_server: MotoServer) -> NewStore:
+        place = {"bucket_name": "through-botocore", "transport": "botocore"}
+        return lambda: (
+            connect(moto_aws_server.endpoint_url, root_prefix=uuid.uuid4().hex, **place)._store
+        )
+
+
 @pytest.fixture(params=[AWS, CEPH, LOCALSTACK], ids=["aws", "ceph", "localstack"])
 def new_store_on_a_server(moto_aws_server: MotoServer, request: pytest.FixtureRequest) -> NewStore:
     url = moto_aws_server.with_quirks(request.param).endpoint_url

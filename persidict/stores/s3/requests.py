@@ -40,6 +40,9 @@ PAUSE_SECONDS: Final = 0.02
 """The unit of the pause between two attempts to change what others change, too."""
 
 _CONFLICT_ATTEMPTS: Final = 12
+_THROTTLED_ATTEMPTS: Final = 20
+"""How often one of many requests is sent at most while the service asks for fewer."""
+
 _LONGEST_BACK_OFF_SECONDS: Final = 20.0
 _ETAG: Final = re.compile(r'(?:W/)?"[!#-+\--~]+"')
 
@@ -211,6 +214,9 @@ class S3Requests:
         def again(request: Request[Any], refusal: Refusal, attempt: int) -> float | None:
             if refusal.may_have_acted and not request.is_repeatable:
                 return None
+            if refusal.asks_for_fewer_requests and attempt < _THROTTLED_ATTEMPTS:
+                # fewer are under way from now on: to be patient is better than to fail
+                return back_off.seconds_to_pause(attempt, PAUSE_SECONDS)
             return _pause_before_another(refusal, attempt, limit)
 
         for answer in self.transport.send_many(requests(), again):

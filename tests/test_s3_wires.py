@@ -1,0 +1,395 @@
+"""Which wire is chosen and why, and what holds on both: nobody has to know which one it is."""
+
+from __future__ import annotations
+
+import io
+import logging
+import pickle
+import socket
+import tracemalloc
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore import UNSIGNED
+from botocore.config import Config
+from moto import mock_aws
+
+from persidict import sync_items
+from persidict.basic_s3_dict import BasicS3Dict
+from persidict.local_dict import LocalDict
+from persidict.s3_dict_file_dir_cached import S3Dict
+from persidict.stores.s3.transport.direct.destination import (
+    NotForTheDirectWire,
+    learn_destination,
+)
+from tests.s3_dicts import connect, elsewhere_or_skip
+from tests.s3_servers.canned import CannedServer, start_canned
+from tests.s3_servers.clients import s3_client
+from tests.s3_servers.fault_proxy import Fault, FaultProxy
+from tests.s3_servers.scripted import Arrived, reply, scripted
+
+BUCKET = "some-bucket"
+ACCESS_POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/point"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[CannedServer]:
+    with start_canned() as running:
+        yield running
+
+
+def client_of(region: str = "eu-west-1", endpoint_url: str | None = None, **config: Any) -> Any:
+    return boto3.client(
+        "s3",
+        region_name=region,
+        endpoint_url=endpoint_url,
+        aws_access_key_id="access",
+        aws_secret_access_key="secret",
+        config=Config(**config),
+    )
+
+
+# ---------------------------------------------------------------------- where requests go
+
+
+@pytest.mark.parametrize(
+    ("bucket", "config", "url", "region"),
+    [
+        (BUCKET, {}, "https://some-bucket.s3.eu-west-1.amazonaws.com/", "eu-west-1"),
+        (
+            BUCKET,
+            {"s3": {"addressing_style": "path"}},
+            "https://s3.eu-west-1.amazonaws.com/some-bucket/",
+            "eu-west-1",
+        ),
+        ("dotted.bucket", {}, "https://s3.eu-west-1.amazonaws.com/dotted.bucket/", "eu-west-1"),
+        (
+            BUCKET,
+            {"s3": {"use_dualstack_endpoint": True}},
+            "https://some-bucket.s3.dualstack.eu-west-1.amazonaws.com/",
+            "eu-west-1",
+        ),
+        (
+            BUCKET,
+            {"s3": {"use_accelerate_endpoint": True}},
+            "https://some-bucket.s3-accelerate.amazonaws.com/",
+            "eu-west-1",
+        ),
+        (
+            BUCKET,
+            {"region": "us-east-1", "use_fips_endpoint": True},
+            "https://some-bucket.s3-fips.us-east-1.amazonaws.com/",
+            "us-east-1",
+        ),
+        (
+            ACCESS_POINT,
+            {},
+            "https://point-123456789012.s3-accesspoint.eu-west-1.amazonaws.com/",
+            "eu-west-1",
+        ),
+        (
+            BUCKET,
+            {"endpoint_url": "http://127.0.0.1:9000"},
+            "http://127.0.0.1:9000/some-bucket/",
+            "eu-west-1",
+        ),
+        (
+            BUCKET,
+            {"endpoint_url": "https://example.org/deep/down"},
+            "https://example.org/deep/down/some-bucket/",
+            "eu-west-1",
+        ),
+        (
+            BUCKET,
+            {"endpoint_url": "http://[::1]:9000"},
+            "http://[::1]:9000/some-bucket/",
+            "eu-west-1",
+        ),
+    ],
+)
+def test_the_destination_is_the_one_that_botocore_finds(
+    bucket: str, config: dict[str, Any], url: str, region: str
+) -> None:
+    destination = learn_destination(client_of(**config), bucket)
+    assert (destination.url, destination.scope) == (url, (region, "s3"))
+
+
+@pytest.mark.parametrize(
+    ("bucket", "config"),
+    [
+        ("directory--euw1-az1--x-s3", {}),
+        (BUCKET, {"signature_version": "s3"}),
+        (BUCKET, {"signature_version": UNSIGNED}),
+        (BUCKET, {"proxies": {"https": "http://127.0.0.1:9"}}),
+    ],
+)
+def test_what_is_unusual_is_left_to_botocore(bucket: str, config: dict[str, Any]) -> None:
+    with pytest.raises(NotForTheDirectWire):
+        learn_destination(client_of(**config), bucket)
+
+
+def test_a_proxy_of_the_environment_is_left_to_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with pytest.raises(NotForTheDirectWire):
+        learn_destination(client_of(), BUCKET)
+    assert learn_destination(client_of(endpoint_url="http://127.0.0.1:9"), BUCKET)
+
+
+def test_the_rehearsal_is_never_sent() -> None:
+    with scripted(lambda request: reply()) as server:
+        learn_destination(client_of(endpoint_url=server.endpoint_url), BUCKET)
+        assert not server.arrived
+
+
+# ---------------------------------------------------------------------- the choice
+
+
+def test_the_direct_wire_is_the_default(
+    server: CannedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="persidict"):
+        d = connect(server.endpoint_url)
+        d["key"] = 1
+    assert repr(d.transport).startswith("<direct wire to ")
+    assert server.endpoint_url in repr(d.transport)
+    assert any("travel directly" in record.getMessage() for record in caplog.records)
+
+
+def test_botocore_is_used_where_that_is_asked_for(server: CannedServer) -> None:
+    d = connect(server.endpoint_url, transport="botocore")
+    d["key"] = 1
+    assert d["key"] == 1
+    assert repr(d.transport).startswith("<botocore wire to ")
+
+
+def test_a_ready_client_is_used_as_it_is(server: CannedServer) -> None:
+    client = s3_client(server.endpoint_url)
+    d: BasicS3Dict[int] = BasicS3Dict(bucket_name="ready", s3_client=client)
+    d["key"] = 1
+    assert "a ready client" in repr(d.transport)
+    with pytest.raises(ValueError, match="s3_client"):
+        BasicS3Dict(bucket_name="ready", s3_client=client, transport="direct")
+
+
+def test_the_reason_is_told_and_logged(
+    server: CannedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="persidict"):
+        d = connect(server.endpoint_url, boto_config={"signature_version": "s3"})
+        d["key"] = 1
+        assert d["key"] == 1
+    assert "not signed with SigV4" in repr(d.transport)
+    assert any("not signed with SigV4" in record.getMessage() for record in caplog.records)
+
+
+def test_the_direct_wire_can_be_insisted_on(server: CannedServer) -> None:
+    assert "direct wire" in repr(connect(server.endpoint_url, transport="direct").transport)
+    with pytest.raises(ValueError, match="transport cannot be 'direct'"):
+        connect(
+            server.endpoint_url, transport="direct", boto_config={"signature_version": "s3"}
+        ).clear()
+
+
+@pytest.mark.parametrize(
+    ("given", "error"), [("fast", ValueError), ("", ValueError), (None, TypeError), (1, TypeError)]
+)
+def test_another_transport_is_refused_by_name(given: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="transport"):
+        BasicS3Dict(bucket_name=BUCKET, transport=given, create_bucket=False)
+
+
+def test_the_choice_travels_with_a_handle(server: CannedServer) -> None:
+    d = connect(server.endpoint_url, transport="botocore")
+    assert d.get_params()["transport"] == "botocore"
+    assert pickle.loads(pickle.dumps(d)).get_params() == d.get_params()
+    assert d.get_subdict("some").get_params()["transport"] == "botocore"
+
+
+# ---------------------------------------------------------------------- who listens
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any) -> Any:
+        raise AssertionError("a request went to the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("class_", [BasicS3Dict, S3Dict])
+def test_mock_aws_intercepts_everything(class_: Any, tmp_path: Path) -> None:
+    source: LocalDict[Any] = LocalDict()
+    source.update({f"other-{number}": number for number in range(20)})
+    params: dict[str, Any] = {"base_dir": tmp_path} if class_ is S3Dict else {}
+    for _ in range(2):  # the second time in another world
+        with mock_aws():
+            d = class_(
+                bucket_name=f"mocked-{uuid.uuid4().hex}",
+                region="eu-west-1",
+                large_object_size=6 * 1024 * 1024,
+                **params,
+            )
+            assert repr(d.transport).startswith("<direct wire")
+            d.update({f"key-{number}": number for number in range(40)})
+            assert dict(d.items()) == {(f"key-{number}",): number for number in range(40)}
+            assert d.transform_item("key-1", transformer=lambda value: value + 1).new_value == 2
+            assert "key-2" in d
+            assert "absent" not in d
+            d["large"] = bytes(13_000_000)
+            assert d["large"] == bytes(13_000_000)
+            del d["key-3"]
+            sync_items(source, d)
+            d.clear()
+            assert len(d) == 0
+
+
+def test_listeners_hear_of_each_request_and_may_add_headers() -> None:
+    heard: Counter[str] = Counter()
+
+    def listen(request: Any, event_name: str, **kwargs: Any) -> None:
+        heard[event_name] += 1
+        assert request.headers["Authorization"]
+        request.headers["X-Added"] = "by a listener"
+
+    def answer(request: Arrived) -> bytes:
+        return reply(request.key.encode())
+
+    with scripted(answer) as server:
+        d = connect(server.endpoint_url, create_bucket=False)
+        d.s3_client.meta.events.register("before-send.s3", listen)
+        assert list(d._store.get_many(["a", "b", "c"]))
+        assert d._store.get("d")
+        d._store.put("e", bytearray(b"body"))
+    assert heard == {"before-send.s3.GetObject": 4, "before-send.s3.PutObject": 1}
+    assert {item.message.headers["x-added"] for item in server.arrived} == {"by a listener"}
+
+
+def test_a_redirection_is_followed_by_botocore_and_then_known() -> None:
+    """The bucket lies elsewhere, which the first server tells as S3 does."""
+    elsewhere: list[str] = []
+
+    def answer(request: Arrived) -> bytes:
+        region = request.message.headers["authorization"].split("/")[2]
+        if region == "us-east-1":
+            body = (
+                b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>no</Message>"
+                b"<Region>eu-west-3</Region></Error>"
+            )
+            body = b"" if request.method == "HEAD" else body
+            return reply(body, "x-amz-bucket-region: eu-west-3", status=400)
+        elsewhere.append(request.message.headers["user-agent"])
+        return reply(b"hello")
+
+    with scripted(answer) as server:
+        d = connect(server.endpoint_url, create_bucket=False)
+        for _ in range(3):
+            d._store.get("key")
+        assert "eu-west-3" in repr(d.transport) or len(elsewhere) == 3
+
+
+# ---------------------------------------------------------------------- trouble, and much of it
+
+
+@pytest.mark.slow
+def test_a_storm_of_slow_down_over_5000_items_loses_none_and_writes_none_twice(
+    server: CannedServer,
+) -> None:
+    with FaultProxy(server.endpoint_url) as proxy:
+        d = connect(proxy.endpoint_url)
+        values = {f"key-{number:05d}": number for number in range(5000)}
+        proxy.fail_randomly({Fault.SLOW_DOWN: 0.2}, seed=1)
+        server.reset_counts()
+        d.update(values)
+        assert server.counts()["PutObject"] == 5000
+        proxy.calm()
+        assert {key[0]: value for key, value in d.items()} == values
+        assert proxy.injected()[Fault.SLOW_DOWN] > 900
+
+
+@pytest.mark.slow
+def test_100_000_requests_leave_memory_and_descriptors_as_they_were(server: CannedServer) -> None:
+    d = connect(server.endpoint_url)
+    keys = [f"key-{number:04d}" for number in range(1000)]
+    d.update(dict.fromkeys(keys, 1))
+
+    def work(rounds: int) -> None:
+        for _ in range(rounds):
+            for _ in d.get_many(keys):
+                pass
+            for key in keys[:100]:
+                d[key] = d[key]
+
+    work(2)
+    before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
+    tracemalloc.start()
+    work(5)
+    held, _ = tracemalloc.get_traced_memory()
+    work(78)
+    held_later, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held_later < held + 500_000
+    if before:
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
+
+
+KEYS = [
+    "abcXYZ019",
+    "()_-~.=",
+    "a.b..c",
+    "...",
+    ".hidden",
+    "~",
+    "=",
+]
+
+
+@pytest.mark.slow
+def test_signatures_are_right_on_a_server_that_checks_them() -> None:
+    """By hand, on the server that the environment names."""
+    endpoint_url, access_key_id, secret_access_key = elsewhere_or_skip()
+    for prefix in ("plain", "with space", "ünïcode/日本", "plus+and%25percent", "a..b/c.d"):
+        d = connect(endpoint_url, access_key_id, secret_access_key, root_prefix=prefix)
+        assert repr(d.transport).startswith("<direct wire")
+        for key in KEYS:
+            d[key] = key
+            assert d[key] == key
+            assert key in d
+        assert dict(d.items()) == {(key,): key for key in KEYS}
+        d.update({f"many-{number}": number for number in range(50)})
+        assert len(d) == 50 + len(KEYS)
+        d["large"] = bytes(20_000_000)
+        assert d["large"] == bytes(20_000_000)
+        d.clear()
+        assert len(d) == 0
+
+
+def test_a_wrong_secret_is_told_as_s3_tells_it() -> None:
+    endpoint_url, access_key_id, _ = elsewhere_or_skip()
+    d = connect(endpoint_url, access_key_id, "wrong", create_bucket=False)
+    with pytest.raises(Exception, match="SignatureDoesNotMatch") as caught:
+        d["key"]
+    assert "check the credentials" in "".join(caught.value.__notes__)
+
+
+def test_bodies_are_the_same_on_both_wires(server: CannedServer) -> None:
+    bucket = f"both-{uuid.uuid4().hex}"
+    direct = connect(server.endpoint_url, bucket_name=bucket)
+    botocore = connect(server.endpoint_url, bucket_name=bucket, transport="botocore")
+    for size in (0, 1, 70_000, 1_100_000, 17_000_000):
+        data = (io.BytesIO(bytes(range(256)) * (size // 256 + 1)).read())[:size]
+        direct._store.put("a", data)
+        botocore._store.put("b", data)
+        for store in (direct._store, botocore._store):
+            for name in ("a", "b"):
+                found: Any = store.get(name)
+                assert bytes(found[0]) == data
+                [(_, many, _)] = store.get_many([name])
+                assert bytes(many) == data
