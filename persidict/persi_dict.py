@@ -368,8 +368,8 @@ class PersiDict(
 
     def _take(self, key: NonEmptySafeStrTuple) -> Any:
         """Read an item and delete that very version; start again if it moved."""
+        began = time.perf_counter()
         for attempt in itertools.count(1):
-            began = time.perf_counter()
             value, etag = self._load(key)
             try:
                 self._remove(key, etag)

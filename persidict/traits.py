@@ -13,8 +13,8 @@ class Traits(NamedTuple):
             (a network): whether to look before inserting, or to insert and see.
         listing_brings_versions: Whether a listing that tells versions and times costs no
             more than one of names alone.
-        back_off_seconds: What an attempt takes at least: the unit of the pause between two is
-            what the latest has taken.
+        back_off_seconds: What an attempt takes at least. The unit of the pause between two is
+            what all have taken so far, but not less.
     """
 
     reads_are_cheap: bool = True

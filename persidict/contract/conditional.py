@@ -259,8 +259,8 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         look = self._traits.reads_are_cheap or not may_insert or unfit is not None
         refused: PreconditionFailed | None = None
         made: ETagIfExists | None = None
+        began = time.perf_counter()
         for attempt in itertools.count(1):
-            began = time.perf_counter()
             if look:
                 value, actual, made = self._observe(checked, expected_etag, retrieve_value, refused)
                 if made is not None:
@@ -342,8 +342,8 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         check_transformer(transformer)
         new_value: Any = None
         refused: PreconditionFailed | None = None
+        began = time.perf_counter()
         for attempt in itertools.count(1):
-            began = time.perf_counter()
             current, etag, made = self._observe(checked, None, ALWAYS_RETRIEVE, refused)
             if made is None:
                 new_value = transformer(current)
@@ -460,8 +460,8 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         refused: PreconditionFailed | None = None
         made: ETagValue | None = None
         contradictions = 0
+        began = time.perf_counter()
         for attempt in itertools.count(1):
-            began = time.perf_counter()
             if presume:
                 known = expected
             elif known is None:

@@ -153,10 +153,11 @@ class DictPrimitives(ABC):
 
         Args:
             attempt: How many attempts have been made.
-            began: When the latest began, by `time.perf_counter`: what it took is the unit.
+            began: When the first one began, by `time.perf_counter`. What all have taken is
+                the unit: one that is refused early tells little of what one takes.
         """
         took = time.perf_counter() - began
-        pause(attempt, 2 * max(took, self._traits.back_off_seconds))
+        pause(attempt, max(took, self._traits.back_off_seconds))
 
     # ------------------------------------------------------------------ primitives
 
