@@ -16,6 +16,7 @@ def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
         markdown = _README.read_text(encoding="utf-8")
         markdown = re.sub(r"\]\(docs/README\.md\)", "](index.md)", markdown)
         markdown = re.sub(r"\]\(docs/", "](", markdown)
+        markdown = re.sub(r"\[([A-Z]+\.md)\]\(\1\)", r"`\1`", markdown)
     markdown = re.sub(r"\]\((?:\.\./)+README\.md(#[^)]*)?\)", rf"]({home}\1)", markdown)
     return re.sub(r"\[([^\]]+)\]\((?:\.\./)+([^)]+)\)", _named_if_outside, markdown)
 
