@@ -52,8 +52,10 @@ from persidict.jokers_and_status_flags import (
 from persidict.safe_chars import (
     SAFE_CHARS_SET,
     SAFE_STRING_MAX_LENGTH,
+    escape_key,
     get_safe_chars,
     replace_unsafe_chars,
+    unescape_key,
 )
 from persidict.safe_str_tuple import (
     NonEmptyPersiDictKey,
@@ -188,12 +190,14 @@ __all__ = [
     "ValueType",
     "WriteOnceDict",
     "copy_items",
+    "escape_key",
     "get_safe_chars",
     "memoize",
     "open_dict",
     "replace_unsafe_chars",
     "sign_safe_str_tuple",
     "sync_items",
+    "unescape_key",
     "unsign_safe_str_tuple",
     "__version__",
 ]

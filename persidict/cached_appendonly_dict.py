@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 from persidict.cached_dict import MISS, CachedDict, check_apart
 from persidict.exceptions import MutationPolicyError, NoBytesError, ObjectNotFound
 from persidict.jokers_and_status_flags import (
+    ITEM_NOT_AVAILABLE,
     VALUE_NOT_RETRIEVED,
     ETagConditionFlag,
     ETagIfExists,
@@ -110,6 +111,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
         *,
         transformer: Callable[[Any], Any],
         n_retries: int | None = 6,
+        default: Any = ITEM_NOT_AVAILABLE,
     ) -> NoReturn:
         """Refuse.
 

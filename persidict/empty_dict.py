@@ -99,6 +99,7 @@ class EmptyDict(PersiDict[ValueType]):
         *,
         transformer: Callable[[Any], Any],
         n_retries: int | None = 6,
+        default: Any = ITEM_NOT_AVAILABLE,
     ) -> OperationResult:
         """Check the arguments; the transformer is not called.
 

@@ -48,8 +48,9 @@ class LocalDict(TransactionalDict[ValueType]):
     is inside. Those that have none (instances of local classes, lambdas) are kept as deep
     copies; where their bytes are asked for, TypeError says so. Every operation on one key is
     linearizable among threads; `transaction` makes one step of any number of them. Signal
-    handlers and `__del__` may use what they interrupt. Handles cannot be pickled: another
-    process could not see the items.
+    handlers and `__del__` may use what they interrupt. A copy of a handle, also a deep one, is
+    a second handle on the same items. Handles cannot be pickled: another process could not see
+    the items.
 
     Args:
         backend: The memory that holds the items, from another dictionary's `backend`; handles

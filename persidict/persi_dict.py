@@ -84,7 +84,10 @@ class PersiDict(
     """A persistent dictionary: the contract, independent of where the items live.
 
     A subclass supplies the primitives of DictPrimitives; everything else is written once. All
-    operations on one key are linearizable as far as the primitives are.
+    operations on one key are linearizable as far as the primitives are. The operations are
+    written on the primitives and not on each other: a subclass that overrides `__setitem__` or
+    `__getitem__` changes that one alone, not `update`, `get` or `values`; to change all of them,
+    override `_write` and `_load`, best in a WrapperDict.
 
     Args:
         append_only: Items can be added, but never changed or removed.
@@ -118,6 +121,8 @@ class PersiDict(
                 "base_class_for_values must be a class or None,"
                 f" not {type(base_class_for_values).__name__}"
             )
+        if base_class_for_values is Any:
+            raise TypeError("base_class_for_values must be a class or None: for any value, None")
         if not isinstance(serialization_format, str):
             raise TypeError(
                 f"serialization_format must be a str, not {type(serialization_format).__name__}"
@@ -175,6 +180,18 @@ class PersiDict(
     def _handle_params(self) -> dict[str, Any]:
         """Return the parameters that a copy or a pickle of this handle is made from."""
         return self.get_params()
+
+    def with_params(self: SelfType, **changes: Any) -> SelfType:
+        """Return another handle on the same place, with other parameters of the constructor.
+
+        Example:
+            >>> from persidict import LocalDict
+            >>> LocalDict().with_params(append_only=True).append_only
+            True
+        """
+        if self._raw_of is not None:
+            return cast("SelfType", self._raw_of.with_params(**changes).raw)
+        return type(self)(**(self._handle_params() | changes))
 
     def __repr__(self) -> str:
         if self._raw_of is not None:

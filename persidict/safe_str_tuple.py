@@ -36,7 +36,7 @@ def _check_string(part: str) -> str:
     unsafe = sorted({c for c in part if not _is_safe_string(c)})
     raise ValueError(
         f"key: {part!r} contains {''.join(unsafe)!r}; allowed are ASCII letters, digits"
-        " and ()_-~.= (see replace_unsafe_chars)"
+        " and ()_-~.= (see escape_key)"
     )
 
 

@@ -287,7 +287,7 @@ class StoredDict(PersiDict[ValueType]):
             else:
                 begin = data.tell()
                 value = self._codec.decode_stream(data)
-        except MissingExtraError as error:
+        except (MissingExtraError, MemoryError) as error:
             _note(error, "decode", key)
             raise
         except Exception as error:

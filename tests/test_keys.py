@@ -7,6 +7,7 @@ import copy
 import hashlib
 import json
 import pickle
+import re
 import string
 from collections.abc import Sequence
 from typing import Any
@@ -22,8 +23,10 @@ from persidict import (
     LocalDict,
     NonEmptySafeStrTuple,
     SafeStrTuple,
+    escape_key,
     get_safe_chars,
     replace_unsafe_chars,
+    unescape_key,
 )
 from persidict.safe_str_tuple_signing import sign_safe_str_tuple, unsign_safe_str_tuple
 
@@ -83,6 +86,53 @@ class TestSafeChars:
     def test_the_replacement_may_be_empty_or_longer(self) -> None:
         assert replace_unsafe_chars("a/b c", "") == "abc"
         assert replace_unsafe_chars("a/b", "--") == "a--b"
+
+
+class TestEscaping:
+    @given(st.one_of(st.text(st.characters(), min_size=1, max_size=40), safe_strings))
+    def test_any_text_comes_back_from_a_key_of_its_own(self, text: str) -> None:
+        escaped = escape_key(text)
+        assert SafeStrTuple(escaped).strings == (escaped,)
+        assert unescape_key(escaped) == text
+
+    @given(safe_strings.filter(lambda text: not re.search("=[0-9A-F]{2}", text)))
+    def test_what_may_stand_in_a_key_and_does_not_look_escaped_stays(self, text: str) -> None:
+        assert escape_key(text) == text
+
+    @pytest.mark.parametrize(
+        ("text", "escaped"),
+        [
+            ("user:1/é", "user=3A1=2F=C3=A9"),
+            ("k=v", "k=v"),
+            ("k=3A", "k=3D3A"),
+            (".", "=2E"),
+            ("..", "=2E."),
+            ("...", "..."),
+            ("=é", "==C3=A9"),
+            ("a\n", "a=0A"),
+        ],
+    )
+    def test_known_escapes(self, text: str, escaped: str) -> None:
+        assert escape_key(text) == escaped
+
+    @pytest.mark.parametrize("escaped", ["", "a=41", "=C3", "a b", "=3a:", "..", "=2E=2E"])
+    def test_what_no_text_is_escaped_to_is_refused(self, escaped: str) -> None:
+        with pytest.raises(ValueError):
+            unescape_key(escaped)
+
+    @pytest.mark.parametrize("text", ["", "é" * 43, "a" * 254])
+    def test_a_text_that_is_no_key_however_it_is_written_is_refused(self, text: str) -> None:
+        with pytest.raises(ValueError, match="text"):
+            escape_key(text)
+
+    @pytest.mark.parametrize("function", [escape_key, unescape_key])
+    def test_what_is_no_text_is_a_type_error(self, function: Any) -> None:
+        with pytest.raises(TypeError):
+            function(b"a")
+
+    def test_the_error_for_an_unsafe_key_tells_how_to_escape_it(self) -> None:
+        with pytest.raises(ValueError, match="escape_key"):
+            SafeStrTuple("a/b")
 
 
 class TestMaking:

@@ -237,3 +237,33 @@ def test_values_are_held_as_their_pickles() -> None:
     d: LocalDict[Any] = LocalDict()
     d["a"] = {"x": 1}
     assert pickle.loads(d.raw["a"]) == {"x": 1}
+
+
+def test_a_handle_with_other_parameters_is_on_the_same_place() -> None:
+    d: LocalDict[Any] = LocalDict()
+    d["a"] = 1
+    other = d.with_params(append_only=True)
+    assert (other["a"], other.append_only) == (1, True)
+    assert d.raw.with_params(append_only=True)["a"] == d.raw["a"]
+    with pytest.raises(TypeError):
+        d.with_params(no_such=1)
+
+
+def test_any_is_no_class_for_values() -> None:
+    with pytest.raises(TypeError, match="base_class_for_values"):
+        LocalDict(base_class_for_values=Any)  # type: ignore[arg-type]
+
+
+def test_memory_that_runs_out_while_a_value_is_read_is_said_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    d: LocalDict[Any] = LocalDict(serialization_format="json")
+    d["a"] = 1
+
+    def fail(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(d._codec, "decode", fail)
+    with pytest.raises(MemoryError) as caught:
+        d["a"]
+    assert "'a'" in caught.value.__notes__[0]

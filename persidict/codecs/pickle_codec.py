@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import pickle
 import struct
@@ -11,26 +10,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from persidict.buffers import new_buffer
+from persidict.checks import check_int_or_none
 from persidict.codecs.codec import Buffer, Codec, MissingExtraError
+from persidict.codecs.expansion import MAGICS, expanded
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _PROTOCOL: Final = 5
 
-_LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
 _JOBLIB_MODULE: Final = "joblib.numpy_pickle"
-_JOBLIB_COMPRESSORS: Final = (
-    (b"\x1f\x8b", "gzip"),
-    (b"BZ", "bz2"),
-    (b"\xfd7zXZ", "lzma"),
-    (b"\x5d\x00", "lzma"),
-    (b"\x78", "zlib"),
-)
-"""How a compressed stream of joblib's begins, and the module that expands it; no pickle
-begins so."""
-_COMPRESSED: Final = (_LZ4_MAGIC, *(magic for magic, _ in _JOBLIB_COMPRESSORS))
-_LONGEST_MAGIC: Final = max(map(len, _COMPRESSED))
+_LONGEST_MAGIC: Final = max(map(len, MAGICS))
 
 _FRAMED: Final = struct.Struct("<xxBQ")
 """How a pickle begins that is one frame: PROTO, its argument, FRAME, the frame's length."""
@@ -53,6 +43,10 @@ _MOST_AROUND_AN_ARRAY: Final = 16 * 1024
 _READ_AHEAD: Final = 256 * 1024
 
 
+MAX_VALUE_SIZE: Final = 8 * 1024**3
+"""How many bytes a compressed pickle may become unless something else is said."""
+
+
 class PickleCodec(Codec):
     """Pickles of protocol 5.
 
@@ -64,10 +58,20 @@ class PickleCodec(Codec):
     Args:
         compress: Whether to write an LZ4 frame where a sample of the pickle shows that it
             becomes half as large or less.
+        max_value_size: How many bytes a compressed pickle may become when it is read, None: any
+            number. A few kilobytes can be made that become more than there is memory. A
+            dictionary has the default; ``codec=PickleCodec(max_value_size=...)`` has another.
+
+    Raises:
+        TypeError, ValueError: `max_value_size` is no positive int.
     """
 
-    def __init__(self, *, compress: bool = False) -> None:
+    def __init__(
+        self, *, compress: bool = False, max_value_size: int | None = MAX_VALUE_SIZE
+    ) -> None:
         self._compress = compress
+        check_int_or_none("max_value_size", max_value_size, at_least=1)
+        self._max_value_size = max_value_size
 
     def encode(self, value: Any) -> Buffer:
         """Pickle a value.
@@ -107,8 +111,8 @@ class PickleCodec(Codec):
         begin = stream.tell()
         magic = stream.read(_LONGEST_MAGIC)
         stream.seek(begin)
-        if magic.startswith(_COMPRESSED):
-            stream = io.BytesIO(_expanded(stream.read()))
+        if magic.startswith(MAGICS):
+            stream = io.BytesIO(expanded(stream.read(), self._max_value_size))
         return _unpickle(stream)
 
 
@@ -184,30 +188,6 @@ def _compressed_if_it_pays(data: Buffer) -> Buffer:
     compressed: bytes = lz4.frame.compress(view)
     # Samples can mislead, and reading a frame costs more than it saves when little is saved
     return compressed if len(compressed) * 8 <= len(data) * 7 else data
-
-
-def _expanded(data: bytes) -> bytes:
-    if data.startswith(_LZ4_MAGIC):
-        return _expanded_lz4(data)
-    for magic, module in _JOBLIB_COMPRESSORS:
-        if data.startswith(magic):
-            expanded: bytes = importlib.import_module(module).decompress(data)
-            return expanded
-    return data
-
-
-def _expanded_lz4(data: bytes) -> bytes:
-    import lz4.frame
-
-    expanded, consumed = lz4.frame.decompress(data, return_bytes_read=True)
-    if consumed == len(data):
-        return bytes(expanded)
-    frames = [expanded]
-    while consumed < len(data):
-        expanded, length = lz4.frame.decompress(memoryview(data)[consumed:], return_bytes_read=True)
-        frames.append(expanded)
-        consumed += length
-    return b"".join(frames)
 
 
 class _WrittenByJoblib(Exception):

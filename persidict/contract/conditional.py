@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, Generic, cast
 
 from persidict.checks import check_int_or_none
@@ -316,15 +317,18 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         *,
         transformer: Callable[[Any], Any],
         n_retries: int | None = 6,
+        default: Any = ITEM_NOT_AVAILABLE,
     ) -> OperationResult[ValueType]:
         """Read an item, compute a new value from it and write it back; nobody's update is lost.
 
         Args:
             key: The key.
-            transformer: Called with the current value, or ITEM_NOT_AVAILABLE. Returns the
-                new value, KEEP_CURRENT or DELETE_CURRENT. May be called more than once.
+            transformer: Called with the current value, or with `default`. Returns the new
+                value, KEEP_CURRENT or DELETE_CURRENT. May be called more than once.
             n_retries: How often to start again when the item was changed meanwhile; None:
                 never give up.
+            default: What stands for the value of an item that does not exist; the transformer
+                gets a deep copy each time, as it may change what it is given.
 
         Returns:
             The version and the value left behind; after KEEP_CURRENT, the object that the
@@ -346,7 +350,8 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         for attempt in itertools.count(1):
             current, etag, made = self._observe(checked, None, ALWAYS_RETRIEVE, refused)
             if made is None:
-                new_value = transformer(current)
+                is_absent = current is ITEM_NOT_AVAILABLE
+                new_value = transformer(deepcopy(default) if is_absent else current)
                 try:
                     return self._replace(checked, etag, current, new_value)
                 except PreconditionFailed as failed:

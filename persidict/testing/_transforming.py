@@ -46,6 +46,20 @@ class Interference:
 class TransformInsertTests(ConformanceBase):
     """What `transform_item` does where nothing that exists is changed."""
 
+    def test_a_transformer_gets_the_default_where_there_is_no_item(self, d: AnyDict) -> None:
+        given: list[Any] = []
+        default = ["default"]
+
+        def transformer(value: Any) -> Any:
+            given.append(value)
+            value.append("changed")
+            return KEEP_CURRENT
+
+        result = d.transform_item("a", transformer=transformer, default=default)
+        assert given == [["default", "changed"]]
+        assert default == ["default"]
+        assert result.new_value is ITEM_NOT_AVAILABLE
+
     def test_transforming_an_absent_item_inserts_what_is_returned(
         self, d: AnyDict, values: tuple[Any, ...]
     ) -> None:
