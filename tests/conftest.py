@@ -32,6 +32,9 @@ _SLOW_MODULES = frozenset(
 )
 """Modules that run long suites against servers or kill many processes."""
 
+collect_ignore = ["typing"]
+"""What is read by type checkers and never run, although doctests are looked for everywhere."""
+
 
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many processes run the tests: one more than there are cores, as many wait."""
