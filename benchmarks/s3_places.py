@@ -74,7 +74,12 @@ def connection(endpoint_url: str) -> dict[str, Any]:
 
 def dictionary(endpoint_url: str, *, bucket: str = BUCKET, prefix: str = "") -> BasicS3Dict[Any]:
     """Return a dictionary on one of the servers here."""
-    return BasicS3Dict(bucket_name=bucket, root_prefix=prefix, **connection(endpoint_url))
+    return BasicS3Dict(
+        bucket_name=bucket,
+        root_prefix=prefix,
+        max_concurrency=CONCURRENCY,
+        **connection(endpoint_url),
+    )
 
 
 def plain_client(endpoint_url: str) -> S3Client:

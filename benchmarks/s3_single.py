@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 from benchmarks import published
 from benchmarks.files import small_value
@@ -20,6 +21,9 @@ from benchmarks.s3_places import (
     start_published,
 )
 from persidict import ANY_ETAG, ETAG_IS_THE_SAME, ITEM_NOT_AVAILABLE
+
+_CPU_TARGETS: Final = {"boto3": 1 / 8, "obstore": 1.2}
+"""What an operation may take of this process's CPU time, all threads, beside another library."""
 
 _READ = "d['a']"
 _WRITE = "d['a'] = v"
@@ -67,12 +71,9 @@ def beside_peer(bench: Bench, where: Place, peer: ObjectPeer) -> Iterator[Row]:
     """Compare with one library."""
     value = small_value()
     peer.put("a", value)
-    names: dict[str, Any] = {"peer": peer, "v": value}
-    others = {
-        "get": timed("peer.get('a')", **names),
-        "put": timed("peer.put('a', v)", **names),
-        "in": timed("peer.contains('a')", **names),
-    }
+    others = _single(peer, time.perf_counter)
+    if not where.round_trip:
+        yield from cpu_rows(bench, where, peer)
     swap = peer.swap("swapped", value)
     if swap is not None:
         others["compare-and-swap"] = timed(swap)
@@ -84,6 +85,31 @@ def rows(bench: Bench, where: Place, others: dict[str, Measure], against: str) -
     own = _own(where)
     for operation, other in others.items():
         yield bench.compare(f"{operation}, {where.far}", own[operation], other, against=against)
+
+
+def _single(peer: ObjectPeer, clock: Callable[[], float]) -> dict[str, Measure]:
+    names: dict[str, Any] = {"peer": peer, "v": small_value()}
+    return {
+        "get": timed("peer.get('a')", clock, **names),
+        "put": timed("peer.put('a', v)", clock, **names),
+        "in": timed("peer.contains('a')", clock, **names),
+    }
+
+
+def cpu_rows(bench: Bench, where: Place, peer: ObjectPeer) -> Iterator[Row]:
+    """Compare the CPU time of this process, whatever threads it is spent in."""
+    d = dictionary(where.endpoint_url, prefix="persidict")
+    names: dict[str, Any] = {"d": d, "v": small_value()}
+    d["a"] = names["v"]
+    others = _single(peer, time.process_time)
+    for operation, statement in (("get", _READ), ("put", _WRITE), ("in", _LOOK)):
+        yield bench.compare(
+            f"{operation}, CPU time",
+            timed(statement, time.process_time, **names),
+            others[operation],
+            against=peer.title,
+            at_most=_CPU_TARGETS.get(peer.title),
+        )
 
 
 def _own(where: Place) -> dict[str, Measure]:
