@@ -6,6 +6,7 @@ import io
 import logging
 import pickle
 import socket
+import threading
 import tracemalloc
 import uuid
 from collections import Counter
@@ -293,6 +294,44 @@ def test_a_redirection_is_followed_by_botocore_and_then_known() -> None:
         for _ in range(3):
             d._store.get("key")
         assert "eu-west-3" in repr(d.transport) or len(elsewhere) == 3
+
+
+# ---------------------------------------------------------------------- listings
+
+
+def _page(request: Arrived) -> bytes:
+    """Return one of five pages, of one object each."""
+    _, _, rest = request.target.partition("continuation-token=")
+    number = int(rest.partition("&")[0] or 0)
+    entry = (
+        f"<Contents><Key>{number}.pkl</Key><LastModified>2024-01-01T00:00:00Z</LastModified>"
+        "<ETag>&quot;1&quot;</ETag><Size>1</Size></Contents>"
+    )
+    token = f"<NextContinuationToken>{number + 1}</NextContinuationToken>"
+    more = f"<IsTruncated>true</IsTruncated>{token}"
+    end = more if number < 4 else "<IsTruncated>false</IsTruncated>"
+    return reply(f"<ListBucketResult>{entry}{end}</ListBucketResult>".encode())
+
+
+@pytest.mark.parametrize("transport", ["auto", "botocore"])
+def test_a_page_is_read_ahead_from_the_second_one_on(transport: str) -> None:
+    arrived = threading.Semaphore(0)
+
+    def answer(request: Arrived) -> bytes:
+        arrived.release()
+        return _page(request)
+
+    with scripted(answer) as server:
+        d = connect(server.endpoint_url, create_bucket=False, transport=transport)
+        names = d._store.names()
+        assert next(names) == "0.pkl"
+        assert arrived.acquire(timeout=10)
+        assert len(server.arrived) == 1
+        assert next(names) == "1.pkl"
+        assert arrived.acquire(timeout=10)
+        assert arrived.acquire(timeout=10)  # the third page, which nobody has asked for yet
+        assert [*names] == ["2.pkl", "3.pkl", "4.pkl"]
+        assert len(server.arrived) == 5
 
 
 # ---------------------------------------------------------------------- trouble, and much of it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
+from itertools import count, groupby
 from typing import BinaryIO, Final, Literal
 
 from persidict.checks import check_int
@@ -54,7 +54,7 @@ from persidict.stores.s3.transport.messages import (
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.s3.upload import put_large
 from persidict.stores.s3.uploads import OpenUploads
-from persidict.stores.shared.parallel import map_in_order
+from persidict.stores.shared.parallel import Piece, map_in_order
 from persidict.stores.site import Site
 from persidict.traits import Traits
 
@@ -294,7 +294,10 @@ class S3Store(ObjectStore):
         delimiter: Literal["/"] | None = None,
         page_size: int | None = None,
     ) -> Iterator[ObjectInfo | CommonPrefix]:
-        """List objects in the order of their names, one request for each 1000; see the port."""
+        """List objects in the order of their names, one request for each 1000; see the port.
+
+        From the second page on, the next one is asked for while one is read.
+        """
         cut = len(self._prefix)
         for page in self._pages(prefix, start_after, delimiter, page_size):
             entries: list[ObjectInfo | CommonPrefix] = [
@@ -329,15 +332,27 @@ class S3Store(ObjectStore):
             delimiter,
             None if page_size is None else max(1, min(page_size, _PAGE_SIZE)),
         )
-        while True:
-            try:
-                page = self._requests.perform(request)
-            except Refusal as refusal:
-                self._requests.fail(refusal, request.prefix)
-            yield page
-            if page.next_token is None:
-                return
-            request = replace(request, max_keys=None, continuation_token=page.next_token)
+        ahead: Piece[ListPage] | None = None
+        try:
+            for number in count():
+                page = self._page(request) if ahead is None else _result_of(ahead)
+                if page.next_token is not None:
+                    request = replace(request, max_keys=None, continuation_token=page.next_token)
+                    if number:  # whoever wants a second page will probably want them all
+                        ahead = Piece(partial(self._page, request))
+                        self.shared.readers_ahead.begin(ahead.do)
+                yield page
+                if page.next_token is None:
+                    return
+        finally:
+            if ahead is not None and not ahead.cancel():
+                ahead.wait()
+
+    def _page(self, request: ListObjectsV2) -> ListPage:
+        try:
+            return self._requests.perform(request)
+        except Refusal as refusal:
+            self._requests.fail(refusal, request.prefix)
 
     def get_many(
         self, entries: Iterable[str | ObjectInfo]
@@ -486,3 +501,8 @@ class S3Store(ObjectStore):
 
 def _name_of(entry: str | ObjectInfo) -> str:
     return entry if isinstance(entry, str) else entry.name
+
+
+def _result_of(piece: Piece[ListPage]) -> ListPage:
+    piece.wait()
+    return piece.result()

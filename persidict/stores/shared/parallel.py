@@ -174,7 +174,7 @@ def map_in_order(
     Yields:
         One result for each item; an exception of `function` is raised in its place.
     """
-    window: deque[_Piece[ResultType]] = deque()
+    window: deque[Piece[ResultType]] = deque()
     remaining = iter(items)
     first = next(remaining, _NOTHING)
     second = _NOTHING if first is _NOTHING else next(remaining, _NOTHING)
@@ -204,19 +204,19 @@ _NOTHING: Final[Any] = object()
 
 
 def _begin(
-    window: deque[_Piece[ResultType]], work: Callable[[], ResultType], pool: WorkerPool
+    window: deque[Piece[ResultType]], work: Callable[[], ResultType], pool: WorkerPool
 ) -> None:
-    piece = _Piece(work)
+    piece = Piece(work)
     window.append(piece)  # first, so that nothing is under way that nobody knows of
     pool.begin(piece.do)
 
 
-def _take_first(window: deque[_Piece[ResultType]]) -> ResultType:
+def _take_first(window: deque[Piece[ResultType]]) -> ResultType:
     window[0].wait()
     return window.popleft().result()
 
 
-class _Piece(Generic[ResultType]):
+class Piece(Generic[ResultType]):
     """A piece of work that a thread of this process does, or did."""
 
     __slots__ = ("_claimed", "_error", "_finished", "_is_done", "_process", "_result", "_work")

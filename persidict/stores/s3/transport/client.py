@@ -35,6 +35,7 @@ from persidict.stores.shared.secret import Secret
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+_MOST_PAGES_AHEAD: Final = 16
 _EXPECT_ABOVE_BYTES: Final = 1024 * 1024
 _CONDITIONS: Final = frozenset({"If-Match", "If-None-Match"})
 
@@ -75,6 +76,7 @@ class SharedClient:
         self._made: _Made | None = None if ready is None else _Made(ready)
         self._lock = threading.Lock()
         self.pool = WorkerPool(max_concurrency)
+        self.readers_ahead = WorkerPool(_MOST_PAGES_AHEAD)
         self._lines = Lines(self)
 
     @property
