@@ -171,7 +171,7 @@ class AsyncDict(Generic[ValueType]):
         TypeError: `d` is no PersiDict, or `max_concurrency` no int.
         ValueError: `max_concurrency` is less than 1.
 
-    Example:
+    Examples:
         >>> from persidict import LocalDict
         >>> async def count() -> int:
         ...     async with AsyncDict(LocalDict[int]()) as d:

@@ -44,7 +44,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
         ValueError: One of the two is not append-only, their `base_class_for_values` differ,
             or they lie in one place.
 
-    Example:
+    Examples:
         >>> from persidict import LocalDict
         >>> main = LocalDict(append_only=True)
         >>> d = AppendOnlyDictCached(main_dict=main, data_cache=LocalDict(append_only=True))

@@ -77,7 +77,7 @@ class MutableDictCached(CachedDict[ValueType]):
         ValueError: One of the three is append-only, or two of them lie in one place, whatever
             their classes and parameters are.
 
-    Example:
+    Examples:
         >>> from persidict import LocalDict
         >>> main = LocalDict()
         >>> d = MutableDictCached(main_dict=main, data_cache=LocalDict(), etag_cache=LocalDict())

@@ -8,7 +8,7 @@ from typing import Any
 def is_typed_dict(value_class: Any) -> bool:
     """Tell whether a class is a TypedDict, be it of `typing` or of `typing_extensions`.
 
-    Example:
+    Examples:
         >>> from typing import TypedDict
         >>> is_typed_dict(TypedDict("Point", {"x": int})), is_typed_dict(dict)
         (True, False)

@@ -38,7 +38,7 @@ class EmptyDict(PersiDict[ValueType]):
         base_class_for_values: See PersiDict.
         serialization_format: See PersiDict.
 
-    Example:
+    Examples:
         >>> d = EmptyDict()
         >>> d["a"] = 1
         >>> len(d)

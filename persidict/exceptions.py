@@ -46,7 +46,7 @@ class MutationPolicyError(TypeError):
     Attributes:
         policy: ``"append-only"`` or ``"write-once"``.
 
-    Example:
+    Examples:
         >>> MutationPolicyError("append-only", "the item exists").policy
         'append-only'
     """

@@ -50,7 +50,7 @@ class ExpiringDict(WrapperDict[ValueType]):
         TypeError: `wrapped_dict` is no PersiDict or `ttl` no number.
         ValueError: `wrapped_dict` is append-only, or `ttl` not positive.
 
-    Example:
+    Examples:
         >>> from persidict import LocalDict
         >>> sessions = ExpiringDict(wrapped_dict=LocalDict(), ttl=3600)
         >>> sessions["ann"] = "token"

@@ -52,7 +52,7 @@ class FileDirDict(StoredDict[ValueType]):
         TypeError: `base_dir` is no path, `fsync` not a bool, `digest_len` or
             `max_concurrency` not an int, or `lock_timeout` no number.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as place:
         ...     d = FileDirDict(base_dir=place)

@@ -222,7 +222,7 @@ class ConditionalOperationResult(_Result, Generic[ValueType]):
         new_value: The item's value after it, ITEM_NOT_AVAILABLE when there is no item,
             VALUE_NOT_RETRIEVED when the value was not fetched.
 
-    Example:
+    Examples:
         >>> result = ConditionalOperationResult(True, ETagValue("1"), ETagValue("2"), "new")
         >>> result.value_was_mutated
         True

@@ -24,7 +24,7 @@ from persidict.urls import Place, place
 class NamingInRam(PlainNaming):
     """As PlainNaming, but apart for formats of which one ends like the other: gz and tar.gz.
 
-    Example:
+    Examples:
         >>> NamingInRam("tar.gz").name_of(NonEmptySafeStrTuple("a"))
         'a%tar.gz'
     """
@@ -67,7 +67,7 @@ class LocalDict(TransactionalDict[ValueType]):
     Raises:
         TypeError: `backend` is no backend, or `prune_interval` neither an int nor None.
 
-    Example:
+    Examples:
         >>> d = LocalDict()
         >>> d["a", "b"] = 1
         >>> d.get_subdict("a")["b"]

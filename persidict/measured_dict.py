@@ -133,7 +133,7 @@ class MeasuredDict(WrapperDict[ValueType]):
         TypeError: `wrapped_dict` is no PersiDict, or `open_telemetry` no bool.
         ModuleNotFoundError: OpenTelemetry's API is not installed.
 
-    Example:
+    Examples:
         >>> from persidict import LocalDict
         >>> d = MeasuredDict(wrapped_dict=LocalDict())
         >>> d["a"] = 1

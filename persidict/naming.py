@@ -88,7 +88,7 @@ class KeyNaming(ABC):
 class PlainNaming(KeyNaming):
     """The parts of the key, joined by slashes, and the extension: for RAM and S3.
 
-    Example:
+    Examples:
         >>> PlainNaming("pkl").name_of(NonEmptySafeStrTuple("a", "b"))
         'a/b.pkl'
     """
@@ -151,7 +151,7 @@ class FileNaming(KeyNaming):
         serialization_format: The extension of the names.
         digest_len: How many characters of digest a part gets; 0: none.
 
-    Example:
+    Examples:
         >>> FileNaming("pkl", 4).name_of(NonEmptySafeStrTuple("a", "b"))
         'a_btax/b_slvv.pkl'
     """

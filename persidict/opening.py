@@ -69,7 +69,7 @@ def open_dict(url: str | os.PathLike[str], **params: Any) -> PersiDict[Any]:
         ValueError: The scheme is unknown, the URL is malformed, or a parameter has no meaning.
         TypeError: The dictionary has no such parameter, or it is given twice.
 
-    Example:
+    Examples:
         >>> d = open_dict("mem://example?format=json&append_only=true")
         >>> d["a"] = 1
         >>> open_dict(d.url)["a"]

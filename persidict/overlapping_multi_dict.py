@@ -23,7 +23,7 @@ class OverlappingMultiDict(Parameterizable):
         ValueError: A format is named like an attribute of this class, or a dictionary
             refuses its parameters.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from persidict import FileDirDict
         >>> with tempfile.TemporaryDirectory() as place:

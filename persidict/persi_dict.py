@@ -257,7 +257,7 @@ class PersiDict(
         Raises:
             TypeError: This kind of dictionary does not keep its values as bytes.
 
-        Example:
+        Examples:
             >>> from persidict import LocalDict
             >>> d = LocalDict(serialization_format="json")
             >>> d["a"] = 1

@@ -37,7 +37,7 @@ class KeyFromEnvironment:
         name: The variable. Its text in UTF-8 is the key: 32 bytes or more, such as
             ``openssl rand -hex 32`` prints.
 
-    Example:
+    Examples:
         >>> KeyFromEnvironment("ARCHIVE_KEY")
         KeyFromEnvironment('ARCHIVE_KEY')
     """
@@ -224,7 +224,7 @@ class Signed(Protection):
     Checked before anything is decoded: what others put into the place is never unpickled.
     Anybody can read the items. Costs: about 1 s for each 1 to 2 GB.
 
-    Example:
+    Examples:
         >>> import secrets
         >>> from persidict import LocalDict
         >>> d = LocalDict(protection=Signed(secrets.token_bytes(32)))
@@ -256,7 +256,7 @@ class Encrypted(Protection):
     Raises:
         MissingExtraError: The library cryptography is not installed.
 
-    Example:
+    Examples:
         >>> import secrets
         >>> from persidict import LocalDict
         >>> d = LocalDict(protection=Encrypted(secrets.token_bytes(32)))

@@ -82,7 +82,7 @@ def get_safe_chars() -> set[str]:
     Returns:
         ASCII letters, digits and ``()_-~.=``.
 
-    Example:
+    Examples:
         >>> "a" in get_safe_chars(), "/" in get_safe_chars()
         (True, False)
     """
@@ -103,7 +103,7 @@ def replace_unsafe_chars(a_str: str, replace_with: str = "_") -> str:
     Raises:
         TypeError: An argument is not a string.
 
-    Example:
+    Examples:
         >>> replace_unsafe_chars("a/b c", "_")
         'a_b_c'
     """

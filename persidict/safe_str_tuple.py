@@ -73,7 +73,7 @@ class SafeStrTuple(Sequence[str]):
             are nested endlessly.
         TypeError: A part is neither a string nor a sequence.
 
-    Example:
+    Examples:
         >>> SafeStrTuple("a", ["b", ("c",)])
         SafeStrTuple('a', 'b', 'c')
         >>> SafeStrTuple("a") + "b" == ("a", "b")
@@ -200,7 +200,7 @@ class NonEmptySafeStrTuple(SafeStrTuple):
     Raises:
         ValueError: As SafeStrTuple, and when there is no string at all.
 
-    Example:
+    Examples:
         >>> NonEmptySafeStrTuple("users", "ann")
         NonEmptySafeStrTuple('users', 'ann')
     """

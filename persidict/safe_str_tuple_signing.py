@@ -102,7 +102,7 @@ def sign_safe_str_tuple(key: KeyType, digest_len: int) -> KeyType:
         TypeError: `key` is no SafeStrTuple or `digest_len` no int.
         ValueError: `digest_len` is negative, or a signed string would be too long.
 
-    Example:
+    Examples:
         >>> sign_safe_str_tuple(SafeStrTuple("a", "b_slvv"), 4)
         SafeStrTuple('a_btax', 'b_slvv')
     """
@@ -134,7 +134,7 @@ def unsign_safe_str_tuple(key: KeyType, digest_len: int) -> KeyType:
         TypeError: `key` is no SafeStrTuple or `digest_len` no int.
         ValueError: `digest_len` is negative.
 
-    Example:
+    Examples:
         >>> unsign_safe_str_tuple(SafeStrTuple("a_btax", "b"), 4)
         SafeStrTuple('a', 'b')
     """

@@ -69,7 +69,7 @@ class SQLiteDict(TransactionalDict[ValueType]):
         ValueError: `path` is a directory or empty, or a number is out of range.
         TypeError: An argument is of a wrong type.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as place:
         ...     d = SQLiteDict(path=f"{place}/items.db")

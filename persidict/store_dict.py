@@ -32,7 +32,7 @@ class StoreDict(StoredDict[ValueType]):
     Raises:
         TypeError: `store` is no ObjectStore.
 
-    Example:
+    Examples:
         >>> from persidict.stores.memory import MemoryStore
         >>> d = StoreDict(store=MemoryStore(), serialization_format="json")
         >>> d["a", "b"] = [1, 2]

@@ -56,7 +56,7 @@ class TransactionalDict(StoredDict[ValueType]):
             BackendError: Other writers did not make room in time.
             MutationPolicyError: Something is to be written in a read-only one.
 
-        Example:
+        Examples:
             >>> from persidict import LocalDict
             >>> d = LocalDict()
             >>> d["ann"], d["bob"] = 10, 0

@@ -38,7 +38,7 @@ class WrapperDict(PersiDict[ValueType]):
     Raises:
         TypeError: `wrapped_dict` is no PersiDict.
 
-    Example:
+    Examples:
         >>> from persidict import LocalDict
         >>> class Counting(WrapperDict):
         ...     writes = 0

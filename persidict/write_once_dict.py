@@ -63,7 +63,7 @@ class WriteOnceDict(WrapperDict[ValueType]):
         consistency_checks_passed: How many of them were equal.
         consistency_checks_failed: How many were not.
 
-    Example:
+    Examples:
         >>> from persidict import LocalDict
         >>> d = WriteOnceDict(wrapped_dict=LocalDict(append_only=True))
         >>> d["a"] = 1

@@ -27,7 +27,7 @@ class DictFileSystem(AbstractFileSystem):  # type: ignore[misc]
     Raises:
         TypeError: `items` is no PersiDict.
 
-    Example:
+    Examples:
         >>> from persidict import LocalDict
         >>> d = LocalDict(serialization_format="txt", base_class_for_values=str)
         >>> fs = DictFileSystem(d)

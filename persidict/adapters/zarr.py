@@ -36,7 +36,7 @@ class ZarrStore(Store):
     Raises:
         TypeError: `items` is no PersiDict, or its values are not bytes.
 
-    Example:
+    Examples:
         >>> import zarr
         >>> from persidict import LocalDict
         >>> d = LocalDict(serialization_format="bin", base_class_for_values=bytes)

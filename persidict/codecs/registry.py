@@ -37,7 +37,7 @@ def codec_for(
         MissingExtraError: The format needs a library that is not installed.
         TypeError: The format cannot hold values of that class.
 
-    Example:
+    Examples:
         >>> codec_for("txt").encode("à la carte")
         b'\xc3\xa0 la carte'
     """
@@ -84,7 +84,7 @@ def register_codec(serialization_format: str, factory: Callable[[], Codec]) -> N
         TypeError: The name is not a str, or the factory cannot be called.
         ValueError: The name is empty, or that of a built-in format.
 
-    Example:
+    Examples:
         >>> class Reversed(Codec):
         ...     def encode(self, value):
         ...         return value[::-1]

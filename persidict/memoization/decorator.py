@@ -135,7 +135,7 @@ def memoize(
             one that cannot hold claims or exceptions; or the version is no safe string.
         MissingExtraError: joblib, which hashes arguments, is not installed, and no `key` given.
 
-    Example:
+    Examples:
         >>> from persidict import LocalDict
         >>> @memoize(LocalDict())
         ... def double(number):

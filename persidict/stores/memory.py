@@ -160,7 +160,7 @@ class MemoryStore(ObjectStore):
     Args:
         name: What this process knows the memory by, if it does.
 
-    Example:
+    Examples:
         >>> store = MemoryStore()
         >>> etag = store.put("a/b", b"data")
         >>> store.get("a/b")[0]

@@ -98,7 +98,7 @@ class DictConformance(
     Override `etags_never_repeat` where ETags name the content, as those of S3 do, and
     `handles_travel` where a handle can't be pickled.
 
-    Example:
+    Examples:
         A test module of a storage of your own::
 
             class TestMyDict(DictConformance):

@@ -378,7 +378,7 @@ def state_machine_for(
     Returns:
         A `unittest.TestCase` class. Assigned to a name in a test module it is collected.
 
-    Example:
+    Examples:
         >>> from persidict.local_dict import LocalDict
         >>> TestLocalDict = state_machine_for(LocalDict)
     """

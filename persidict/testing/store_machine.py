@@ -261,7 +261,7 @@ def store_machine_for(
     Returns:
         A `unittest.TestCase` class. Assigned to a name in a test module it is collected.
 
-    Example:
+    Examples:
         >>> from persidict.stores.memory import MemoryStore
         >>> TestMemoryStore = store_machine_for(MemoryStore)
     """

@@ -97,7 +97,7 @@ def copy_items(
             those before it where `keys` itself raised an exception.
         MissingExtraError: The progress bar is not installed.
 
-    Example:
+    Examples:
         >>> from persidict import LocalDict
         >>> source, target = LocalDict(), LocalDict(serialization_format="json")
         >>> source.update({"a": 1, "b": 2})
@@ -168,7 +168,7 @@ def sync_items(
             nothing has been done.
         MissingExtraError: The progress bar is not installed.
 
-    Example:
+    Examples:
         >>> from persidict import LocalDict
         >>> source, target = LocalDict(), LocalDict()
         >>> source.update({"a": 1, "b": 2})

@@ -14,7 +14,7 @@ class Secret:
     It is masked in ``repr`` and ``str`` and empty in JSON; pickling keeps it, so that a
     handle works in another process.
 
-    Example:
+    Examples:
         >>> Secret("hush"), Secret("hush").reveal()
         (***, 'hush')
     """

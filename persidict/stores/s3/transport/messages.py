@@ -506,7 +506,7 @@ def quoted(etag: str) -> ETagValue:
 def http_date(text: str) -> float | None:
     """Return POSIX seconds of a date as HTTP writes it (RFC 9110), None if it is none.
 
-    Example:
+    Examples:
         >>> http_date("Sun, 06 Nov 1994 08:49:37 GMT")
         784111777.0
     """

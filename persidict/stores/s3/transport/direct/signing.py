@@ -54,7 +54,7 @@ class Signer:
         credentials: Where each request's credentials come from.
         scope: What the signatures are valid for.
 
-    Example:
+    Examples:
         >>> from botocore.credentials import Credentials
         >>> signer = Signer(Credentials("access", "secret"), Scope("eu-west-1", "s3"))
         >>> headers = signer.sign("GET", "/bucket/key", "", {"host": "s3.amazonaws.com"})
