@@ -70,8 +70,8 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
 
     def _recall(self, key: NonEmptySafeStrTuple) -> Any:
         """Return the cached value, or MISS."""
-        found = self._ask_cache(lambda: self._data._load(key))
-        return found[0] if found is not MISS and self._is_instance(found[0]) else MISS
+        found = self._ask_cache(lambda: self._data._value(key))
+        return found if found is not MISS and self._is_instance(found) else MISS
 
     def _remember(
         self, key: NonEmptySafeStrTuple, stored: Any, etag: ETagValue, value: Any = MISS

@@ -164,6 +164,8 @@ class CachedDict(WrapperDict[ValueType]):
 
     def _is_instance(self, value: Any) -> bool:
         """Tell whether a cached value is one that this handle may return."""
+        if self.base_class_for_values is None:
+            return True
         try:
             self._check_is_instance(value)
         except TypeError:

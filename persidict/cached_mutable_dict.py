@@ -142,7 +142,7 @@ class MutableDictCached(CachedDict[ValueType]):
         return found[0], record.main_etag
 
     def _recall_record(self, key: NonEmptySafeStrTuple) -> _Record | None:
-        found = self._ask_cache(lambda: self._records._load(key)[0])
+        found = self._ask_cache(lambda: self._records._value(key))
         if found is MISS:
             return None
         try:

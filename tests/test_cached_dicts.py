@@ -182,6 +182,10 @@ class SpiedDict(LocalDict[Any]):
         self.before("load")
         return super()._load(*args, **kwargs)
 
+    def _value(self, *args: Any) -> Any:
+        self.before("load")
+        return super()._value(*args)
+
     def _head(self, *args: Any) -> Any:
         self.before("head")
         return super()._head(*args)

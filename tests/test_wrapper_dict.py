@@ -21,6 +21,7 @@ ITS_OWN = {
     "_refuse_deletion",
     "_become_raw",
     "_insert",
+    "_pause",
     "_dated_keys",
 }
 """What a dictionary does by itself, whatever lies beneath."""
