@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from persidict.basic_s3_dict import BasicS3Dict
 from persidict.checks import check_int_or_none
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
     from persidict.stores.s3.store import S3Store
     from persidict.stores.shared.secret import Secret
+
+
+_PURPOSE: Final = b"persidict: who reads copies"
+"""Keeps the digest of an access key id apart from those that others make of it."""
 
 
 class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
@@ -43,7 +48,9 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         bucket_name: See BasicS3Dict, for this and for all that is not named here.
         region: See BasicS3Dict.
         root_prefix: See BasicS3Dict.
-        base_dir: The directory of the copies.
+        base_dir: The directory of the copies; made for this user alone. Copies belong to
+            the access key id that they were fetched with: with other credentials there is
+            nothing to be read.
         serialization_format: See BasicS3Dict.
         digest_len: Kept for code that passes it: names in the directory are digests.
         append_only: See BasicS3Dict.
@@ -73,6 +80,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         ValueError: `base_dir` is a file, `digest_len`, `cache_size_limit` or
             `max_staleness` is negative, or as BasicS3Dict.
         TypeError: A parameter is of a wrong type.
+        BackendError: `base_dir` is another user's, or others may write to it.
     """
 
     base_dir: str
@@ -134,7 +142,9 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
             protection=protection,
         )
         store = cast("S3Store", self._store)
-        place = (store.shared.endpoint, bucket_name, self.root_prefix, serialization_format)
+        shared = store.shared
+        reader = _digest_of_name(shared.access_key_id)
+        place = (shared.endpoint, bucket_name, self.root_prefix, serialization_format, reader)
         self._store = CachedStore(
             store,
             self.base_dir,
@@ -142,7 +152,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
             trusting=self.append_only,
             max_staleness=self.max_staleness,
             size_limit=self.cache_size_limit,
-            pool=store.shared.pool,
+            pool=shared.pool,
         )
 
     def _own_params(self) -> dict[str, Any]:
@@ -183,12 +193,18 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
     def clear_cache(self) -> None:
         """Delete this dictionary's copies in the local directory, and no item.
 
+        Those that were fetched with other credentials stay.
         On a sub-dictionary, the copies of the whole dictionary that it was made from.
         """
         self._cached_store.clear_cache()
 
 
 S3Dict = S3Dict_FileDirCached
+
+
+def _digest_of_name(access_key_id: str) -> str:
+    """Return what tells the copies of one access key id from those of another."""
+    return blake2b(access_key_id.encode(), digest_size=16, key=_PURPOSE).hexdigest()
 
 
 def _checked_seconds(seconds: Any) -> float:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from persidict.exceptions import BackendError
+from persidict.stores.files.descriptor import Descriptor, opened
 from persidict.stores.files.lock import DirectoryLock
+from persidict.stores.files.platform import READ_FLAGS
+from persidict.stores.files.private import require_private
 from persidict.stores.files.store import FileStore
 from persidict.stores.object_store import ObjectInfo
 
@@ -31,15 +36,24 @@ class CacheBudget:
     that whoever dies leaves it too high at worst, and an early eviction sets it right.
 
     Args:
-        directory: Holds the count, and is locked.
-        entries: The files that count.
+        directory: Holds the count, and is locked. It is made, and seen to be this user's
+            alone, by the caller.
+        entries: Lists the files that count.
+        files: Where they are.
         limit: How many bytes they may have in all.
     """
 
-    def __init__(self, directory: str, entries: FileStore, limit: int) -> None:
+    def __init__(
+        self,
+        directory: str,
+        entries: Callable[[], Iterable[ObjectInfo]],
+        files: FileStore,
+        limit: int,
+    ) -> None:
         self._directory = directory
         self._usage_path = os.path.join(directory, _USAGE_FILE)
         self._entries = entries
+        self._files = files
         self._limit = limit
         self.evictions = 0
 
@@ -56,12 +70,11 @@ class CacheBudget:
 
         Raises:
             OSError: The directory cannot be used.
-            BackendError: Others keep it locked.
+            BackendError: Others keep it locked, or what should be the count is no file.
         """
         if size > self._limit:
             yield False
             return
-        os.makedirs(self._directory, exist_ok=True)
         lock = DirectoryLock(self._directory, timeout=LOCK_TIMEOUT_SECONDS)
         try:
             used = self._recorded_use()
@@ -86,10 +99,13 @@ class CacheBudget:
     def _recorded_use(self) -> int | None:
         """Return the bytes in use as counted; None if nobody has counted, or not legibly."""
         try:
-            with open(self._usage_path, "rb") as file:
-                content = file.read(_USAGE.size + 1)
+            usage = self._open_usage(READ_FLAGS)
         except FileNotFoundError:
             return None
+        try:
+            content = os.read(usage.fileno(), _USAGE.size + 1)
+        finally:
+            usage.close()
         if len(content) != _USAGE.size:
             return None
         used, checksum = _USAGE.unpack(content)
@@ -97,15 +113,29 @@ class CacheBudget:
 
     def _record_use(self, used: int) -> None:
         number = struct.pack("<Q", used)
-        fd = os.open(self._usage_path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        usage = self._open_usage(READ_FLAGS | os.O_RDWR | os.O_CREAT)
         try:
-            os.write(fd, number + struct.pack("<I", zlib.crc32(number)))
+            os.write(usage.fileno(), number + struct.pack("<I", zlib.crc32(number)))
         finally:
-            os.close(fd)
+            usage.close()
+
+    def _open_usage(self, flags: int) -> Descriptor:
+        """Open the count; raise BackendError if that could be a file of somebody else."""
+        path = self._usage_path
+        usage = opened(path, flags, 0o600)
+        try:
+            status = os.fstat(usage.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                raise BackendError(f"{path!r} is no regular file of its own", backend="files")
+            require_private(path, status)
+        except BaseException:
+            usage.close()
+            raise
+        return usage
 
     def _evict(self, size: int) -> int:
         """Count the bytes in use, and delete files if they leave too little room."""
-        files = [entry for entry in self._entries.list() if isinstance(entry, ObjectInfo)]
+        files = list(self._entries())
         used = sum(file.size for file in files)
         if used + size <= self._limit:
             return used
@@ -117,7 +147,7 @@ class CacheBudget:
             file = files.pop()
             doomed[file.name] = file.size
             left -= file.size
-        for name, _ in self._entries.delete_many(doomed):
+        for name, _ in self._files.delete_many(doomed):
             left += doomed.pop(name)
         self.evictions += len(doomed)
         return left

@@ -109,8 +109,8 @@ class CachedStore(WrapperStore):
         store: Where the objects live.
         base_dir: The directory of the copies; may be shared by any number of stores and
             processes.
-        identity: What the names of the objects are relative to, e.g. a URL; keeps the
-            copies of different stores apart.
+        identity: What the names of the objects are relative to, e.g. a URL, and who reads
+            them; keeps the copies of different stores and readers apart.
         trusting: Whether objects never change, so that a copy is served without asking.
         max_staleness: For how many seconds after `get` or `put` have seen the current
             version `recent` serves it without asking.
@@ -119,6 +119,7 @@ class CachedStore(WrapperStore):
 
     Raises:
         ValueError: `base_dir` is a file.
+        BackendError: `base_dir` is another user's, or others may write to it.
     """
 
     shows_wrapped = True

@@ -375,6 +375,8 @@ def remove_if_unclaimed(path: str) -> bool:
     except OSError:
         return False
     try:
+        if not stat.S_ISREG(os.fstat(found.fileno()).st_mode):
+            return False
         fcntl.flock(found.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(path)
     except OSError:

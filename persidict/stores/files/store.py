@@ -13,6 +13,7 @@ from typing import BinaryIO, Final, Literal, cast
 from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.files import bulk, listing, platform
+from persidict.stores.files.private import require_private
 from persidict.stores.files.tree import FileTree
 from persidict.stores.files.version import (
     ABSENT_ERRORS,
@@ -114,6 +115,10 @@ class FileStore(ObjectStore):
         max_concurrency: How many threads `put_many` writes durable files with.
         lock_timeout: For how many seconds the lock of a directory is waited for; None:
             without end.
+        private_from: A directory, `base_dir` or one above it. It and all below is made with
+            mode 0700, files with 0600, and a file that is another user's, or that others
+            may write to, is not read but a BackendError. None: the umask decides, and every
+            file is read. Windows has no modes.
 
     Raises:
         ValueError: `base_dir` is a file.
@@ -129,8 +134,11 @@ class FileStore(ObjectStore):
         fsync: bool = True,
         max_concurrency: int = 4,
         lock_timeout: float | None = DEFAULT_LOCK_TIMEOUT,
+        private_from: str | None = None,
     ) -> None:
-        self._tree = FileTree(base_dir, fsync=fsync, lock_timeout=lock_timeout)
+        self._tree = FileTree(
+            base_dir, fsync=fsync, lock_timeout=lock_timeout, private_from=private_from
+        )
         root = self._tree.root
         if os.path.lexists(root) and not os.path.isdir(root):
             raise ValueError(f"base_dir {base_dir!r} is not a directory")
@@ -272,6 +280,8 @@ class FileStore(ObjectStore):
                     status = os.fstat(fd)
                     if not stat.S_ISREG(status.st_mode):
                         self._tree.require_file(path, status)
+                    if self._tree.private_from is not None:
+                        require_private(path, status)
                     info = None
                     if with_version:
                         if is_anybodys(status):

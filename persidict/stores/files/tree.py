@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 
 from persidict.exceptions import BackendError
 from persidict.stores.files import platform
-from persidict.stores.files.version import ABSENT_ERRORS
+from persidict.stores.files.version import ABSENT_ERRORS, access_mode
 
 SelfType = TypeVar("SelfType", bound="FileTree")
 
@@ -22,12 +22,21 @@ class FileTree:
         root: The directory. It need not exist yet.
         fsync: Whether what is made is on stable storage at once.
         lock_timeout: For how many seconds a lock is waited for; None: without end.
+        private_from: The directory from which on all is this user's alone; see FileStore.
     """
 
-    def __init__(self, root: str, *, fsync: bool, lock_timeout: float | None) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        fsync: bool,
+        lock_timeout: float | None,
+        private_from: str | None = None,
+    ) -> None:
         self.root = platform.native_path(root)
         self.fsync = fsync
         self.lock_timeout = lock_timeout
+        self.private_from = None if private_from is None else platform.native_path(private_from)
         self._base = os.path.join(self.root, "")
         self.first_below_root = len(self._base)
 
@@ -84,6 +93,12 @@ class FileTree:
             raise IsADirectoryError(errno.EISDIR, "a directory where a file should be", path)
         raise BackendError(f"{path!r} is not a regular file", backend="files")
 
+    def mode_of(self, old: os.stat_result | None) -> int:
+        """Return the access mode of a new file, before the umask, in the place of an old one."""
+        if self.private_from is not None:
+            return 0o600
+        return 0o666 if old is None else access_mode(old)
+
     def status_of(self, path: str) -> os.stat_result | None:
         """Look at the file at a path, None if there is none."""
         try:
@@ -120,7 +135,9 @@ class FileTree:
 
     def _make_one(self, directory: str) -> None:
         try:
-            os.mkdir(directory)
+            start = self.private_from
+            is_private = start is not None and len(directory) >= len(start)
+            os.mkdir(directory, 0o700 if is_private else 0o777)
         except FileExistsError:
             # a rival may have made it, and even removed it again: then the caller starts anew
             with contextlib.suppress(FileNotFoundError):

@@ -98,7 +98,7 @@ def _create_temp(
 
     Nobody may read it who may not read the old version.
     """
-    mode = 0o666 if old is None else access_mode(old) | 0o600
+    mode = tree.mode_of(old) | 0o600
     try:
         temp = Held(temp_path, platform.CREATE_FLAGS, mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -190,8 +190,9 @@ def _take_place(
         if old is not None:
             if old.st_mtime_ns >= new.st_mtime_ns:
                 new = make_newer(temp_path, new, old)
-            if access_mode(old) != access_mode(new) and not platform.IS_WINDOWS:
-                os.fchmod(fd, access_mode(old))
+            mode = tree.mode_of(old)
+            if mode != access_mode(new) and not platform.IS_WINDOWS:
+                os.fchmod(fd, mode)
         if old is not None and may_exchange and platform.can_exchange(old):
             names = os.fsencode(temp_path), os.fsencode(path)
             swap, here, how = platform.renameat2, platform.AT_FDCWD, platform.RENAME_EXCHANGE

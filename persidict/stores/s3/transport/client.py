@@ -9,11 +9,13 @@ from datetime import datetime
 from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import botocore.credentials
 import botocore.loaders
 import botocore.session
+from botocore.exceptions import NoCredentialsError
 from botocore.handlers import add_expect_header
 from botocore.parsers import DEFAULT_TIMESTAMP_PARSER
 
@@ -74,6 +76,7 @@ class SharedClient:
         self._connection = connection
         self._ready = ready
         self._made: _Made | None = None if ready is None else _Made(ready)
+        self._access_key_id: str | None = None
         self._lock = threading.Lock()
         self.pool = WorkerPool(max_concurrency)
         self.readers_ahead = WorkerPool(_MOST_PAGES_AHEAD)
@@ -88,6 +91,18 @@ class SharedClient:
     def credentials(self) -> Credentials | None:
         """What the client signs requests with; those of a ready client are its own affair."""
         return (self._made or self._make()).credentials()
+
+    @property
+    def access_key_id(self) -> str:
+        """The name of what requests are signed with, "" if they are not signed.
+
+        As the client first found it. Asks no server, unless botocore has to fetch the
+        credentials themselves first.
+        """
+        if self._access_key_id is None:
+            given = self._connection.access_key_id if self._connection else None
+            self._access_key_id = given.reveal() if given else _signer_of(self.client)
+        return self._access_key_id
 
     @property
     def ca_bundle(self) -> str | None:
@@ -213,6 +228,19 @@ def _make_client(connection: S3Connection) -> _Made:
         return botocore.credentials.Credentials(key, secret, _revealed(connection.session_token))
 
     return _Made(client, credentials, session.get_config_variable("ca_bundle"))
+
+
+def _signer_of(client: S3Client) -> str:
+    """Return the access key id of a client, from the URL of a request that is not sent."""
+    try:
+        url = client.generate_presigned_url("list_buckets", ExpiresIn=1)
+    except NoCredentialsError:
+        return ""
+    query = parse_qs(urlsplit(url).query)
+    # Signature Version 4 and, as some servers are still used with, 2
+    if "X-Amz-Credential" in query:  # access key id, date, region, service, "aws4_request"
+        return query["X-Amz-Credential"][0].rsplit("/", 4)[0]
+    return query.get("AWSAccessKeyId", [""])[0]
 
 
 def _send_bodies_at_once(client: S3Client) -> None:
