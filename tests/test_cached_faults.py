@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ConnectionClosedError
 
 from persidict import (
     ANY_ETAG,
@@ -40,6 +41,11 @@ TROUBLES = [
     Fault.DUPLICATE_FIRST,
 ]
 each_trouble = pytest.mark.parametrize("fault", TROUBLES, ids=lambda fault: fault.name)
+each_trouble_of_an_insertion = pytest.mark.parametrize(
+    "fault",
+    [fault for fault in TROUBLES if fault is not Fault.RESET_BEFORE],
+    ids=lambda fault: fault.name,
+)
 
 
 def s3_dict(place: Path, append_only: bool, **params: Any) -> AnyDict:
@@ -108,7 +114,7 @@ def test_a_transformation_that_met_trouble_takes_effect_once(
 
 
 @each_kind
-@each_trouble
+@each_trouble_of_an_insertion
 @pytest.mark.parametrize("append_only", [False, True], ids=["mutable", "append-only"])
 def test_an_insertion_that_met_trouble_reports_success(
     bench: Bench, kind: Kind, fault: Fault, append_only: bool
@@ -123,7 +129,7 @@ def test_an_insertion_that_met_trouble_reports_success(
 
 
 @each_kind
-@each_trouble
+@each_trouble_of_an_insertion
 def test_an_append_only_assignment_that_met_trouble_succeeds(
     bench: Bench, kind: Kind, fault: Fault
 ) -> None:
@@ -131,3 +137,16 @@ def test_an_append_only_assignment_that_met_trouble_succeeds(
     bench.proxy.script(fault, operation="PutObject")
     d["a"] = 1
     bench.assert_right(d, 1)
+
+
+@each_kind
+def test_an_insertion_of_which_nothing_is_seen_is_said_to_be_unknown_and_is_not_cached(
+    bench: Bench, kind: Kind
+) -> None:
+    d = bench.make(kind, True)
+    bench.proxy.script(Fault.RESET_BEFORE, operation="PutObject")
+    with pytest.raises(ConnectionClosedError) as caught:
+        d["a"] = 1
+    assert "outcome unknown" in "".join(caught.value.__notes__)
+    assert "a" not in d
+    assert d.get("a") is None

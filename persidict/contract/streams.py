@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import mmap
-import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Generic, Literal, Self, cast, overload
 
@@ -47,6 +45,8 @@ class ItemWriter(io.BufferedIOBase):
         super().__init__()
         self.result: ConditionalOperationResult[Any] | None = None
         self._store = store
+        import tempfile  # slow to load, and rarely needed
+
         self._file = cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115
 
     def readable(self) -> bool:
@@ -105,6 +105,8 @@ class ItemWriter(io.BufferedIOBase):
         if self.closed:
             return
         try:
+            from dataclasses import replace  # slow to load, and rarely needed
+
             self.result = replace(self._store(self._content()), new_value=VALUE_NOT_RETRIEVED)
         finally:
             self.abort()
