@@ -434,9 +434,9 @@ def test_results_that_are_never_changed_have_their_claims_elsewhere() -> None:
     assert len(claims) == 0
 
 
-def test_a_dictionary_that_cannot_hold_claims_is_refused() -> None:
+def test_a_dictionary_that_cannot_hold_claims_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="claims="):
-        memoize(LocalDict(serialization_format="npy"), once=True)
+        memoize(FileDirDict(base_dir=tmp_path, serialization_format="npy"), once=True)
     with pytest.raises(ValueError, match="claims="):
         memoize(LocalDict(base_class_for_values=int), once=True)
 

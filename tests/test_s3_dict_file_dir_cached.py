@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import settings
@@ -36,6 +37,9 @@ from persidict import (
     WriteOnceDict,
 )
 from persidict.basic_s3_dict import BasicS3Dict
+from persidict.stores.s3.transport.direct.exchange import WireReply
+from persidict.stores.s3.transport.direct.wire import Line
+from persidict.stores.s3.transport.messages import Request
 from persidict.testing import (
     AppendOnlyDictConformance,
     DictConformance,
@@ -129,9 +133,11 @@ def test_an_s3_dict_changed_behind_its_back_behaves_like_the_model(
 
 # ---------------------------------------------------------------------- requests
 
+_answer = Line.answer
+
 
 class Wire:
-    """What a dictionary's client sends and gets: operations, and statuses of reads."""
+    """What a dictionary sends and gets on either wire: operations, and statuses of replies."""
 
     def __init__(self, d: S3Dict[Any]) -> None:
         assert d.capabilities
@@ -145,14 +151,22 @@ class Wire:
     def _answered(self, http_response: Any, **kwargs: Any) -> None:
         self.statuses.append(http_response.status_code)
 
+    def _answered_directly(self, line: Line, request: Request[Any], reply: WireReply) -> Any:
+        self.statuses.append(reply.status)
+        return _answer(line, request, reply)
+
     def of(self, act: Callable[[], Any]) -> dict[str, int]:
         self.operations.clear()
         self.statuses.clear()
         hooks = [("before-send.s3", self._sent), ("after-call.s3", self._answered)]
         for event, hook in hooks:
             self._events.register(event, hook)
+        # the direct wire tells botocore's listeners what it sends, not what it gets
+        directly = mock.patch.object(
+            Line, "answer", lambda *arguments: self._answered_directly(*arguments)
+        )
         try:
-            with suppress(KeyError):
+            with directly, suppress(KeyError):
                 act()
         finally:
             for event, hook in hooks:

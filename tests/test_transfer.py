@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError
 
 from persidict import (
     AppendOnlyDictCached,
@@ -192,12 +192,12 @@ def test_a_key_that_the_source_does_not_have_fails_with_a_key_error(make: Make) 
     assert outcome(result) == only_names(copied="a", failed="b")
 
 
-def test_a_key_that_is_none_is_refused_before_anything_is_copied(make: Make) -> None:
+def test_a_key_that_is_none_is_refused_when_all_others_have_been_copied(make: Make) -> None:
     source, target = make(), make()
-    source["a"] = 1
-    with pytest.raises(ValueError):
-        copy_items(source, target, keys=["a", "not safe"])
-    assert not target
+    source.update({"a": 1, "b": 2})
+    with pytest.raises(ValueError, match="not safe"):
+        copy_items(source, target, keys=["a", "not safe", "b"])
+    assert content(target) == content(source)
 
 
 def test_without_overwriting_existing_items_stay(make: Make) -> None:
@@ -791,7 +791,7 @@ def test_after_an_item_that_cannot_be_read_the_others_are_read_in_bulk_again(mak
 
 
 def test_a_value_that_the_target_cannot_encode_fails_alone(make: Make) -> None:
-    source, target = make(), make("ram", "json")
+    source, target = make(), make("files", "json")  # RAM copies what it cannot encode
     source.update({"a": 1, "b": open, "c": 3})
     with mock.patch.object(target._codec, "encode", side_effect=only_numbers(target)):
         result = copy_items(source, target)
@@ -844,7 +844,7 @@ def test_an_item_that_cannot_be_deleted_fails(make: Make) -> None:
     refusal = OSError("no")
     failures = [(NonEmptySafeStrTuple("a"), refusal)]
     with mock.patch.object(target, "_remove_many", return_value=failures):
-        result = sync_items(source, target, delete=True)
+        result = sync_items(source, target, delete="even if empty")
     assert outcome(result) == only_names(deleted="b", failed="a")
 
 
@@ -1061,25 +1061,41 @@ def test_when_ten_percent_of_the_requests_fail_a_sync_ends_with_the_right_conten
     assert content(target) == values
 
 
+def keys_sent(proxy: FaultProxy) -> Iterator[str]:
+    """Say which objects have been sent and have reached the server, each time."""
+    for request, fault in proxy.handled():
+        if request.operation == "PutObject" and fault is not Fault.RESET_BEFORE:
+            yield request.key
+
+
 def test_a_sync_killed_while_ten_percent_of_its_requests_fail_continues(
-    make: Make, proxy: FaultProxy
+    make: Make, proxy: FaultProxy, moto_aws_server: MotoServer
 ) -> None:
-    source, target = make("files"), connect(proxy.endpoint_url, boto_config=QUICK_RETRIES)
+    source, bucket = make("files"), new_bucket_name()
+    target = connect(proxy.endpoint_url, bucket_name=bucket, boto_config=QUICK_RETRIES)
     values = {("d", str(number)): bytes([number]) * (1 + 97 * number) for number in range(100)}
     source.update(values)
-    target.update({("d", "1"): b"other", ("d", "x"): b"superfluous"})
-    child = FORK.Process(target=sync_until_done, args=(source, target), daemon=True)
-    proxy.script(Fault.PASS, key="d/50.pkl", meanwhile=lambda: child.kill())
-    proxy.fail_randomly(TEN_PERCENT_FAIL, seed=4)
-    child.start()
-    child.join()
+    connect(moto_aws_server.endpoint_url, bucket_name=bucket).update(
+        {("d", "1"): b"other", ("d", "x"): b"superfluous"}
+    )
+    # what the killed process had under way goes through a proxy of its own, and is not counted
+    with FaultProxy(moto_aws_server.endpoint_url) as first:
+        dying = connect(first.endpoint_url, bucket_name=bucket, boto_config=QUICK_RETRIES)
+        child = FORK.Process(target=sync_until_done, args=(source, dying), daemon=True)
+        first.script(Fault.PASS, key="d/50.pkl", meanwhile=lambda: child.kill())
+        first.fail_randomly(TEN_PERCENT_FAIL, seed=4)
+        child.start()
+        child.join()
+        arrived = set(keys_sent(first))
     assert child.exitcode == -signal.SIGKILL
-    before = len(proxy.handled())
+    proxy.fail_randomly(TEN_PERCENT_FAIL, seed=5)
     sync_until_done(source, target)
     proxy.calm()
-    again = [handled.request for handled in proxy.handled()[before:]]
+    sent = set(keys_sent(proxy))
     assert content(target) == values
-    assert 0 < sum(request.operation == "PutObject" for request in again) < 80
+    assert arrived
+    assert sent
+    assert arrived.isdisjoint(sent)
 
 
 def test_a_copy_does_not_pass_for_the_beginning_of_what_it_replaced(
@@ -1096,9 +1112,9 @@ def test_a_copy_does_not_pass_for_the_beginning_of_what_it_replaced(
     proxy.script(
         Fault.DROP_REPLY, operation="PutObject", meanwhile=lambda: copy_items(source, target)
     )
-    with pytest.raises(ClientError) as caught:  # it did insert, which nobody can tell any more
+    # it did insert, which nobody can tell any more
+    with pytest.raises(ConnectionClosedError, match="outcome unknown"):
         slow.setdefault("a", 2)
-    assert any("does not tell" in note for note in caught.value.__notes__)
     assert target["a"] == 1
 
 
