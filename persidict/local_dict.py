@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Final, cast
 
 from persidict.buffers import Buffer
 from persidict.checks import check_int_or_none
@@ -19,6 +19,9 @@ from persidict.stores.memory import MemoryStore
 from persidict.stores.unencoded import Unencoded
 from persidict.transactional_dict import TransactionalDict
 from persidict.urls import Place, place
+
+_HOLD_ANYTHING: Final = frozenset({"pkl", "json"})
+"""The formats in which RAM holds what can be copied alone; the others are for values of a kind."""
 
 
 class NamingInRam(PlainNaming):
@@ -144,6 +147,8 @@ class LocalDict(TransactionalDict[ValueType]):
         except Exception as error:
             if self._raw_of is not None or self.protection is not None:
                 raise
+            if self.serialization_format not in _HOLD_ANYTHING:
+                raise  # a format for values of some kinds refuses those of others
             with suppress(Exception):  # told below: it can be neither encoded nor copied
                 return cast("Buffer", Unencoded(value, error))
             raise
