@@ -219,6 +219,13 @@ class Recorder:
             lambda: deleted,
         )
 
+    def clear(self, *keys: Any) -> None:
+        """Clear the dictionary; what comes to these keys meanwhile, it may delete or not."""
+        invoked = time.monotonic_ns()
+        self.dictionary.clear()
+        for key in keys:
+            self.operations.append(Operation(plain(key), ANYTHING, ABSENT, invoked, None, "clear"))
+
     def pop(self, key: Any) -> Any:
         """Take an item out; ITEM_NOT_AVAILABLE if there is none."""
         return self._record(

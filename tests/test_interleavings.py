@@ -48,7 +48,7 @@ def come_and_go(recorder: Recorder) -> None:
 def list_and_clear(recorder: Recorder) -> None:
     list(recorder.dictionary.items())
     recorder.discard(KEY)
-    recorder.dictionary.clear()
+    recorder.clear(KEY)
 
 
 FIRST: dict[str, Act] = {
