@@ -14,7 +14,7 @@ import pytest
 from tests import azurite
 
 if not azurite.is_wanted():
-    pytest.skip(f"Azurite is not installed; {azurite.REQUIRE}=1 does", allow_module_level=True)
+    pytest.skip(f"{azurite.REQUIRE}=1 asks for them", allow_module_level=True)
 
 from azure.core.exceptions import ResourceNotFoundError, ServiceResponseError
 from hypothesis import settings
