@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from persidict.basic_s3_dict import BasicS3Dict
 from persidict.codecs import Codec
 from persidict.testing import DictConformance, state_machine_for
 from tests.fixtures_0309 import WrittenPrefix, equal, prefixes
-from tests.s3_dicts import FORMATS, connect, elsewhere_or_skip, maker
+from tests.s3_dicts import ELSEWHERE, FORMATS, connect, elsewhere_or_skip, maker
 from tests.s3_servers.clients import CREDENTIALS
 from tests.s3_servers.fixtures import localstack_server, moto_aws_server
 from tests.s3_servers.localstack import LocalStackServer
@@ -64,6 +65,8 @@ class TestOnLocalStack(S3Conformance):
 
 @pytest.mark.slow
 class TestElsewhere(S3Conformance):
+    __test__ = ELSEWHERE in os.environ
+
     @pytest.fixture(params=FORMATS)
     def new_dict(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> NewDict:
         return maker(connecting(monkeypatch, *elsewhere_or_skip()), request.param)
