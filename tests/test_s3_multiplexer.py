@@ -566,7 +566,7 @@ def test_a_spawned_process_is_on_its_own(server: ScriptedServer) -> None:
     results = context.Queue()
     process = context.Process(target=_get_in_other_process, args=(server.endpoint_url, results))
     process.start()
-    assert results.get(timeout=60) == [key.encode() for key in names(20)]
+    assert results.get(timeout=240) == [key.encode() for key in names(20)]
     process.join()
 
 
