@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from functools import partial
-from typing import Any, Final, Generic, Literal, NoReturn, TypeVar
+from typing import Final, Generic, Literal, NoReturn, TypeVar
 
 from persidict.back_off import pause
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
@@ -321,7 +321,7 @@ class _Write:
                     Kind.ABSENT,
                 )
                 if is_refused and not self._may_have_acted:
-                    raise _Refused(self._name, self, trouble.error) from trouble.error
+                    raise _Refused(self._name, self) from trouble.error
                 if is_refused or trouble.kind is Kind.LOST:
                     self._may_have_acted = True
                     made = self.find(trouble.error)
@@ -341,38 +341,40 @@ class _Write:
         Raises:
             Exception: The error, where that cannot be found out.
         """
-        versions: list[tuple[str, ETagValue]] = []
         try:
-            info, lineage = self._store._read(self._name, self._look)
-            versions = list(versions_in(lineage, info.etag))
-        except ObjectNotFound:
-            pass
+            versions = self._versions()
         except Exception as failure:
             unknown(error, failure)
-        for token, etag in versions:
-            if token == self._token:
-                return etag
-        if self._expected in [etag for _, etag in versions]:
-            return None
-        unknown(error)
+        made = self._own_among(versions)
+        if made is None and self._expected not in [etag for _, etag in versions]:
+            unknown(error)
+        return made
 
-    def _look(self) -> Any:
-        return self._store._send_head(self._name)
+    def made(self) -> ETagValue | None:
+        """Return the version that this write made, as far as what is there now shows it."""
+        return self._own_among(self._versions())
+
+    def _own_among(self, versions: list[tuple[str, ETagValue]]) -> ETagValue | None:
+        return next((etag for token, etag in versions if token == self._token), None)
+
+    def _versions(self) -> list[tuple[str, ETagValue]]:
+        """Return tokens and ETags of what is there now and was before it; nothing: none."""
+        try:
+            info, lineage = self._store._read(
+                self._name, lambda: self._store._send_head(self._name)
+            )
+        except ObjectNotFound:
+            return []
+        return list(versions_in(lineage, info.etag))
 
 
 class _Refused(PreconditionFailed):
     """A refusal that may be the answer to the second delivery of a request."""
 
-    def __init__(self, name: str, write: _Write, error: Exception) -> None:
+    def __init__(self, name: str, write: _Write) -> None:
         super().__init__(name)
         self._write = write
-        self._error = error
 
     def written_after_all(self, seen_etag: ETagValue | None) -> ETagValue | None:
         """See the base; costs a request."""
-        try:
-            info, lineage = self._write._store._read(self._write._name, self._write._look)
-        except ObjectNotFound:
-            return None
-        own = self._write._token
-        return next((e for token, e in versions_in(lineage, info.etag) if token == own), None)
+        return self._write.made()
