@@ -77,7 +77,8 @@ def loose_umask() -> Iterator[None]:
 @pytest.fixture
 def public_place() -> Iterator[Path]:
     """A directory like /tmp: everybody may make files in it, and delete their own."""
-    directory = Path(tempfile.mkdtemp())
+    # TMPDIR may lie where only its owner gets.
+    directory = Path(tempfile.mkdtemp(dir="/tmp"))
     directory.chmod(0o1777)
     yield directory
     shutil.rmtree(directory)
