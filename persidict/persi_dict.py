@@ -9,9 +9,9 @@ from operator import attrgetter
 from typing import Any, TypeVar, cast, overload
 
 from persidict.checks import check_flag
-from persidict.contract import display
 from persidict.contract.bulk import BulkOperations
 from persidict.contract.conditional import ConditionalOperations
+from persidict.contract.display import ShownToPeople
 from persidict.contract.inspecting import InspectingOperations
 from persidict.contract.listing import Listing
 from persidict.contract.primitives import (
@@ -77,6 +77,7 @@ class PersiDict(
     TimedOperations[ValueType],
     InspectingOperations[ValueType],
     StreamOperations[ValueType],
+    ShownToPeople,
     MutableMapping[NonEmptySafeStrTuple, ValueType],
     Parameterizable,
     metaclass=RawToo,
@@ -198,12 +199,6 @@ class PersiDict(
             return f"{self._raw_of!r}.raw"
         params = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
         return f"{type(self).__name__}({params})"
-
-    def __str__(self) -> str:
-        return display.content_text(self)
-
-    def _ipython_key_completions_(self) -> list[Any]:
-        return display.key_completions(self)
 
     def __copy__(self: SelfType) -> SelfType:
         if self._raw_of is not None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
-from persidict import FileDirDict, LocalDict
+from persidict import ExpiringDict, FileDirDict, LocalDict, MeasuredDict
+from persidict.contract import html
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
+from persidict.traits import Traits
 
 
 class Counted(LocalDict[int]):
@@ -17,6 +22,8 @@ class Counted(LocalDict[int]):
 
     listed = 0
     read = 0
+    loaded = 0
+    looked = 0
 
     def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
         for key in super()._keys(page_size=page_size):
@@ -27,6 +34,14 @@ class Counted(LocalDict[int]):
         for found in super()._load_many(keys):
             self.read += 1
             yield found
+
+    def _load(self, key: Any, **options: Any) -> tuple[Any, Any]:
+        self.loaded += 1
+        return super()._load(key, **options)
+
+    def _head(self, key: Any) -> Any:
+        self.looked += 1
+        return super()._head(key)
 
 
 def filled(count: int) -> Counted:
@@ -87,3 +102,100 @@ def test_a_file_dir_dict_is_shown_within_the_same_bounds(tmp_path: Any) -> None:
     d = FileDirDict[int](base_dir=str(tmp_path), fsync=False)
     d.update({f"k{number:04}": number for number in range(30)})
     assert str(d).endswith(", ... and 10 more}")
+
+
+# ------------------------------------------------------------------ notebooks
+
+
+def test_a_notebook_is_shown_class_place_number_sizes_and_times(tmp_path: Path) -> None:
+    d = FileDirDict[int](base_dir=str(tmp_path), digest_len=0)
+    d["a", "b"] = 1
+    shown = d._repr_html_()
+    for part in (
+        "<b>FileDirDict</b>",
+        tmp_path.as_uri(),
+        "1 item<",
+        "&#x27;a&#x27;, &#x27;b&#x27;",
+    ):
+        assert part in shown
+    info = d.info(("a", "b"))
+    written = datetime.fromtimestamp(info.last_modified, UTC)
+    assert f"<td>{info.size}</td>" in shown
+    assert f"{written:%Y-%m-%d %H:%M:%S}" in shown
+
+
+def test_a_key_in_a_notebook_is_a_link_to_what_is_inside(tmp_path: Path) -> None:
+    d = FileDirDict[int](base_dir=str(tmp_path))
+    d["a"] = 1
+    assert f'href="{Path(d.location("a")).as_uri()}"' in d._repr_html_()
+
+
+def test_what_a_wrapper_has_in_it_is_in_a_part_that_opens() -> None:
+    d = MeasuredDict[int](wrapped_dict=ExpiringDict(wrapped_dict=LocalDict(), ttl=60))
+    assert "<li><b>ExpiringDict</b> </li><li><b>LocalDict</b> </li>" in d._repr_html_()
+
+
+def test_whatever_names_a_place_is_escaped_in_a_notebook(tmp_path: Path) -> None:
+    d = FileDirDict[int](base_dir=str(tmp_path / "<script>alert('1')&\"<b>"))
+    d["a"] = 1
+    shown = d._repr_html_()
+    assert "<script" not in shown
+    assert "alert('" not in shown
+
+
+def test_a_notebook_costs_one_page_of_keys_and_twenty_looks_and_no_value() -> None:
+    d = filled(3000)
+    assert "at least 1000 items" in d._repr_html_()
+    assert (d.listed, d.read, d.loaded, d.looked) == (1000, 0, 0, 20)
+
+
+def test_a_notebook_shows_twenty_keys_and_how_many_more_there_are() -> None:
+    shown = filled(25)._repr_html_()
+    assert shown.count("<td>") == 20  # the sizes
+    assert "... and 5 more" in shown
+
+
+def test_an_empty_dictionary_is_shown_without_a_table() -> None:
+    shown = LocalDict[int]()._repr_html_()
+    assert "0 items" in shown
+    assert "<table>" not in shown
+
+
+class Remote(LocalDict[int]):
+    """Is far away, and answers when it is told to."""
+
+    def __init__(self, answer: Callable[[], object]) -> None:
+        super().__init__()
+        self.answer = answer
+
+    @property
+    def _traits(self) -> Traits:
+        return Traits(reads_are_cheap=False)
+
+    def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
+        self.answer()
+        return super()._keys(page_size=page_size)
+
+
+def test_a_server_that_does_not_answer_holds_up_no_notebook(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(html, "SECONDS", 0.01)
+    answers = Event()
+    try:
+        assert "no answer within 0.01 s" in Remote(answers.wait)._repr_html_()
+    finally:
+        answers.set()
+
+
+def test_a_listing_that_goes_on_is_shown_as_far_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html, "SECONDS", 0.0)
+    assert "at least 1 items" in filled(30)._repr_html_()
+
+
+def test_an_error_of_the_storage_is_shown_in_the_place_of_the_content() -> None:
+    def fail() -> None:
+        raise PermissionError(13, "not <you>")
+
+    shown = Remote(fail)._repr_html_()
+    assert "PermissionError: [Errno 13] not &lt;you&gt;" in shown

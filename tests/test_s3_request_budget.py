@@ -75,6 +75,7 @@ def requests_of(d: Dict, operation: Callable[[], Any]) -> dict[str, int]:
 
 READS: dict[str, tuple[Callable[[Dict, str], Any], dict[str, int]]] = {
     "d[key]": (lambda d, etag: d["present"], {"GetObject": 1}),
+    "_repr_html_": (lambda d, etag: d._repr_html_(), {"ListObjectsV2": 1}),
     "in": (lambda d, etag: "present" in d, {"HeadObject": 1}),
     "etag": (lambda d, etag: d.etag("present"), {"HeadObject": 1}),
     "timestamp": (lambda d, etag: d.timestamp("present"), {"HeadObject": 1}),

@@ -51,3 +51,18 @@ def _rest(count: int, *, is_all: bool) -> list[str]:
     if count <= 0:
         return []
     return [f"... and {count} more" if is_all else f"... and at least {count} more"]
+
+
+class ShownToPeople(DictPrimitives):
+    """How a dictionary shows itself: bounded, also one of a million items."""
+
+    def __str__(self) -> str:
+        return content_text(self)
+
+    def _repr_html_(self) -> str:
+        from persidict.contract.html import html_of  # which only notebooks need
+
+        return html_of(self)
+
+    def _ipython_key_completions_(self) -> list[Any]:
+        return key_completions(self)
