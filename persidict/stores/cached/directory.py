@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from persidict.exceptions import BackendError, ObjectNotFound
 from persidict.jokers_and_status_flags import ETagValue
@@ -14,7 +14,7 @@ from persidict.stores.cached.budget import LOCK_TIMEOUT_SECONDS, CacheBudget
 from persidict.stores.files.platform import native_path
 from persidict.stores.files.private import secure_directory
 from persidict.stores.files.store import FileStore
-from persidict.stores.object_store import Buffer, NotModified, ObjectInfo
+from persidict.stores.object_store import BUFFERS, Buffer, ObjectInfo
 from persidict.stores.shared.complaint import complain
 
 _ENTRIES: Final = "entries"
@@ -30,6 +30,15 @@ _FOLLOWS_LINKS: Final = os.utime not in os.supports_follow_symlinks
 _Trouble: Final = (OSError, BackendError)
 
 _warned_about: set[str] = set()
+
+
+class FileVersion(NamedTuple):
+    """What tells two versions of a file apart, if both are this package's; times in ns."""
+
+    mtime: int
+    ctime: int
+    size: int
+    inode: int
 
 
 class CacheDirectory:
@@ -110,26 +119,42 @@ class CacheDirectory:
             if isinstance(entry, ObjectInfo) and _ENTRY_OF_ANY_SCOPE.fullmatch(entry.name):
                 yield entry
 
-    def read(self, name: str) -> tuple[Buffer | BinaryIO, ObjectInfo] | None:
-        """Return a file's content, or a large file itself, and what is known of it.
+    def read(
+        self, name: str, sound: FileVersion | None = None
+    ) -> tuple[Buffer | BinaryIO, FileVersion] | None:
+        """Return a file's content, or a large file itself, and which version it is.
 
         None if there is nothing to be had. The caller closes the file.
+
+        Args:
+            name: The file.
+            sound: The version that was found to be sound: it is that wherever it lies now.
         """
         try:
-            if not self._is_as_seen() and not self._secure():
-                return None
-            found = self._files.get_or_open(name)
+            content, status = self._files.read_with_status(name)
         except ObjectNotFound:
+            self._is_trusted()  # warns, if it is not
             return None
         except _Trouble as error:
             self._warn(error)
             return None
-        assert not isinstance(found, NotModified)
+        version = FileVersion(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+        if version != sound and not self._is_trusted():
+            if not isinstance(content, BUFFERS):
+                content.close()
+            return None
         if self._budget is not None:
             with contextlib.suppress(OSError):
                 # used now, as far as eviction goes
                 os.utime(self._files.location(name), follow_symlinks=_FOLLOWS_LINKS)
-        return found
+        return content, version
+
+    def _is_trusted(self) -> bool:
+        try:
+            return self._is_as_seen() or self._secure()
+        except _Trouble as error:
+            self._warn(error)
+            return False
 
     def write(self, name: str, content: Buffer) -> None:
         """Replace a file; where that is not possible, nothing is left there."""

@@ -55,16 +55,13 @@ def pack(entry: CacheEntry, identity: int) -> bytes:
     return b"".join((_CHECKSUM.pack(checksum), head, etag, entry.data))
 
 
-def unpack(
-    content: Buffer | BinaryIO, size: int, identity: int, *, is_sound: bool = False
-) -> CacheEntry:
+def unpack(content: Buffer | BinaryIO, size: int, identity: int) -> CacheEntry:
     """Read an entry's file.
 
     Args:
         content: The content of the file, or the file, open and at its beginning.
         size: How many bytes the file has.
         identity: A number of 32 bits that is made of the object's full name.
-        is_sound: Whether the checksum of this very file has been found right before.
 
     Raises:
         CorruptEntry: It is not, byte for byte, what `pack` made for this identity.
@@ -77,28 +74,11 @@ def unpack(
     else:
         head, etag, last_modified = _read_head(content, size)
         data = _read(content, size)
-    if not is_sound:
-        (checksum,) = _CHECKSUM.unpack_from(head)
-        found = zlib.crc32(memoryview(head)[_CHECKSUM.size : _ETAG_BEGIN], identity)
-        if checksum != zlib.crc32(data, zlib.crc32(etag, found)):
-            raise CorruptEntry("damaged, or another object's")
+    (checksum,) = _CHECKSUM.unpack_from(head)
+    found = zlib.crc32(memoryview(head)[_CHECKSUM.size : _ETAG_BEGIN], identity)
+    if checksum != zlib.crc32(data, zlib.crc32(etag, found)):
+        raise CorruptEntry("damaged, or another object's")
     return CacheEntry(ETagValue(str(etag, "utf-8")), last_modified, data)
-
-
-def skip_head(file: BinaryIO, size: int) -> ETagValue:
-    """Go to the first byte of the object in an entry's file that is known to be sound.
-
-    Args:
-        file: The file, at its beginning.
-        size: How many bytes it has.
-
-    Returns:
-        The object's version.
-
-    Raises:
-        CorruptEntry: The file cannot be read, or is no entry.
-    """
-    return ETagValue(str(_read_head(file, size)[1], "utf-8"))
 
 
 def _read_head(file: BinaryIO, size: int) -> tuple[bytes, bytes, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -15,8 +14,8 @@ from weakref import WeakValueDictionary
 
 from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import ETagValue
-from persidict.stores.cached.directory import CacheDirectory
-from persidict.stores.cached.entry import CacheEntry, CorruptEntry, pack, skip_head, unpack
+from persidict.stores.cached.directory import CacheDirectory, FileVersion
+from persidict.stores.cached.entry import CacheEntry, CorruptEntry, pack, unpack
 from persidict.stores.object_store import (
     BUFFERS,
     NOT_MODIFIED,
@@ -69,6 +68,15 @@ class _Counts:
     revalidations: int = 0
     misses: int = 0
     corrupt: int = 0
+
+
+class _Sound(NamedTuple):
+    """What an entry's file holds that was found to be sound, as long as it is that version."""
+
+    version: FileVersion
+    etag: ETagValue
+    last_modified: float
+    data_begin: int
 
 
 class _Validations:
@@ -145,7 +153,7 @@ class CachedStore(WrapperStore):
         self._pool = pool
         self._counts = _Counts()
         # a file that is replaced or changed is another version of it, and is checked again
-        self._sound: dict[str, ETagValue] = {}
+        self._sound: dict[str, _Sound] = {}
         self._validations = _VALIDATIONS.setdefault((base_dir, scope.hexdigest()), _Validations())
 
     def scoped(self, prefix: str) -> CachedStore:
@@ -177,15 +185,21 @@ class CachedStore(WrapperStore):
 
     def _recall(self, file_name: str, identity: int) -> CacheEntry | None:
         """Return a copy if there is a sound one."""
-        found = self._directory.read(file_name)
-        return None if found is None else self._checked(*found, file_name, identity)
+        sound = self._sound.get(file_name)
+        found = self._directory.read(file_name, sound.version if sound else None)
+        if found is None:
+            return None
+        content, version = found
+        if sound is not None and sound.version == version and isinstance(content, BUFFERS):
+            data = memoryview(content)[sound.data_begin :]
+            return CacheEntry(sound.etag, sound.last_modified, data)
+        return self._checked(content, version, file_name, identity)
 
     def _checked(
-        self, content: Buffer | BinaryIO, info: ObjectInfo, file_name: str, identity: int
+        self, content: Buffer | BinaryIO, version: FileVersion, file_name: str, identity: int
     ) -> CacheEntry | None:
         try:
-            is_sound = self._is_sound(file_name, info)
-            entry = unpack(content, info.size, identity, is_sound=is_sound)
+            entry = unpack(content, version.size, identity)
         except CorruptEntry:
             self._counts.corrupt += 1
             self._directory.remove(file_name)
@@ -195,25 +209,25 @@ class CachedStore(WrapperStore):
                 content.close()
         if len(self._sound) >= _MAX_SOUND_FILES:
             self._sound.clear()
-        self._sound[file_name] = info.etag
+        data_begin = version.size - len(entry.data)
+        self._sound[file_name] = _Sound(version, entry.etag, entry.last_modified, data_begin)
         return entry
-
-    def _is_sound(self, file_name: str, info: ObjectInfo) -> bool:
-        return self._sound.get(file_name) == info.etag
 
     def _recall_or_open(
         self, file_name: str, identity: int
     ) -> tuple[ETagValue, Buffer | BinaryIO] | None:
         """Return a copy's version and bytes; a large one that is sound is only opened."""
-        found = self._directory.read(file_name)
+        sound = self._sound.get(file_name)
+        found = self._directory.read(file_name, sound.version if sound else None)
         if found is None:
             return None
-        content, info = found
-        if not isinstance(content, BUFFERS) and self._is_sound(file_name, info):
-            with suppress(CorruptEntry):
-                return skip_head(content, info.size), content
-            content.seek(0)
-        entry = self._checked(content, info, file_name, identity)
+        content, version = found
+        if sound is not None and sound.version == version:
+            if isinstance(content, BUFFERS):
+                return sound.etag, memoryview(content)[sound.data_begin :]
+            content.seek(sound.data_begin)
+            return sound.etag, content
+        entry = self._checked(content, version, file_name, identity)
         return None if entry is None else (entry.etag, entry.data)
 
     def _remember(self, name: str, entry: CacheEntry, asked: float) -> None:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from persidict.stores.files.lock import remove_if_unclaimed
 from persidict.stores.files.tree import FileTree
-from persidict.stores.files.version import ABSENT_ERRORS, info_of, is_anybodys, settled
+from persidict.stores.files.version import ABSENT_ERRORS, info_of
 from persidict.stores.files.write import TEMP_PREFIX
 from persidict.stores.object_store import CommonPrefix, ObjectInfo
 
@@ -167,8 +167,6 @@ def _info_of(tree: FileTree, name: str) -> ObjectInfo | None:
     path = tree.path_of(name)
     try:
         status = os.lstat(path)
-        if is_anybodys(status):
-            status = settled(status, path)
+        return info_of(name, status, path) if stat.S_ISREG(status.st_mode) else None
     except FileNotFoundError:
         return None
-    return info_of(name, status, path) if stat.S_ISREG(status.st_mode) else None

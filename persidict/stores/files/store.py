@@ -18,9 +18,7 @@ from persidict.stores.files.tree import FileTree
 from persidict.stores.files.version import (
     ABSENT_ERRORS,
     info_of,
-    is_anybodys,
     read_whole,
-    settled,
 )
 from persidict.stores.files.write import delete_file, write_file
 from persidict.stores.object_store import (
@@ -168,12 +166,9 @@ class FileStore(ObjectStore):
     def head(self, name: str) -> ObjectInfo:
         path = self._tree.path_of(name)
         try:
-            status = self._status_of(name, path)
-            if is_anybodys(status):
-                status = settled(status, path)
+            return info_of(name, self._status_of(name, path), path)
         except FileNotFoundError as error:
             raise ObjectNotFound(name) from error
-        return info_of(name, status, path)
 
     def contains(self, name: str) -> bool:
         try:
@@ -211,14 +206,22 @@ class FileStore(ObjectStore):
     ) -> tuple[bytes | BinaryIO, ObjectInfo] | NotModified:
         path = self._tree.path_of(name)
         self._tree.refuse_links(path)
-        data, info = self._read(name, path, _OPEN_FROM, if_none_match=if_none_match)
+        data, info, _ = self._read(name, path, _OPEN_FROM, if_none_match=if_none_match)
         assert info is not None
         return NOT_MODIFIED if data is None else (data, info)
+
+    def read_with_status(self, name: str) -> tuple[bytes | BinaryIO, os.stat_result]:
+        """Read a small file, or open a large one; also return what the system tells of it."""
+        path = self._tree.path_of(name)
+        self._tree.refuse_links(path)
+        data, _, status = self._read(name, path, _OPEN_FROM, with_version=False)
+        assert data is not None
+        return data, status
 
     def read_or_open(self, name: str) -> bytes | BinaryIO:
         path = self._tree.path_of(name)
         self._tree.refuse_links(path)
-        data, _ = self._read(name, path, _OPEN_FROM, with_version=False)
+        data, _, _ = self._read(name, path, _OPEN_FROM, with_version=False)
         assert data is not None
         return data
 
@@ -239,7 +242,7 @@ class FileStore(ObjectStore):
                 self._tree.refuse_links(path)
                 looked_at = directory
             try:
-                data, info = self._read(name, path, None)
+                data, info, _ = self._read(name, path, None)
             except ObjectNotFound:
                 continue
             assert isinstance(data, bytes)
@@ -250,7 +253,7 @@ class FileStore(ObjectStore):
         """Open the file itself; Windows replaces and deletes no file that is open."""
         path = self._tree.path_of(name)
         self._tree.refuse_links(path)
-        stream, _ = self._read(name, path, 0, with_version=False)
+        stream, _, _ = self._read(name, path, 0, with_version=False)
         assert stream is not None
         assert not isinstance(stream, bytes)
         return stream
@@ -263,15 +266,15 @@ class FileStore(ObjectStore):
         *,
         with_version: bool = True,
         if_none_match: ETagValue | None = None,
-    ) -> tuple[bytes | BinaryIO | None, ObjectInfo | None]:
+    ) -> tuple[bytes | BinaryIO | None, ObjectInfo | None, os.stat_result]:
         """Read a regular file whole, or open it if it has at least `open_from` bytes.
 
         ``for fd in map(os.open, ...)`` opens and takes note of it in one step of the
         interpreter: no exception of a signal handler finds a descriptor that nobody closes.
 
         Returns:
-            The bytes or the stream, None if the file is the version `if_none_match`; and,
-            with `with_version`, what is known of the file.
+            The bytes or the stream, None if the file is the version `if_none_match`; what
+            is known of the object, None without `with_version`; and of the file.
         """
         try:
             for fd in map(os.open, (path,), (platform.READ_FLAGS,)):
@@ -284,15 +287,13 @@ class FileStore(ObjectStore):
                         require_private(path, status)
                     info = None
                     if with_version:
-                        if is_anybodys(status):
-                            status = settled(status, fd)
                         info = info_of(name, status, fd)
                         if if_none_match is not None and if_none_match == info.etag:
-                            return None, info
+                            return None, info, status
                     if open_from is None or status.st_size < open_from:
-                        return read_whole(fd, status.st_size), info
+                        return read_whole(fd, status.st_size), info, status
                     for stream in map(_open_stream, (fd,), ("rb",)):
-                        return stream, info
+                        return stream, info, status
                 finally:
                     if stream is None:
                         os.close(fd)

@@ -74,16 +74,20 @@ def etag_of(status: os.stat_result, place: int | str) -> ETagValue:
     kind, and what tells apart the files that have had one inode number.
 
     Args:
-        status: What is known of the file; `settled` where it may be another program's.
+        status: What is known of the file.
         place: Its descriptor or path.
     """
-    etag = f"{status.st_mtime_ns}:{status.st_size}:{status.st_ino}"
+    etag = _etag_of_own(status)
     if is_anybodys(status):
-        etag = f"{etag}:{status.st_ctime_ns}:{_generation_of(place)}"
-    return ETagValue(etag)
+        return ETagValue(f"{etag}:{status.st_ctime_ns}:{_generation_of(place)}")
+    return etag
 
 
-def settled(status: os.stat_result, place: int | str) -> os.stat_result:
+def _etag_of_own(status: os.stat_result) -> ETagValue:
+    return ETagValue(f"{status.st_mtime_ns}:{status.st_size}:{status.st_ino}")
+
+
+def _settled(status: os.stat_result, place: int | str) -> os.stat_result:
     """Look at a file until a later change of it would show in its times.
 
     The clock that files get their times from ticks every few milliseconds: a file that
@@ -137,8 +141,16 @@ def _generation_of(place: int | str) -> str:
 
 
 def info_of(name: str, status: os.stat_result, place: int | str) -> ObjectInfo:
-    """Return what is known of a file that is an object; the arguments are as of `etag_of`."""
-    return ObjectInfo(name, etag_of(status, place), status.st_size, status.st_mtime)
+    """Return what is known of a file that is an object; the arguments are as of `etag_of`.
+
+    One that may be another program's is looked at until a later change of it would show.
+    """
+    if is_anybodys(status):
+        status = _settled(status, place)
+        etag = etag_of(status, place)
+    else:
+        etag = _etag_of_own(status)
+    return ObjectInfo(name, etag, status.st_size, status.st_mtime)
 
 
 def read_whole(fd: int, size: int) -> bytes:

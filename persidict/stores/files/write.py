@@ -137,14 +137,15 @@ def _replace(
         lock = DirectoryLock(directory, timeout=tree.lock_timeout)
         try:
             status = _take_place(tree, lock, path, fd, temp_path, status, if_match, if_none_match)
-            if is_anybodys(status):  # then the time of the renaming counts
+            is_marked = not is_anybodys(status)
+            if not is_marked:  # then the time of the renaming counts
                 status = os.lstat(path)
             lock.release()
             if sync_directory:
                 lock.sync()
         finally:
             lock.descriptor.close()
-        if is_anybodys(status):
+        if not is_marked:
             await_next_tick(status)
         return etag_of(status, path if platform.IS_WINDOWS else fd)
     except BaseException:
