@@ -78,6 +78,11 @@ class BasicS3Dict(StoredDict[ValueType]):
         transport: How requests travel: ``"auto"``, directly wherever that is possible, in a
             tenth of the CPU time; ``"botocore"``; or ``"direct"``, or not at all. The
             attribute of this name tells what came of it.
+        put_options: What boto3's `put_object` is to be told beside, such as
+            ``{"ServerSideEncryption": "aws:kms", "StorageClass": "GLACIER_IR"}``; it goes
+            with whatever writes an object, in one piece, in parts, or as a copy.
+        request_options: What goes with every request that takes it: `RequestPayer`,
+            `ExpectedBucketOwner`, `ExpectedSourceBucketOwner`, `BypassGovernanceRetention`.
         codec: How values become bytes, in place of what the format says; see StoredDict.
         protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
 
@@ -110,6 +115,8 @@ class BasicS3Dict(StoredDict[ValueType]):
         max_concurrency: int = 64,
         large_object_size: int = 16 * 1024 * 1024,
         transport: str = "auto",
+        put_options: Mapping[str, Any] | None = None,
+        request_options: Mapping[str, Any] | None = None,
         codec: Codec | None = None,
         protection: Protection | None = None,
     ) -> None:
@@ -123,6 +130,7 @@ class BasicS3Dict(StoredDict[ValueType]):
         from persidict.stores.s3.store import S3Store
         from persidict.stores.s3.transport.client import shared_client
         from persidict.stores.s3.transport.connection import S3Connection
+        from persidict.stores.s3.transport.options import RequestOptions, options_of
 
         _check_text("bucket_name", bucket_name)
         _check_text("root_prefix", root_prefix, may_be_empty=True)
@@ -141,6 +149,9 @@ class BasicS3Dict(StoredDict[ValueType]):
             ready_client=s3_client,
             transport=transport,
         )
+        self._request_options = RequestOptions(
+            options_of("put_options", put_options), options_of("request_options", request_options)
+        )
         chosen_codec = self._chosen_codec(compress=True)
         store = S3Store(
             shared_client(self._connection),
@@ -149,6 +160,7 @@ class BasicS3Dict(StoredDict[ValueType]):
             content_type=chosen_codec.content_type if protection is None else _OPAQUE,
             create_bucket=self._create_bucket,
             large_object_size=large_object_size,
+            options=self._request_options,
         )
         self._large_object_size = large_object_size
         self._attach(store, chosen_codec, PlainNaming(serialization_format))
@@ -166,7 +178,9 @@ class BasicS3Dict(StoredDict[ValueType]):
             "large_object_size": self._large_object_size,
             "max_concurrency": connection.max_concurrency,
             "profile_name": connection.profile_name,
+            "put_options": dict(self._request_options.on_writing) or None,
             "region": connection.region,
+            "request_options": dict(self._request_options.on_all) or None,
             "root_prefix": self.root_prefix,
             "s3_client": connection.ready_client,
             "transport": connection.transport,

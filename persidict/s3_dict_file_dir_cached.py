@@ -72,6 +72,8 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         max_concurrency: See BasicS3Dict.
         large_object_size: See BasicS3Dict.
         transport: See BasicS3Dict.
+        put_options: See BasicS3Dict.
+        request_options: See BasicS3Dict.
         codec: See BasicS3Dict.
         protection: See BasicS3Dict; what is cached is protected in the same way.
 
@@ -112,6 +114,8 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         max_concurrency: int = 64,
         large_object_size: int = 16 * 1024 * 1024,
         transport: str = "auto",
+        put_options: Mapping[str, Any] | None = None,
+        request_options: Mapping[str, Any] | None = None,
         codec: Codec | None = None,
         protection: Protection | None = None,
     ) -> None:
@@ -138,6 +142,8 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
             max_concurrency=max_concurrency,
             large_object_size=large_object_size,
             transport=transport,
+            put_options=put_options,
+            request_options=request_options,
             codec=codec,
             protection=protection,
         )

@@ -165,22 +165,10 @@ def test_a_key_cannot_add_a_line_to_the_head(server: ScriptedServer) -> None:
     assert "x-injected" not in request.message.headers
 
 
-def test_options_travel_in_the_headers_that_botocore_knows(server: ScriptedServer) -> None:
-    wire = direct_wire(server.endpoint_url)
-    options = {"StorageClass": "GLACIER_IR", "BucketKeyEnabled": True, "Tagging": "a=b"}
-    wire.send(PutObject("key", b"", options=options))
-    headers = server.arrived[0].message.headers
-    assert headers["x-amz-storage-class"] == "GLACIER_IR"
-    assert headers["x-amz-server-side-encryption-bucket-key-enabled"] == "true"
-    assert headers["x-amz-tagging"] == "a=b"
-
-
 def test_what_the_direct_wire_does_not_know_goes_the_other_way(server: ScriptedServer) -> None:
     wire = direct_wire(server.endpoint_url)
     unusual = [
         HeadBucket(),
-        PutObject("key", b"", options={"SSECustomerKey": "secret"}),
-        PutObject("key", b"", options={"NoSuchOption": "1"}),
         CopyObject("key", "arn:aws:s3:eu-west-1:123456789012:accesspoint/x", "key"),
     ]
     for request in unusual:

@@ -18,6 +18,7 @@ from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, 
 from persidict.stores.s3.transport.direct import multiplexer, poller
 from persidict.stores.s3.transport.direct.wire import DirectWire
 from persidict.stores.s3.transport.messages import (
+    CopyObject,
     GetObject,
     HeadBucket,
     HeadObject,
@@ -367,7 +368,7 @@ def test_a_body_that_is_cut_is_never_taken_for_a_whole_one(server: ScriptedServe
 
 def test_what_the_direct_wire_does_not_know_goes_its_own_way(server: ScriptedServer) -> None:
     wire = direct_wire(server.endpoint_url)
-    unusual = PutObject("key", b"", options={"SSECustomerKey": "secret"})
+    unusual = CopyObject("key", "arn:aws:s3:eu-west-1:123456789012:accesspoint/x", "key")
     requests: list[Request[Any]] = [HeadBucket(), GetObject("key"), unusual, GetObject("key")]
     found = list(wire.send_many(requests))
     assert [item is None for item in found] == [True, False, True, False]

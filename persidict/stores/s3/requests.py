@@ -28,6 +28,7 @@ from persidict.stores.s3.transport.messages import (
     Request,
     UploadPart,
 )
+from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.shared.lineage import METADATA_KEY
 
@@ -125,11 +126,22 @@ class S3Requests:
         shared: The client and what goes with it.
         bucket_name: The bucket.
         create_bucket: Whether the bucket is created when it is missing.
+        options: What goes with every request.
     """
 
-    def __init__(self, shared: SharedClient, bucket_name: str, *, create_bucket: bool) -> None:
+    def __init__(
+        self,
+        shared: SharedClient,
+        bucket_name: str,
+        *,
+        create_bucket: bool,
+        options: RequestOptions = NO_OPTIONS,
+    ) -> None:
+        if options:
+            options.check(shared.client.meta.service_model)
         self.shared = shared
         self.bucket_name = bucket_name
+        self.options = options
         self._create_bucket = create_bucket
         self._bucket: Bucket | None = None
         self._transport: Transport | None = None
@@ -141,7 +153,7 @@ class S3Requests:
         """How the requests travel."""
         transport = self._transport
         if transport is None:
-            transport = self._transport = self.shared.transport(self.bucket_name)
+            transport = self._transport = self.shared.transport(self.bucket_name, self.options)
         return transport
 
     @property

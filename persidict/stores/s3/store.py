@@ -51,6 +51,7 @@ from persidict.stores.s3.transport.messages import (
     Refusal,
     Reply,
 )
+from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.s3.upload import put_large
 from persidict.stores.s3.uploads import OpenUploads
@@ -80,6 +81,7 @@ class S3Store(ObjectStore):
             takes one request, once in a process.
         large_object_size: Objects of more bytes are read in parallel ranges and written in
             parallel parts.
+        options: What goes with every request.
 
     Raises:
         Exception: The transport's own: the bucket cannot be found or created.
@@ -98,9 +100,12 @@ class S3Store(ObjectStore):
         content_type: str = "application/octet-stream",
         create_bucket: bool = True,
         large_object_size: int = DEFAULT_LARGE_OBJECT_SIZE,
+        options: RequestOptions = NO_OPTIONS,
     ) -> None:
         self._large_object_size = check_int("large_object_size", large_object_size, at_least=1)
-        self._requests = S3Requests(shared, bucket_name, create_bucket=create_bucket)
+        self._requests = S3Requests(
+            shared, bucket_name, create_bucket=create_bucket, options=options
+        )
         self._prefix = prefix
         self._content_type = content_type
 

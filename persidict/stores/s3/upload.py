@@ -202,9 +202,7 @@ class _Upload:
         request = self._request
         try:
             self._upload_id = self._requests.perform(
-                CreateMultipartUpload(
-                    self._key, request.content_type, request.metadata, request.options
-                )
+                CreateMultipartUpload(self._key, request.content_type, request.metadata)
             )
         except Refusal as refusal:
             self._raise_nothing_written(refusal)

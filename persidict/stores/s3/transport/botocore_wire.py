@@ -46,6 +46,7 @@ from persidict.stores.s3.transport.messages import (
     quoted,
     status_of_code,
 )
+from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.shared.parallel import WorkerPool
 
@@ -76,12 +77,20 @@ class BotocoreWire(Transport):
         holder: What holds the client.
         bucket_name: The bucket.
         reason: Why it is this wire, for ``repr``.
+        options: What goes with every request.
     """
 
-    def __init__(self, holder: ClientHolder, bucket_name: str, reason: str) -> None:
+    def __init__(
+        self,
+        holder: ClientHolder,
+        bucket_name: str,
+        reason: str,
+        options: RequestOptions = NO_OPTIONS,
+    ) -> None:
         super().__init__(bucket_name, holder.pool)
         self._holder = holder
         self._reason = reason
+        self._options = options
 
     def __repr__(self) -> str:
         return f"<botocore wire to {self.bucket_name!r} at {self.endpoint} ({self._reason})>"
@@ -96,8 +105,9 @@ class BotocoreWire(Transport):
         params = describe(request)
         if isinstance(request, CreateBucket):
             params = _location(client.meta.region_name)
+        options = self._options.params(client.meta.service_model, request.operation)
         try:
-            raw = getattr(client, method)(Bucket=self.bucket_name, **params)
+            raw = getattr(client, method)(Bucket=self.bucket_name, **params, **options)
         except (*S3Error, ResponseParserError) as error:
             raise refusal_of(error, request.operation, self.endpoint) from None
         try:
@@ -159,7 +169,6 @@ def _describe_put(request: PutObject) -> dict[str, Any]:
         "ContentType": request.content_type,
         "Metadata": dict(request.metadata),
         **_conditions(request),
-        **request.options,
     }
 
 
@@ -185,7 +194,6 @@ def _describe_copy(request: CopyObject) -> dict[str, Any]:
         "ContentType": request.content_type,
         "Metadata": dict(request.metadata),
         "MetadataDirective": "REPLACE",
-        **request.options,
     }
 
 
@@ -194,7 +202,6 @@ def _describe_creation(request: CreateMultipartUpload) -> dict[str, Any]:
         "Key": request.key,
         "ContentType": request.content_type,
         "Metadata": dict(request.metadata),
-        **request.options,
     }
 
 

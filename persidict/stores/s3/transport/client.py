@@ -29,6 +29,7 @@ from persidict.stores.s3.transport.connection import (
 from persidict.stores.s3.transport.direct.signing import Credentials
 from persidict.stores.s3.transport.direct.wire import DirectWire, Lines
 from persidict.stores.s3.transport.etag_form import ETagForm, InItsForm
+from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.shared.latest_and_used import LatestAndUsed
 from persidict.stores.shared.parallel import WorkerPool
@@ -125,16 +126,16 @@ class SharedClient:
         retries: Any = getattr(self.client.meta.config, "retries", None) or {}
         return max(1, int(retries.get("total_max_attempts", 5)))
 
-    def transport(self, bucket_name: str) -> Transport:
-        """Return how requests about a bucket travel."""
+    def transport(self, bucket_name: str, options: RequestOptions = NO_OPTIONS) -> Transport:
+        """Return how requests about a bucket travel, and what goes with each of them."""
         wire: Transport
         if self._connection is None:
-            wire = BotocoreWire(self, bucket_name, "a ready client")
+            wire = BotocoreWire(self, bucket_name, "a ready client", options)
         elif self._connection.transport == BOTOCORE:
-            wire = BotocoreWire(self, bucket_name, "as configured")
+            wire = BotocoreWire(self, bucket_name, "as configured", options)
         else:
-            other = BotocoreWire(self, bucket_name, "what is unusual")
-            wire = DirectWire(bucket_name, self._lines, self.pool, other)
+            other = BotocoreWire(self, bucket_name, "what is unusual", options)
+            wire = DirectWire(bucket_name, self._lines, self.pool, other, options)
             if self._connection.transport == DIRECT:
                 wire.require()
         return InItsForm(wire, _ETAG_FORMS.setdefault(self.endpoint, ETagForm(self.endpoint)))

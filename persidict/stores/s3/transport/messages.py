@@ -181,7 +181,7 @@ class HeadObject(Request[Reply]):
 
 @dataclass(frozen=True, slots=True)
 class PutObject(Request[Reply]):
-    """Write an object; `options` are further parameters in S3's own words."""
+    """Write an object."""
 
     is_repeatable: ClassVar[bool] = False
 
@@ -191,7 +191,6 @@ class PutObject(Request[Reply]):
     metadata: Mapping[str, str] = field(default_factory=_nothing_more)
     if_match: str | None = None
     if_none_match: str | None = None
-    options: Mapping[str, Any] = field(default_factory=_nothing_more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +232,6 @@ class CopyObject(Request[Reply]):
     source_key: str
     content_type: str = "application/octet-stream"
     metadata: Mapping[str, str] = field(default_factory=_nothing_more)
-    options: Mapping[str, Any] = field(default_factory=_nothing_more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +241,6 @@ class CreateMultipartUpload(Request[str]):
     key: str
     content_type: str = "application/octet-stream"
     metadata: Mapping[str, str] = field(default_factory=_nothing_more)
-    options: Mapping[str, Any] = field(default_factory=_nothing_more)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from persidict.stores.s3.transport.direct.destination import Destination
 from persidict.stores.s3.transport.direct.exchange import WireRequest
 from persidict.stores.s3.transport.direct.signing import EMPTY_SHA256, Signer
 from persidict.stores.s3.transport.messages import (
+    NOTHING_MORE,
     AbortMultipartUpload,
     CompleteMultipartUpload,
     CopyObject,
@@ -82,21 +83,25 @@ class Encoder:
         signer: Signs them.
         asks_for_checksums: Whether the checksums of objects are asked for.
         sends_checksums: Whether what is written bears a CRC32, beside its signed SHA-256.
-        option_headers: The header of each further parameter, by the operation's name.
     """
 
     destination: Destination
     signer: Signer
     asks_for_checksums: bool
     sends_checksums: bool
-    option_headers: Callable[[str], Mapping[str, str]]
 
     def can_encode(self, request: Request[Any]) -> bool:
         """Tell whether this kind of request is known here."""
         return type(request) in _HTTP_METHOD
 
-    def encode(self, request: Request[Any]) -> WireRequest:
+    def encode(
+        self, request: Request[Any], more_headers: Mapping[str, str] = NOTHING_MORE
+    ) -> WireRequest:
         """Return a request as it is sent, signed for this moment.
+
+        Args:
+            request: The request.
+            more_headers: What goes with it, with lower-case names.
 
         Raises:
             CannotEncode: It has something unusual.
@@ -106,6 +111,7 @@ class Encoder:
         draft: _Draft = _DRAFTS[type(request)](self, request)
         method = _HTTP_METHOD[type(request)]
         headers, body = draft.headers, draft.body
+        headers.update(more_headers)
         for value in headers.values():
             if _UNSENDABLE.search(value):
                 raise ValueError(f"{value!r} cannot be sent to S3 as the value of a header")
@@ -202,12 +208,6 @@ class Encoder:
             if _TOKEN.fullmatch(name) is None or not value.isascii():
                 raise ValueError(f"metadata must be ASCII, these are not: {name!r}: {value!r}")
             headers[f"x-amz-meta-{name.lower()}"] = value
-        if request.options:
-            known = self.option_headers(request.operation)
-            for name, option in request.options.items():
-                if name not in known or not isinstance(option, (str, bool, int)):
-                    raise CannotEncode(f"{name} is a parameter that botocore has to write")
-                headers[known[name]] = option if isinstance(option, str) else str(option).lower()
         return headers
 
     def _add_checksum(

@@ -6,7 +6,6 @@ import logging
 import ssl
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from botocore.awsrequest import AWSPreparedRequest, HeadersDict
@@ -36,6 +35,7 @@ from persidict.stores.s3.transport.direct.multiplexer import Multiplexer
 from persidict.stores.s3.transport.direct.signing import Credentials, Signer
 from persidict.stores.s3.transport.errors import S3Error, refusal_of
 from persidict.stores.s3.transport.messages import Refusal, ReplyType, Request
+from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
 from persidict.stores.s3.transport.transport import Again, Transport, never
 from persidict.stores.shared.parallel import WorkerPool
 
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _LOG: Final = logging.getLogger("persidict")
-_OPTION_TYPES: Final = frozenset({"string", "boolean", "integer", "long"})
-_LEFT_TO_BOTOCORE: Final = ("Checksum", "CopySource", "SSECustomer", "ContentMD5")
-"""How the names of options begin that botocore computes something for."""
 
 
 class Configured(Protocol):
@@ -168,23 +165,27 @@ class Line:
             signer,
             asks_for_checksums=config.response_checksum_validation != "when_required",
             sends_checksums=config.request_checksum_calculation == "when_supported",
-            option_headers=self._option_headers,
         )
 
-    @cached_property
-    def _option_headers(self) -> _OptionHeaders:
-        return _OptionHeaders(self._client)
-
-    def prepare(self, request: Request[Any]) -> WireRequest | None:
+    def prepare(
+        self, request: Request[Any], options: RequestOptions = NO_OPTIONS
+    ) -> WireRequest | None:
         """Return a request as it is sent now; None: it has something unusual.
+
+        Args:
+            request: The request.
+            options: What goes with it.
 
         Raises:
             Refusal: There are no credentials to sign it with.
         """
         if not self._encoder.can_encode(request):
             return None
+        headers = options.headers(self._client.meta.service_model, request.operation)
+        if headers is None:
+            return None
         try:
-            return self._encoder.encode(request)
+            return self._encoder.encode(request, headers)
         except CannotEncode:
             return None
         except BotoCoreError as error:
@@ -257,14 +258,21 @@ class DirectWire(Transport):
         lines: The ways to buckets.
         pool: The number of its threads is that of requests under way in `send_many`.
         botocore_wire: The other wire.
+        options: What goes with every request.
     """
 
     def __init__(
-        self, bucket_name: str, lines: Lines, pool: WorkerPool, botocore_wire: Transport
+        self,
+        bucket_name: str,
+        lines: Lines,
+        pool: WorkerPool,
+        botocore_wire: Transport,
+        options: RequestOptions = NO_OPTIONS,
     ) -> None:
         super().__init__(bucket_name, pool)
         self._lines = lines
         self._botocore_wire = botocore_wire
+        self._options = options
 
     def __repr__(self) -> str:
         try:
@@ -301,7 +309,7 @@ class DirectWire(Transport):
 
     def send(self, request: Request[ReplyType]) -> ReplyType:
         line = self._line
-        wire_request = None if line is None else line.prepare(request)
+        wire_request = None if line is None else line.prepare(request, self._options)
         if line is None or wire_request is None:
             return self._botocore_wire.send(request)
         reply = line.send(request, wire_request)
@@ -333,9 +341,11 @@ class _Bulk:
         self._line = line
         self._wire = wire
         self.pool = line.pool
-        self.prepare = line.prepare
         self.intercepted = line.intercepted
         self.trouble = line.trouble
+
+    def prepare(self, request: Request[Any]) -> WireRequest | None:
+        return self._line.prepare(request, self._wire._options)
 
     def answer(self, request: Request[Any], reply: WireReply) -> Any:
         if is_redirection(reply, self._line.destination.scope.region):
@@ -375,22 +385,4 @@ class _Offered(AWSPreparedRequest):
         return {
             name.lower(): value.decode("latin-1") if isinstance(value, bytes) else str(value)
             for name, value in self.headers.items()
-        }
-
-
-class _OptionHeaders:
-    """The header that each further parameter of an operation travels in, as botocore has it."""
-
-    def __init__(self, client: S3Client) -> None:
-        self._model: Any = client.meta.service_model
-
-    @lru_cache(maxsize=8)  # noqa: B019 (as long-lived as the line)
-    def __call__(self, operation: str) -> Mapping[str, str]:
-        members = self._model.operation_model(operation).input_shape.members
-        return {
-            name: shape.serialization["name"].lower()
-            for name, shape in members.items()
-            if shape.serialization.get("location") == "header"
-            and shape.type_name in _OPTION_TYPES
-            and not name.startswith(_LEFT_TO_BOTOCORE)
         }
