@@ -50,6 +50,7 @@ class AzureDict(StoredDict[ValueType]):
         max_concurrency: How many requests may be under way at once.
         codec: How values become bytes, in place of what the format says; see StoredDict.
         protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
+        read_only: Whether this handle refuses to change items; see `read_only()`.
 
     Raises:
         ValueError: Both of `account_url` and `connection_string` are given, or neither and
@@ -76,6 +77,7 @@ class AzureDict(StoredDict[ValueType]):
         max_concurrency: int = 32,
         codec: Codec | None = None,
         protection: Protection | None = None,
+        read_only: bool = False,
     ) -> None:
         super().__init__(
             append_only=append_only,
@@ -83,6 +85,7 @@ class AzureDict(StoredDict[ValueType]):
             serialization_format=serialization_format,
             codec=codec,
             protection=protection,
+            read_only=read_only,
         )
         for name, text in (("container_name", container_name), ("root_prefix", root_prefix)):
             if not isinstance(text, str):
@@ -122,7 +125,7 @@ class AzureDict(StoredDict[ValueType]):
             ),
             max_concurrency=max_concurrency,
         )
-        if self._create_container:
+        if self._create_container and not read_only:
             store.ensure_container()
         self._attach(store, chosen_codec, PlainNaming(serialization_format))
 

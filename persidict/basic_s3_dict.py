@@ -85,6 +85,7 @@ class BasicS3Dict(StoredDict[ValueType]):
             `ExpectedBucketOwner`, `ExpectedSourceBucketOwner`, `BypassGovernanceRetention`.
         codec: How values become bytes, in place of what the format says; see StoredDict.
         protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
+        read_only: Whether this handle refuses to change items; see `read_only()`.
 
     Raises:
         botocore.exceptions.ClientError: The bucket cannot be found or created.
@@ -119,6 +120,7 @@ class BasicS3Dict(StoredDict[ValueType]):
         request_options: Mapping[str, Any] | None = None,
         codec: Codec | None = None,
         protection: Protection | None = None,
+        read_only: bool = False,
     ) -> None:
         super().__init__(
             append_only=append_only,
@@ -126,6 +128,7 @@ class BasicS3Dict(StoredDict[ValueType]):
             serialization_format=serialization_format,
             codec=codec,
             protection=protection,
+            read_only=read_only,
         )
         from persidict.stores.s3.store import S3Store
         from persidict.stores.s3.transport.client import shared_client
@@ -158,7 +161,7 @@ class BasicS3Dict(StoredDict[ValueType]):
             bucket_name=bucket_name,
             prefix=self.root_prefix,
             content_type=chosen_codec.content_type if protection is None else _OPAQUE,
-            create_bucket=self._create_bucket,
+            create_bucket=self._create_bucket and not read_only,
             large_object_size=large_object_size,
             options=self._request_options,
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, NoReturn
 
-from persidict.cached_dict import MISS, CachedDict, check_apart
+from persidict.cached_dict import MISS, CachedDict, check_apart, check_takes_copies
 from persidict.exceptions import MutationPolicyError, NoBytesError, ObjectNotFound
 from persidict.jokers_and_status_flags import (
     ITEM_NOT_AVAILABLE,
@@ -38,11 +38,13 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
     Args:
         main_dict: The append-only dictionary that holds the items.
         data_cache: An append-only dictionary that holds copies of values.
+        read_only: Whether `main_dict` is taken as a read-only handle. What is read is still
+            cached.
 
     Raises:
         TypeError: One of the two is no PersiDict.
         ValueError: One of the two is not append-only, their `base_class_for_values` differ,
-            or they lie in one place.
+            the cache is read-only, or they lie in one place.
 
     Examples:
         >>> from persidict import LocalDict
@@ -54,7 +56,11 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
     """
 
     def __init__(
-        self, *, main_dict: PersiDict[ValueType], data_cache: PersiDict[ValueType]
+        self,
+        *,
+        main_dict: PersiDict[ValueType],
+        data_cache: PersiDict[ValueType],
+        read_only: bool = False,
     ) -> None:
         for name, part in (("main_dict", main_dict), ("data_cache", data_cache)):
             if not isinstance(part, PersiDict):
@@ -64,7 +70,8 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
         check_apart(main_dict=main_dict, data_cache=data_cache)
         if main_dict.base_class_for_values is not data_cache.base_class_for_values:
             raise ValueError("main_dict and data_cache must have the same base_class_for_values")
-        super().__init__(main_dict, data_cache)
+        check_takes_copies(data_cache=data_cache)
+        super().__init__(main_dict, data_cache, read_only=read_only)
 
     # ------------------------------------------------------------------ the cache
 
@@ -89,6 +96,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
     # ------------------------------------------------------------------ the policy
 
     def _refuse(self, what: str) -> NoReturn:
+        self._refuse_if_read_only()
         raise MutationPolicyError(self._policy, f"{what} is not supported")
 
     def discard_if(
@@ -124,6 +132,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
 
     def setdefault(self, key: NonEmptyPersiDictKey, default: Any = None) -> Any:
         """Return the value under a key, after inserting `default` if there was none."""
+        self._refuse_if_read_only()
         self._check_no_flag(default, "default_value")
         cached = self._recall(as_key(key))
         return super().setdefault(key, default) if cached is MISS else cached

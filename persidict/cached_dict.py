@@ -44,6 +44,17 @@ def check_apart(**parts: PersiDict[Any]) -> None:
             )
 
 
+def check_takes_copies(**caches: PersiDict[Any]) -> None:
+    """Raise ValueError if a cache is read-only; its main dictionary may well be.
+
+    Args:
+        **caches: The caches by the names of the parameters.
+    """
+    for name, cache in caches.items():
+        if cache.is_read_only:
+            raise ValueError(f"{name} must not be read-only: it takes copies of what is read")
+
+
 class CachedDict(WrapperDict[ValueType]):
     """A dictionary that keeps the values of another one at hand, in a third one.
 
@@ -59,14 +70,21 @@ class CachedDict(WrapperDict[ValueType]):
     Args:
         main_dict: The dictionary that holds the items.
         data_cache: The dictionary that holds copies of their values.
+        read_only: See WrapperDict. What is read is still cached.
     """
 
     _wrapped_name = "main_dict"
     _is_transparent = True
 
-    def __init__(self, main_dict: PersiDict[ValueType], data_cache: PersiDict[ValueType]) -> None:
+    def __init__(
+        self,
+        main_dict: PersiDict[ValueType],
+        data_cache: PersiDict[ValueType],
+        *,
+        read_only: bool = False,
+    ) -> None:
         self._data = data_cache
-        super().__init__(wrapped_dict=main_dict)
+        super().__init__(wrapped_dict=main_dict, read_only=read_only)
         self._has_warned = False
 
     def _connect(self) -> None:

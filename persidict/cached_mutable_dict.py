@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Self
 
-from persidict.cached_dict import MISS, CachedDict, check_apart
+from persidict.cached_dict import MISS, CachedDict, check_apart, check_takes_copies
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import (
     VALUE_NOT_RETRIEVED,
@@ -71,11 +71,13 @@ class MutableDictCached(CachedDict[ValueType]):
         main_dict: The dictionary that holds the items.
         data_cache: Holds copies of values; for this main dictionary only.
         etag_cache: Holds what is known of them, as texts; for this main dictionary only.
+        read_only: Whether `main_dict` is taken as a read-only handle. What is read is still
+            cached: the caches take writes.
 
     Raises:
         TypeError: One of the three is no PersiDict, or `etag_cache` cannot hold texts.
-        ValueError: One of the three is append-only, or two of them lie in one place, whatever
-            their classes and parameters are.
+        ValueError: One of the three is append-only, a cache is read-only, or two of them lie in
+            one place, whatever their classes and parameters are.
 
     Examples:
         >>> from persidict import LocalDict
@@ -93,6 +95,7 @@ class MutableDictCached(CachedDict[ValueType]):
         main_dict: PersiDict[ValueType],
         data_cache: PersiDict[ValueType],
         etag_cache: PersiDict[Any],
+        read_only: bool = False,
     ) -> None:
         for name, part in (
             ("main_dict", main_dict),
@@ -104,7 +107,8 @@ class MutableDictCached(CachedDict[ValueType]):
             if part.append_only:
                 raise ValueError(f"{name} must not be append-only")
         check_apart(main_dict=main_dict, data_cache=data_cache, etag_cache=etag_cache)
-        super().__init__(main_dict, data_cache)
+        check_takes_copies(data_cache=data_cache, etag_cache=etag_cache)
+        super().__init__(main_dict, data_cache, read_only=read_only)
         self._records = etag_cache
         record_class = etag_cache.base_class_for_values or str
         if issubclass(str, record_class):

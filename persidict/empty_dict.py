@@ -37,6 +37,7 @@ class EmptyDict(PersiDict[ValueType]):
         append_only: See PersiDict; deleting operations are refused if it is set.
         base_class_for_values: See PersiDict.
         serialization_format: See PersiDict.
+        read_only: See PersiDict; what writes is refused if it is set.
 
     Examples:
         >>> d = EmptyDict()
@@ -91,6 +92,7 @@ class EmptyDict(PersiDict[ValueType]):
         """Check the arguments and return the default."""
         self._check_value(default, "default")
         as_key(key)
+        self._refuse_if_read_only()
         return default
 
     def transform_item(
@@ -113,4 +115,5 @@ class EmptyDict(PersiDict[ValueType]):
         as_key(key)
         check_transformer(transformer)
         self._check_n_retries(n_retries)
+        self._refuse_if_read_only()
         return OperationResult(ITEM_NOT_AVAILABLE, ITEM_NOT_AVAILABLE)

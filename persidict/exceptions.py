@@ -44,7 +44,7 @@ class MutationPolicyError(TypeError):
     """A change that the dictionary's policy forbids was refused; nothing was changed.
 
     Attributes:
-        policy: ``"append-only"`` or ``"write-once"``.
+        policy: ``"append-only"``, ``"write-once"`` or ``"read-only"``.
 
     Examples:
         >>> MutationPolicyError("append-only", "the item exists").policy
@@ -67,7 +67,7 @@ class MutationPolicyErrorGroup(ExceptionGroup[MutationPolicyError], MutationPoli
     Can be caught as the MutationPolicyError that a single refused item raises.
 
     Attributes:
-        policy: ``"append-only"`` or ``"write-once"``.
+        policy: ``"append-only"``, ``"write-once"`` or ``"read-only"``.
         exceptions: One MutationPolicyError for each refused item.
     """
 

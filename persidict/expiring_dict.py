@@ -45,6 +45,7 @@ class ExpiringDict(WrapperDict[ValueType]):
     Args:
         wrapped_dict: The dictionary that holds the items; not append-only.
         ttl: After how many seconds an item is expired.
+        read_only: See WrapperDict.
 
     Raises:
         TypeError: `wrapped_dict` is no PersiDict or `ttl` no number.
@@ -60,8 +61,10 @@ class ExpiringDict(WrapperDict[ValueType]):
 
     ttl: float
 
-    def __init__(self, *, wrapped_dict: PersiDict[ValueType], ttl: float) -> None:
-        super().__init__(wrapped_dict=wrapped_dict)
+    def __init__(
+        self, *, wrapped_dict: PersiDict[ValueType], ttl: float, read_only: bool = False
+    ) -> None:
+        super().__init__(wrapped_dict=wrapped_dict, read_only=read_only)
         if wrapped_dict.append_only:
             raise ValueError("wrapped_dict must not be append-only: what expires is replaced")
         if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
@@ -93,8 +96,10 @@ class ExpiringDict(WrapperDict[ValueType]):
 
         Raises:
             KeyError: There is no such item, or it is expired.
+            MutationPolicyError: The handle is read-only.
         """
         checked = as_key(key)
+        self._refuse_if_read_only()
         raw = self.raw
         try:
             while True:
@@ -120,7 +125,9 @@ class ExpiringDict(WrapperDict[ValueType]):
 
         Raises:
             Exception: The storage's own, for the first item that could not be deleted.
+            MutationPolicyError: The handle is read-only.
         """
+        self._refuse_if_read_only()
         expired = (
             (key, version.etag)
             for key, version in self._wrapped._versions()

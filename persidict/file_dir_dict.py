@@ -45,6 +45,7 @@ class FileDirDict(StoredDict[ValueType]):
             system tells, the holder. None: it waits without end.
         codec: How values become bytes, in place of what the format says; see StoredDict.
         protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
+        read_only: Whether this handle refuses to change items; see `read_only()`.
 
     Raises:
         ValueError: `base_dir` is a file, a URL or empty, `digest_len` or `lock_timeout` is
@@ -80,6 +81,7 @@ class FileDirDict(StoredDict[ValueType]):
         lock_timeout: float | None = DEFAULT_LOCK_TIMEOUT,
         codec: Codec | None = None,
         protection: Protection | None = None,
+        read_only: bool = False,
     ) -> None:
         super().__init__(
             append_only=append_only,
@@ -87,6 +89,7 @@ class FileDirDict(StoredDict[ValueType]):
             serialization_format=serialization_format,
             codec=codec,
             protection=protection,
+            read_only=read_only,
         )
         effective_digest_len = check_digest_len(digest_len)
         self.base_dir = absolute_directory("base_dir", base_dir)

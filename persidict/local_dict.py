@@ -66,6 +66,7 @@ class LocalDict(TransactionalDict[ValueType]):
             passes it: branches are removed at once when they become empty.
         codec: How values become bytes, in place of what the format says; see StoredDict.
         protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
+        read_only: Whether this handle refuses to change items; see `read_only()`.
 
     Raises:
         TypeError: `backend` is no backend, or `prune_interval` neither an int nor None.
@@ -90,6 +91,7 @@ class LocalDict(TransactionalDict[ValueType]):
         prune_interval: int | None = 64,
         codec: Codec | None = None,
         protection: Protection | None = None,
+        read_only: bool = False,
     ) -> None:
         super().__init__(
             append_only=append_only,
@@ -97,6 +99,7 @@ class LocalDict(TransactionalDict[ValueType]):
             serialization_format=serialization_format,
             codec=codec,
             protection=protection,
+            read_only=read_only,
         )
         if backend is not None and not isinstance(backend, MemoryStore):
             raise TypeError(

@@ -128,6 +128,7 @@ class MeasuredDict(WrapperDict[ValueType]):
             histogram ``db.client.operation.duration``, of OpenTelemetry's API, with the
             names of its semantic conventions for database clients; needs the extra ``otel``,
             and an SDK that was set up by the application.
+        read_only: See WrapperDict.
 
     Raises:
         TypeError: `wrapped_dict` is no PersiDict, or `open_telemetry` no bool.
@@ -145,8 +146,14 @@ class MeasuredDict(WrapperDict[ValueType]):
 
     _is_transparent = True
 
-    def __init__(self, *, wrapped_dict: PersiDict[Any], open_telemetry: bool = False) -> None:
-        super().__init__(wrapped_dict=wrapped_dict)
+    def __init__(
+        self,
+        *,
+        wrapped_dict: PersiDict[Any],
+        open_telemetry: bool = False,
+        read_only: bool = False,
+    ) -> None:
+        super().__init__(wrapped_dict=wrapped_dict, read_only=read_only)
         self._open_telemetry = check_flag("open_telemetry", open_telemetry)
         self._registry: list[dict[str, _Tally]] = []
         self._tallies = _Tallies(self._registry)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, MutableMapping
-from operator import attrgetter
 from typing import Any, TypeVar, cast, overload
 
 from persidict.checks import check_flag
 from persidict.contract.bulk import BulkOperations
 from persidict.contract.conditional import ConditionalOperations
 from persidict.contract.display import ShownToPeople
+from persidict.contract.handles import HandleOperations
 from persidict.contract.inspecting import InspectingOperations
 from persidict.contract.listing import Listing
 from persidict.contract.primitives import (
@@ -37,7 +37,7 @@ from persidict.jokers_and_status_flags import (
     Joker,
     ValueType,
 )
-from persidict.parameters import Parameterizable, RawToo, sorted_params
+from persidict.parameters import Parameterizable, RawToo
 from persidict.safe_str_tuple import (
     NonEmptyPersiDictKey,
     NonEmptySafeStrTuple,
@@ -46,7 +46,6 @@ from persidict.safe_str_tuple import (
     as_key,
     as_prefix,
 )
-from persidict.urls import Place, query_of
 
 OBJECT_FORMATS = frozenset({"pkl", "json", "plainjson", "npy", "parquet", "h5"})
 """The formats that hold values of many classes; all others hold texts or bytes."""
@@ -67,10 +66,6 @@ SelfType = TypeVar("SelfType", bound="PersiDict[Any]")
 Default = TypeVar("Default")
 
 
-def _rebuild(cls: type[PersiDict[Any]], params: dict[str, Any]) -> PersiDict[Any]:
-    return cls(**params)
-
-
 class PersiDict(
     BulkOperations[ValueType],
     ConditionalOperations[ValueType],
@@ -78,6 +73,7 @@ class PersiDict(
     InspectingOperations[ValueType],
     StreamOperations[ValueType],
     ShownToPeople,
+    HandleOperations,
     MutableMapping[NonEmptySafeStrTuple, ValueType],
     Parameterizable,
     metaclass=RawToo,
@@ -100,6 +96,7 @@ class PersiDict(
             ``"npy"``, ``"parquet"`` and ``"h5"`` arrays and tables; any other format holds
             texts or bytes and needs `base_class_for_values` to be `str`, a subclass of it,
             or `bytes`.
+        read_only: Whether this handle refuses to change items; see `read_only()`.
 
     Raises:
         TypeError: `base_class_for_values` is not a type or `serialization_format` not a str.
@@ -108,7 +105,6 @@ class PersiDict(
     """
 
     _raw_of: PersiDict[Any] | None = None
-    """The dictionary whose stored bytes are the values of this one, if it is a raw one."""
 
     def __init__(
         self,
@@ -116,6 +112,7 @@ class PersiDict(
         append_only: bool = False,
         base_class_for_values: type | None = None,
         serialization_format: str = "pkl",
+        read_only: bool = False,
     ) -> None:
         if base_class_for_values is not None and not isinstance(base_class_for_values, type):
             raise TypeError(
@@ -147,95 +144,13 @@ class PersiDict(
                 f" base_class_for_values must be str or a subclass of it, or bytes{hint}"
             )
         self.append_only = check_flag("append_only", append_only)
+        self._is_read_only = check_flag("read_only", read_only)
         self.base_class_for_values = base_class_for_values
         self.serialization_format = serialization_format
 
     def _holds_objects(self, serialization_format: str) -> bool:
         """Tell whether a format holds objects, not only texts or bytes."""
         return serialization_format in OBJECT_FORMATS
-
-    # ------------------------------------------------------------------ parameters
-
-    def get_params(self) -> dict[str, Any]:
-        """Return the constructor's parameters, sorted by name.
-
-        Returns:
-            Enough to build an equal handle: ``type(d)(**d.get_params())``.
-        """
-        if self._raw_of is not None:
-            return sorted_params(self._raw_of.get_params() | {"raw": True})
-        return sorted_params(self._all_params())
-
-    def _all_params(self) -> dict[str, Any]:
-        """Return what the constructor takes."""
-        return {
-            "append_only": self.append_only,
-            "base_class_for_values": self.base_class_for_values,
-            "serialization_format": self.serialization_format,
-        } | self._own_params()
-
-    def _own_params(self) -> dict[str, Any]:
-        """Return the parameters that a subclass adds to those of every dictionary."""
-        return {}
-
-    def _handle_params(self) -> dict[str, Any]:
-        """Return the parameters that a copy or a pickle of this handle is made from."""
-        return self.get_params()
-
-    def with_params(self: SelfType, **changes: Any) -> SelfType:
-        """Return another handle on the same place, with other parameters of the constructor.
-
-        Example:
-            >>> from persidict import LocalDict
-            >>> LocalDict().with_params(append_only=True).append_only
-            True
-        """
-        if self._raw_of is not None:
-            return cast("SelfType", self._raw_of.with_params(**changes).raw)
-        return type(self)(**(self._handle_params() | changes))
-
-    def __repr__(self) -> str:
-        if self._raw_of is not None:
-            return f"{self._raw_of!r}.raw"
-        params = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
-        return f"{type(self).__name__}({params})"
-
-    def __copy__(self: SelfType) -> SelfType:
-        if self._raw_of is not None:
-            return cast("SelfType", self._raw_of.__copy__().raw)
-        return type(self)(**self._handle_params())
-
-    def __deepcopy__(self: SelfType, memo: dict[int, Any]) -> SelfType:
-        return self.__copy__()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._raw_of is not None:
-            return attrgetter("raw"), (self._raw_of,)
-        return _rebuild, (type(self), self._handle_params())
-
-    def _twin(self: SelfType) -> SelfType:
-        """Return another handle that is the same in everything."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
-
-    @property
-    def url(self) -> str:
-        """The URL that `open_dict` opens this dictionary by.
-
-        It holds what differs from the defaults, but no secrets and no objects.
-
-        Raises:
-            TypeError: This dictionary is not at a place that a URL can tell.
-        """
-        place = self._place()
-        if place is None:
-            raise TypeError(f"a {type(self).__name__} has no URL")
-        query = query_of(type(self), self.get_params(), place.told)
-        return f"{place.url}?{query}" if query else place.url
-
-    def _place(self) -> Place | None:
-        return None
 
     # ------------------------------------------------------------------ stored bytes
 
@@ -290,6 +205,7 @@ class PersiDict(
             MutationPolicyError: The dictionary is append-only and the item exists.
         """
         checked = as_key(key)
+        self._refuse_if_read_only()
         if value is KEEP_CURRENT:
             return
         if value is DELETE_CURRENT:

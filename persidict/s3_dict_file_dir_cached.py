@@ -76,6 +76,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         request_options: See BasicS3Dict.
         codec: See BasicS3Dict.
         protection: See BasicS3Dict; what is cached is protected in the same way.
+        read_only: See BasicS3Dict; copies are still kept of what is read.
 
     Raises:
         botocore.exceptions.ClientError: The bucket cannot be found or created.
@@ -118,6 +119,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         request_options: Mapping[str, Any] | None = None,
         codec: Codec | None = None,
         protection: Protection | None = None,
+        read_only: bool = False,
     ) -> None:
         check_digest_len(digest_len)
         self.digest_len = digest_len
@@ -146,6 +148,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
             request_options=request_options,
             codec=codec,
             protection=protection,
+            read_only=read_only,
         )
         store = cast("S3Store", self._store)
         shared = store.shared

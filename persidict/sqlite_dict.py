@@ -62,6 +62,7 @@ class SQLiteDict(TransactionalDict[ValueType]):
             BackendError.
         codec: How values become bytes, in place of what the format says; see StoredDict.
         protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
+        read_only: Whether this handle refuses to change items; see `read_only()`.
 
     Raises:
         BackendError: The file is no database, or of another application, or of a later
@@ -99,6 +100,7 @@ class SQLiteDict(TransactionalDict[ValueType]):
         timeout: float = 60.0,
         codec: Codec | None = None,
         protection: Protection | None = None,
+        read_only: bool = False,
     ) -> None:
         super().__init__(
             append_only=append_only,
@@ -106,6 +108,7 @@ class SQLiteDict(TransactionalDict[ValueType]):
             serialization_format=serialization_format,
             codec=codec,
             protection=protection,
+            read_only=read_only,
         )
         self.path = absolute_directory("path", path)
         if os.path.isdir(self.path):
@@ -175,7 +178,9 @@ class SQLiteDict(TransactionalDict[ValueType]):
 
         Raises:
             BackendError: This thread has a transaction open.
+            MutationPolicyError: The handle is read-only.
         """
+        self._refuse_if_read_only()
         self._store.compact()
 
     def verify(self) -> list[str]:

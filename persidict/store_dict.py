@@ -28,6 +28,7 @@ class StoreDict(StoredDict[ValueType]):
         base_class_for_values: The class that every value must be an instance of.
         codec: See StoredDict.
         protection: See StoredDict.
+        read_only: Whether this handle refuses to change items; see `read_only()`.
 
     Raises:
         TypeError: `store` is no ObjectStore.
@@ -51,6 +52,7 @@ class StoreDict(StoredDict[ValueType]):
         base_class_for_values: type | None = None,
         codec: Codec | None = None,
         protection: Protection | None = None,
+        read_only: bool = False,
     ) -> None:
         super().__init__(
             append_only=append_only,
@@ -58,6 +60,7 @@ class StoreDict(StoredDict[ValueType]):
             serialization_format=serialization_format,
             codec=codec,
             protection=protection,
+            read_only=read_only,
         )
         if not isinstance(store, ObjectStore):
             raise TypeError(f"store must be an ObjectStore, not {type(store).__name__}")

@@ -112,6 +112,7 @@ class StoredDict(PersiDict[ValueType]):
         codec: How values become bytes, in place of what the format says. It travels with
             pickled handles, and needs not be registered anywhere.
         protection: What is done to the bytes before they are stored; see `Protection`.
+        read_only: Whether this handle refuses to change items; see `read_only()`.
 
     Raises:
         TypeError: `codec` is no Codec, or `protection` no Protection.
@@ -133,6 +134,7 @@ class StoredDict(PersiDict[ValueType]):
         serialization_format: str = "pkl",
         codec: Codec | None = None,
         protection: Protection | None = None,
+        read_only: bool = False,
     ) -> None:
         self.codec = _checked_codec(codec, serialization_format)
         if protection is not None and not isinstance(protection, Protection):
@@ -145,6 +147,7 @@ class StoredDict(PersiDict[ValueType]):
             append_only=append_only,
             base_class_for_values=base_class_for_values,
             serialization_format=serialization_format,
+            read_only=read_only,
         )
 
     def _holds_objects(self, serialization_format: str) -> bool:

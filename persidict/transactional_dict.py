@@ -46,7 +46,7 @@ class TransactionalDict(StoredDict[ValueType]):
 
         Args:
             read_only: Whether to see everything as it is at the beginning, and to change
-                nothing. Others go on writing.
+                nothing. Others go on writing. It is the only kind that a read-only handle has.
 
         Returns:
             A context manager whose ``with`` statement gives a handle like this one, which cannot
@@ -69,7 +69,7 @@ class TransactionalDict(StoredDict[ValueType]):
 
         def prepare() -> tuple[SelfType, Block]:
             inside, block = cast("TransactionalStore", self._store).transaction(
-                read_only=bool(read_only)
+                read_only=bool(read_only) or self._is_read_only
             )
             handle = self._inside(inside, block)
             if self._raw_of is not None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, ClassVar, TypeVar
 
 from persidict.buffers import Buffer, settled
+from persidict.checks import check_flag
 from persidict.contract.inspecting import HttpMethod
 from persidict.contract.primitives import KeyRange, Version
 from persidict.exceptions import ObjectNotFound
@@ -34,6 +35,8 @@ class WrapperDict(PersiDict[ValueType]):
 
     Args:
         wrapped_dict: The dictionary that holds the items.
+        read_only: Whether `wrapped_dict` is taken as a read-only handle; one that is makes this
+            one read-only anyway.
 
     Raises:
         TypeError: `wrapped_dict` is no PersiDict.
@@ -66,17 +69,20 @@ class WrapperDict(PersiDict[ValueType]):
 
     _wrapped: PersiDict[Any]
 
-    def __init__(self, *, wrapped_dict: PersiDict[Any]) -> None:
+    def __init__(self, *, wrapped_dict: PersiDict[Any], read_only: bool = False) -> None:
         if not isinstance(wrapped_dict, PersiDict):
             raise TypeError(
                 f"{self._wrapped_name} must be a PersiDict, not {type(wrapped_dict).__name__}"
             )
-        self._wrapped = wrapped_dict
+        self._wrapped = (
+            wrapped_dict.read_only() if check_flag("read_only", read_only) else wrapped_dict
+        )
         self._connect()
         super().__init__(
             append_only=wrapped_dict.append_only,
             base_class_for_values=wrapped_dict.base_class_for_values,
             serialization_format=wrapped_dict.serialization_format,
+            read_only=self._wrapped._is_read_only,
         )
 
     def _holds_objects(self, serialization_format: str) -> bool:
@@ -98,6 +104,14 @@ class WrapperDict(PersiDict[ValueType]):
         sub._wrapped = self._wrapped.get_subdict(prefix)
         sub._connect()
         return sub
+
+    def _rights(self) -> dict[str, Any]:
+        return {}  # the wrapped dictionary is read-only, if this one is
+
+    def _become_read_only(self) -> None:
+        super()._become_read_only()
+        self._wrapped = self._wrapped.read_only()
+        self._connect()
 
     # ------------------------------------------------------------------ the storage
 

@@ -53,6 +53,7 @@ class WriteOnceDict(WrapperDict[ValueType]):
             FileDirDict with default parameters.
         p_consistency_checks: The probability, from 0 to 1, that a later write is compared
             with what is stored. None: 0, never.
+        read_only: See WrapperDict.
 
     Raises:
         TypeError: `wrapped_dict` is no PersiDict or `p_consistency_checks` no number.
@@ -80,10 +81,11 @@ class WriteOnceDict(WrapperDict[ValueType]):
         *,
         wrapped_dict: PersiDict[ValueType] | None = None,
         p_consistency_checks: float | KeepCurrentFlag | None = None,
+        read_only: bool = False,
     ) -> None:
         if wrapped_dict is None:
             wrapped_dict = FileDirDict(append_only=True)
-        super().__init__(wrapped_dict=wrapped_dict)
+        super().__init__(wrapped_dict=wrapped_dict, read_only=read_only)
         if not wrapped_dict.append_only:
             raise ValueError("wrapped_dict must be append-only")
         self.p_consistency_checks = p_consistency_checks
@@ -146,6 +148,7 @@ class WriteOnceDict(WrapperDict[ValueType]):
             TypeError: The value is not of the class that the dictionary holds.
         """
         checked = as_key(key)
+        self._refuse_if_read_only()
         if value is KEEP_CURRENT:
             return
         if value is DELETE_CURRENT:
@@ -218,6 +221,7 @@ class WriteOnceDict(WrapperDict[ValueType]):
         Raises:
             MutationPolicyError: Always.
         """
+        self._refuse_if_read_only()
         raise MutationPolicyError(self._policy, "set_item_if is not supported")
 
     # ------------------------------------------------------------------ many items

@@ -19,6 +19,7 @@ ITS_OWN = {
     "_refuse_bytes",
     "_refuse_change",
     "_refuse_deletion",
+    "_refuse_if_read_only",
     "_become_raw",
     "_insert",
     "_pause",

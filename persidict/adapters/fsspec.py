@@ -97,6 +97,7 @@ class DictFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 raise FileNotFoundError(path) from None
         if mode not in ("wb", "xb"):
             raise ValueError(f"mode must be 'rb', 'wb' or 'xb', not {mode!r}: items are whole")
+        self.items._refuse_if_read_only()
         return _Written(self.items.raw, key, must_be_new=mode == "xb")
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:

@@ -31,7 +31,7 @@ class ZarrStore(Store):
 
     Args:
         items: The dictionary; its values are bytes (`base_class_for_values=bytes`).
-        read_only: Whether zarr may write.
+        read_only: Whether zarr must not write; a read-only dictionary makes it so anyway.
 
     Raises:
         TypeError: `items` is no PersiDict, or its values are not bytes.
@@ -51,9 +51,9 @@ class ZarrStore(Store):
     supports_listing: bool = True
 
     def __init__(self, items: PersiDict[bytes], *, read_only: bool = False) -> None:
-        super().__init__(read_only=read_only)
         if not isinstance(items, PersiDict):
             raise TypeError(f"items must be a PersiDict, not {type(items).__name__}")
+        super().__init__(read_only=read_only or items.is_read_only)
         if items.base_class_for_values is not bytes:
             raise TypeError(
                 "items must be a dictionary of bytes: give it a format of its own and"

@@ -62,6 +62,7 @@ class BulkOperations(DictPrimitives, Generic[ValueType]):
             ExceptionGroup: More than one item could not be stored, for whatever reasons; a
                 MutationPolicyErrorGroup if all of them exist and may not be changed.
         """
+        self._refuse_if_read_only()
         pending = _PendingWrites(self, Source(_pairs_of(items, kwargs)))
         failures: list[Exception] = []
         while not pending.exhausted:

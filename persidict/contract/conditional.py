@@ -193,6 +193,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         checked = as_key(key)
         _check_condition(condition, expected_etag)
         _check_retrieve(retrieve_value)
+        self._refuse_if_read_only()
         if value is KEEP_CURRENT:
             return self._report_unchanged(checked, condition, expected_etag, retrieve_value)
         if value is DELETE_CURRENT:
@@ -250,6 +251,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         checked = as_key(key)
         _check_condition(condition, expected_etag)
         _check_retrieve(retrieve_value)
+        self._refuse_if_read_only()
         self._check_no_flag(default_value, "default_value")
         unfit: TypeError | None = None
         try:
@@ -309,6 +311,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         """
         checked = as_key(key)
         _check_condition(condition, expected_etag)
+        self._refuse_if_read_only()
         return self._delete_if(checked, condition, expected_etag, NEVER_RETRIEVE)
 
     def transform_item(
@@ -344,6 +347,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         checked = as_key(key)
         self._check_n_retries(n_retries)
         check_transformer(transformer)
+        self._refuse_if_read_only()
         new_value: Any = None
         refused: PreconditionFailed | None = None
         began = time.perf_counter()

@@ -101,7 +101,8 @@ class InspectingOperations(DictPrimitives, Generic[ValueType]):
             TypeError: This kind of dictionary keeps its items where no URL leads to, or
                 `expires` is no int.
             ValueError: The method is another one, or the time out of range.
-            MutationPolicyError: The dictionary is append-only and the method changes items.
+            MutationPolicyError: The dictionary is append-only or the handle read-only, and the
+                method changes items.
         """
         checked = as_key(key)
         if method not in get_args(HttpMethod):
@@ -134,6 +135,7 @@ class InspectingOperations(DictPrimitives, Generic[ValueType]):
             MutationPolicyError: The dictionary is append-only and the target exists.
         """
         source, target = as_key(source_key), as_key(target_key)
+        self._refuse_if_read_only()
         try:
             if source == target:
                 version = self._head(source)

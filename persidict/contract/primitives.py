@@ -106,6 +106,9 @@ class DictPrimitives(ABC):
     base_class_for_values: type | None
     serialization_format: str
 
+    _is_read_only: bool = False
+    """Whether operations of this handle that may change items are refused."""
+
     _policy: ClassVar[str] = "append-only"
     """The policy that a refused change is reported under."""
 
@@ -140,8 +143,14 @@ class DictPrimitives(ABC):
         if isinstance(value, (Joker, ItemNotAvailableFlag, ValueNotRetrievedFlag)):
             raise TypeError(f"{name}: {value!r} cannot be stored as a value")
 
+    def _refuse_if_read_only(self) -> None:
+        """Raise MutationPolicyError if this handle cannot change items."""
+        if self._is_read_only:
+            raise MutationPolicyError("read-only", "this handle cannot change items")
+
     def _refuse_deletion(self) -> None:
         """Raise MutationPolicyError if this dictionary's policy forbids deleting."""
+        self._refuse_if_read_only()
         if self.append_only:
             raise MutationPolicyError(self._policy, "items cannot be deleted")
 

@@ -189,9 +189,11 @@ class StreamOperations(DictPrimitives, Generic[ValueType]):
             KeyError: There is no such item to be read.
             ValueError: The mode is another one.
             TypeError: This kind of dictionary does not keep its values as bytes.
+            MutationPolicyError: The handle is read-only and the mode ``"wb"``.
         """
         checked = as_key(key)
         if mode == "wb":
+            self._refuse_if_read_only()
             raw = cast("Any", self).raw._twin()
             raw.base_class_for_values = None  # a view of bytes will do
 

@@ -33,6 +33,8 @@ def check_holds_claims(claims: PersiDict[Any]) -> None:
         raise TypeError(f"claims must be a PersiDict, not {type(claims).__name__}")
     if claims.append_only:
         raise ValueError("claims are deleted: with once=True, give a mutable dictionary as claims=")
+    if claims.is_read_only:
+        raise ValueError("claims are written: with once=True, give a dictionary that takes writes")
     try:
         claims._check_value("")
         if claims._byte_form is not None:

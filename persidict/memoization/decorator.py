@@ -131,8 +131,9 @@ def memoize(
 
     Raises:
         TypeError: An argument is of a wrong type.
-        ValueError: The dictionary cannot do what is asked for: an append-only one with `ttl`, or
-            one that cannot hold claims or exceptions; or the version is no safe string.
+        ValueError: The dictionary cannot do what is asked for: a read-only one, an append-only
+            one with `ttl`, or one that cannot hold claims or exceptions; or the version is no
+            safe string.
         MissingExtraError: joblib, which hashes arguments, is not installed, and no `key` given.
 
     Examples:
@@ -147,6 +148,8 @@ def memoize(
     """
     if not isinstance(d, PersiDict):
         raise TypeError(f"d must be a PersiDict, not {type(d).__name__}")
+    if d.is_read_only:
+        raise ValueError("d must not be read-only: results are kept in it")
     if key is None:
         check_installed("joblib", format_name="memoize", extra="memoize")
     elif not callable(key):

@@ -21,6 +21,7 @@ from persidict.testing._parameters import (
     HandleTests,
     ValueTests,
 )
+from persidict.testing._read_only import ReadOnlyTests
 from persidict.testing._reading import EqualityTests, ReadingTests, ViewTests
 from persidict.testing._subdicts import SubdictChangingTests, SubdictReadingTests
 from persidict.testing._time import TimeTests
@@ -46,6 +47,7 @@ class InsertingDictConformance(
     BulkReadingTests,
     RangeTests,
     TransferTests,
+    ReadOnlyTests,
 ):
     """What every dictionary does that takes new items, whether or not they can change.
 

@@ -93,6 +93,7 @@ def copy_items(
 
     Raises:
         TypeError: Source or target is no PersiDict, or `keys` is one key.
+        MutationPolicyError: The target is a read-only handle; nothing has been done.
         TypeError, ValueError: One of the keys is none. All others have been copied, also
             those before it where `keys` itself raised an exception.
         MissingExtraError: The progress bar is not installed.
@@ -164,8 +165,8 @@ def sync_items(
         TypeError: Source or target is no PersiDict, or `delete` is none of the three.
         ValueError: `delete` is True, the source is empty and the target is not; nothing has
             been done.
-        MutationPolicyError: `delete` is set and the target is append-only or write-once;
-            nothing has been done.
+        MutationPolicyError: The target is a read-only handle, or `delete` is set and it is
+            append-only or write-once; nothing has been done.
         MissingExtraError: The progress bar is not installed.
 
     Examples:
@@ -205,6 +206,7 @@ def _check_dicts(source: Any, target: Any) -> None:
     for name, given in (("source", source), ("target", target)):
         if not isinstance(given, PersiDict):
             raise TypeError(f"{name} must be a PersiDict, not {type(given).__name__}")
+    target._refuse_if_read_only()
 
 
 def _listed(route: Route, present: Mapping[NonEmptySafeStrTuple, Any]) -> list[Item]:
