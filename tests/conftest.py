@@ -8,6 +8,9 @@ from hypothesis import settings
 settings.register_profile("dev", deadline=None, max_examples=75, stateful_step_count=30)
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
 settings.register_profile(
+    "few", settings.get_profile("ci"), max_examples=20, stateful_step_count=20
+)
+settings.register_profile(
     "thorough", settings.get_profile("dev"), max_examples=1000, stateful_step_count=60
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
