@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from persidict.empty_dict import EmptyDict
     from persidict.expiring_dict import ExpiringDict
     from persidict.file_dir_dict import FileDirDict
+    from persidict.gcs_dict import GCSDict
     from persidict.local_dict import LocalDict
     from persidict.measured_dict import MeasuredDict, OperationStats
     from persidict.memoization import memoize
@@ -103,6 +104,7 @@ _MODULE_OF = {
     "MutableDictCached": "cached_mutable_dict",
     "EmptyDict": "empty_dict",
     "FileDirDict": "file_dir_dict",
+    "GCSDict": "gcs_dict",
     "LocalDict": "local_dict",
     "MeasuredDict": "measured_dict",
     "OperationStats": "measured_dict",
@@ -155,6 +157,7 @@ __all__ = [
     "Encrypted",
     "ExpiringDict",
     "FileDirDict",
+    "GCSDict",
     "IfETagChangedRetrieveFlag",
     "ItemInfo",
     "ItemNotAvailableFlag",

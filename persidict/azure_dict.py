@@ -13,6 +13,7 @@ from persidict.protection import Protection
 from persidict.safe_str_tuple import SafeStrTuple
 from persidict.stored_dict import StoredDict
 from persidict.stores.shared.secret import Secret, as_secret
+from persidict.urls import Place, place
 
 if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
@@ -142,6 +143,10 @@ class AzureDict(StoredDict[ValueType]):
 
     def _enter(self, prefix: SafeStrTuple) -> None:
         self.root_prefix += self._naming.prefix_of(prefix)
+
+    def _place(self) -> Place:
+        path = f"{self.container_name}/{self.root_prefix}".rstrip("/")
+        return place("az", path, "container_name", "root_prefix")
 
     @property
     def base_url(self) -> str:

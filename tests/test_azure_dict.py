@@ -21,6 +21,7 @@ from hypothesis import settings
 
 from persidict.azure_dict import AzureDict
 from persidict.jokers_and_status_flags import ETAG_IS_THE_SAME, ITEM_NOT_AVAILABLE
+from persidict.opening import open_dict
 from persidict.stores.clouds.azure import AzureStore
 from persidict.stores.clouds.store import Kind, Trouble
 from persidict.testing import DictConformance, StoreConformance, state_machine_for
@@ -231,6 +232,15 @@ def test_secrets_show_nowhere(server: azurite.Azurite, connect: Callable[..., Di
     d = connect(connection_string=secret)
     assert secret not in repr(d)
     assert secret not in str(d.get_params())
+
+
+def test_a_url_opens_the_same_dictionary(connect: Callable[..., Dict]) -> None:
+    d = connect(serialization_format="json", root_prefix=f"{uuid.uuid4().hex}/x")
+    d["a"] = [1]
+    again = open_dict(d.url)
+    assert again == d
+    assert again["a"] == [1]
+    assert d.url == f"az://{d.container_name}/{d.root_prefix.rstrip('/')}?format=json"
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,11 @@ class AzureStore(CloudStore):
             blob.delete_blob(**condition, **_NO_REPEATING)
 
     def _send_list(
-        self, prefix: str, delimiter: str | None, page_size: int | None
+        self,
+        prefix: str,
+        delimiter: str | None,
+        page_size: int | None,
+        start_after: str | None,
     ) -> Iterator[ObjectInfo | CommonPrefix]:
         options: dict[str, Any] = {"name_starts_with": prefix, "results_per_page": page_size}
         with _typed():

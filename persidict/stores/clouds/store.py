@@ -33,6 +33,9 @@ ClientType = TypeVar("ClientType")
 METADATA_KEY: Final = "persidict_lineage"
 """Where an object's lineage is; Azure allows letters, digits and underscores in such names."""
 
+PROBE_NAME: Final = "!persidict-probe-"
+"""How the objects of probes begin: ``!`` stands in no key, so that none is ever listed."""
+
 _ATTEMPTS: Final = 5
 _UNKNOWN: Final = (
     "persidict: outcome unknown: a change got no answer, and what can be seen now does not tell"
@@ -130,9 +133,23 @@ class CloudStore(ObjectStore):
 
     @abstractmethod
     def _send_list(
-        self, prefix: str, delimiter: str | None, page_size: int | None
+        self,
+        prefix: str,
+        delimiter: str | None,
+        page_size: int | None,
+        start_after: str | None,
     ) -> Iterator[ObjectInfo | CommonPrefix]:
-        """List in the order of names; the names are whole."""
+        """List in the order of names; the names are whole.
+
+        Those up to `start_after` may come, too, where leaving them out is not possible.
+        """
+
+    def _check_that_conditions_hold(self) -> None:
+        """Raise BackendError if this server is known to ignore conditions."""
+
+    def _lineage_of(self, name: str, version: ETagValue) -> str | None:
+        """Return the lineage of a version that is to be replaced, None: it is not known."""
+        return self._lineages.recall(self._prefix + name, version)
 
     # ------------------------------------------------------------------ reading
 
@@ -150,7 +167,8 @@ class CloudStore(ObjectStore):
             if trouble.kind is Kind.UNCHANGED:
                 return NOT_MODIFIED
             raise trouble.error from None
-        self._lineages.remember(self._prefix + name, info.etag, lineage)
+        if lineage is not None:
+            self._lineages.remember(self._prefix + name, info.etag, lineage)
         return data, info
 
     def _read(self, name: str, send: Callable[[], Answer]) -> Answer:
@@ -194,7 +212,8 @@ class CloudStore(ObjectStore):
     ) -> Iterator[ObjectInfo | CommonPrefix]:
         cut = len(self._prefix)
         try:
-            for entry in self._send_list(self._prefix + prefix, delimiter, page_size):
+            begin = None if start_after is None else self._prefix + start_after
+            for entry in self._send_list(self._prefix + prefix, delimiter, page_size, begin):
                 below = entry[0][cut:]
                 if start_after is not None and below <= start_after:
                     continue
@@ -213,16 +232,28 @@ class CloudStore(ObjectStore):
         if_none_match: AnyVersion | None = None,
     ) -> ETagValue:
         expected: ETagIfExists | None = if_match if if_none_match is None else ITEM_NOT_AVAILABLE
+        if expected is not None:
+            self._check_that_conditions_hold()
         token = new_token()
         if isinstance(expected, str):
-            known = self._lineages.recall(self._prefix + name, expected)
-            lineage = extend(token, expected, known)
+            lineage = extend(token, expected, self._lineage_of(name, expected))
         else:
             lineage = first(token, expected)
-        write = _Write(self, name, token, expected)
-        etag = write.carry_out(lambda: self._send_put(name, data, lineage, expected))
+        etag = self._carry_out(
+            name, token, expected, lambda: self._send_put(name, data, lineage, expected)
+        )
         self._lineages.remember(self._prefix + name, etag, lineage)
         return etag
+
+    def _carry_out(
+        self,
+        name: str,
+        token: str,
+        expected: ETagIfExists | None,
+        send: Callable[[], ETagValue],
+    ) -> ETagValue:
+        """Send what writes an object with a token until it is known what became of it."""
+        return _Write(self, name, token, expected).carry_out(send)
 
     def put_many(
         self, items: Iterable[tuple[str, Buffer]], *, if_none_match: AnyVersion | None = None
@@ -234,6 +265,8 @@ class CloudStore(ObjectStore):
 
     def delete(self, name: str, *, if_match: ETagValue | AnyVersion | None = None) -> None:
         version = None if if_match in (None, ANY_VERSION) else ETagValue(str(if_match))
+        if version is not None:
+            self._check_that_conditions_hold()
         was_lost = False
         for attempt in range(1, _ATTEMPTS + 1):
             try:

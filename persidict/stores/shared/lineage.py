@@ -7,7 +7,8 @@ current version, but also when others have written on top of it meanwhile.
 
 The format: ``token[;token etag ...][;.]`` without the space, where ``.`` says that the line
 began with an insertion into emptiness, and dashes stand for a token that is not known. An
-ETag that is an MD5 is written in base64, any other one as it is, behind ``=``.
+ETag that is an MD5 is written in base64, any other one as it is, behind ``=``; one that
+stands in no quotes, such as a number, behind ``~``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _BEGINNING: Final = "."
 _UNKNOWN: Final = "-" * _TOKEN_LENGTH
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 _AS_IT_IS: Final = "="
+_UNQUOTED: Final = "~"
 
 
 def new_token() -> str:
@@ -57,12 +59,16 @@ def extend(token: str, replaced: ETagValue, lineage: str | None) -> str:
 
 def _shortened(etag: ETagValue) -> str:
     bare = etag.strip('"')
+    if bare == etag:
+        return _UNQUOTED + bare
     if _MD5.fullmatch(bare):
         return base64.urlsafe_b64encode(bytes.fromhex(bare)).decode("ascii").rstrip("=")
     return _AS_IT_IS + bare
 
 
 def _restored(text: str) -> ETagValue:
+    if text.startswith(_UNQUOTED):
+        return ETagValue(text[1:])
     if text.startswith(_AS_IT_IS):
         return ETagValue(f'"{text[1:]}"')
     return ETagValue(f'"{base64.urlsafe_b64decode(text + "==").hex()}"')

@@ -49,6 +49,39 @@ class Secret:
         self._text = ""
 
 
+class SecretObject:
+    """An object that holds credentials; masked, pickled and left out of JSON like a Secret."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self, held: Any) -> None:
+        self._held = held
+
+    def reveal(self) -> Any:
+        """Return the object itself."""
+        return self._held
+
+    def __repr__(self) -> str:
+        return _MASK
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretObject) and bool(self._held == other._held)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SecretObject, (self._held,)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """See Secret."""
+        return {}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """See Secret."""
+        self._held = None
+
+
 def as_secret(name: str, given: Any) -> Secret | None:
     """Return a credential in its masked form, None for one that is missing or empty.
 

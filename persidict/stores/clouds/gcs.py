@@ -1,0 +1,388 @@
+"""Objects in a bucket of Google Cloud Storage."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, Final, NamedTuple
+from weakref import WeakValueDictionary
+
+import requests
+import urllib3
+from google.api_core.exceptions import (
+    Conflict,
+    Forbidden,
+    GoogleAPICallError,
+    NotFound,
+    NotModified,
+    PreconditionFailed,
+)
+from google.auth.exceptions import GoogleAuthError
+from google.cloud.storage import Blob, Client
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from google.oauth2 import service_account
+from requests.adapters import HTTPAdapter
+
+from persidict.exceptions import BackendError, ObjectNotFound
+from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ItemNotAvailableFlag
+from persidict.stores.clouds.store import (
+    METADATA_KEY,
+    PROBE_NAME,
+    ClientOfProcess,
+    CloudStore,
+    Kind,
+    Trouble,
+)
+from persidict.stores.object_store import Buffer, CommonPrefix, ObjectInfo, ObjectStore, reported
+from persidict.stores.shared.lineage import first, new_token
+from persidict.stores.shared.parallel import map_in_order
+
+_ONCE: Final[dict[str, Any]] = {"retry": None}
+"""Has the library send a request once: whether it may be repeated is decided here."""
+
+_FIELDS: Final = "items(name,generation,size,timeCreated),prefixes,nextPageToken"
+_THROTTLED: Final = (429, 503)
+_MISSING_BUCKET: Final = "bucket does not exist"
+_GOOGLE: Final = "https://storage.googleapis.com"
+
+_MICROSECONDS: Final = 1_000_000
+_EARLIEST: Final = 1_262_304_000
+"""When the service began, as far as a generation that tells a time is concerned: 2010."""
+
+_LONGEST_DOUBT: Final = 600.0
+"""For how many seconds a writer may be looking for what became of its write."""
+
+_FROM_THE_LIBRARY: Final = (
+    GoogleAPICallError,
+    GoogleAuthError,
+    InvalidResponse,
+    DataCorruption,
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    ConnectionError,
+)
+
+
+def _kind_of(error: Exception) -> Kind:
+    match error:
+        case NotFound():
+            return Kind.FAILED if _MISSING_BUCKET in str(error) else Kind.ABSENT
+        case PreconditionFailed():
+            return Kind.UNMET
+        case NotModified():
+            return Kind.UNCHANGED
+        case GoogleAPICallError(code=int(status)) if status not in _THROTTLED:
+            return Kind.LOST if status >= 500 else Kind.FAILED
+        case GoogleAPICallError(code=int()) | DataCorruption():
+            return Kind.NOT_DONE
+        case requests.ConnectTimeout():
+            return Kind.NOT_DONE
+        case requests.ConnectionError(args=(urllib3.exceptions.MaxRetryError(reason=reason), *_)):
+            is_refused = isinstance(reason, urllib3.exceptions.NewConnectionError)
+            return Kind.NOT_DONE if is_refused else Kind.LOST
+        case GoogleAuthError() | requests.exceptions.InvalidURL():
+            return Kind.FAILED
+    return Kind.LOST
+
+
+@contextmanager
+def _typed() -> Iterator[None]:
+    try:
+        yield
+    except _FROM_THE_LIBRARY as error:
+        raise Trouble(_kind_of(error), error) from error
+
+
+class GCSCapabilities(NamedTuple):
+    """What a server does with conditions.
+
+    Attributes:
+        conditions: Whether it enforces ``ifGenerationMatch`` on writes and deletions.
+    """
+
+    conditions: bool
+
+
+class GCSConnection(NamedTuple):
+    """How the service is reached.
+
+    Attributes:
+        project: The project that pays, None: that of the credentials.
+        credentials: An object of google-auth, the JSON text of a service account's key, or
+            None: what the environment offers.
+        endpoint_url: Another server than Google's.
+        max_concurrency: How many requests may be under way at once.
+    """
+
+    project: str | None
+    credentials: Any
+    endpoint_url: str | None
+    max_concurrency: int
+
+    def client(self) -> Client:
+        """Make a client of the library."""
+        chosen = self.credentials
+        if isinstance(chosen, str):
+            keys: Any = service_account.Credentials  # which has no types
+            chosen = keys.from_service_account_info(json.loads(chosen), scopes=Client.SCOPE)
+        options = None if self.endpoint_url is None else {"api_endpoint": self.endpoint_url}
+        client = Client(project=self.project, credentials=chosen, client_options=options)
+        adapter = HTTPAdapter(pool_maxsize=self.max_concurrency, pool_connections=4)
+        client._http.mount("https://", adapter)
+        client._http.mount("http://", adapter)
+        return client
+
+
+_clients: Final[WeakValueDictionary[tuple[Any, ...], ClientOfProcess[Client]]] = (
+    WeakValueDictionary()
+)
+
+
+def _shared_client(connection: GCSConnection) -> ClientOfProcess[Client]:
+    """Return the client that all handles with the same connection share."""
+    key = (*connection, os.environ.get("STORAGE_EMULATOR_HOST"))
+    try:
+        return _clients.setdefault(key, ClientOfProcess(connection.client))
+    except TypeError:  # credentials that cannot be hashed
+        return ClientOfProcess(connection.client)
+
+
+class GCSStore(CloudStore):
+    """Objects below a prefix of a bucket; an ETag is the object's generation.
+
+    A download does not tell the object's metadata, and thus not its lineage. Before a
+    version is replaced that somebody else may still be in doubt about, it is asked for.
+
+    Args:
+        connection: How the service is reached.
+        bucket_name: The bucket.
+        prefix: What all names begin with.
+        content_type: The media type of what is written.
+    """
+
+    def __init__(
+        self, connection: GCSConnection, bucket_name: str, *, prefix: str, content_type: str
+    ) -> None:
+        super().__init__(prefix=prefix, max_concurrency=connection.max_concurrency)
+        self._shared = _shared_client(connection)
+        self._bucket_name = bucket_name
+        self._content_type = content_type
+        self._conditions: list[bool] = []
+
+    @property
+    def client(self) -> Client:
+        """The library's client."""
+        return self._shared.client
+
+    def blob(self, name: str, generation: int | None = None) -> Any:
+        """Return the library's handle of an object, or of one version, without a request."""
+        bucket = self.client.bucket(self._bucket_name)
+        return bucket.blob(self._prefix + name, generation=generation)
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket if it is missing; losing the race to do so is fine."""
+        bucket = self.client.bucket(self._bucket_name)
+        with suppress(Conflict, Forbidden):  # who may use the objects may not see the bucket
+            if not bucket.exists():
+                self.client.create_bucket(bucket)
+
+    # ------------------------------------------------------------------ conditions
+
+    @property
+    def capabilities(self) -> GCSCapabilities:
+        """What this server enforces; one that is not Google's is asked the first time."""
+        if not self._conditions:
+            is_google = self.client.api_endpoint == _GOOGLE
+            self._conditions.append(is_google or self._enforces_conditions())
+        return GCSCapabilities(self._conditions[0])
+
+    def _enforces_conditions(self) -> bool:
+        """Ask for what must fail: a change under a generation of nothing, and of another one."""
+        probe = self.client.bucket(self._bucket_name).blob(
+            f"{self._prefix}{PROBE_NAME}{uuid.uuid4().hex}"
+        )
+        try:
+            probe.upload_from_string(b"", if_generation_match=1)
+        except PreconditionFailed:
+            pass
+        else:
+            probe.delete()
+            return False
+        try:
+            probe.upload_from_string(b"", if_generation_match=0)
+        except PreconditionFailed:  # the library sent it twice
+            probe.reload()
+        made = int(probe.generation)
+        try:
+            self.client.bucket(self._bucket_name).delete_blob(
+                probe.name, if_generation_match=made + 1
+            )
+        except PreconditionFailed:
+            with suppress(NotFound):  # somebody tidied up
+                probe.delete()
+            return True
+        return False
+
+    def _check_that_conditions_hold(self) -> None:
+        if not self.capabilities.conditions:
+            raise BackendError(
+                f"the server at {self.client.api_endpoint} ignores ifGenerationMatch: a change on"
+                " condition would be made whatever is there",
+                backend="gcs",
+            )
+
+    def _lineage_of(self, name: str, version: ETagValue) -> str | None:
+        known = super()._lineage_of(name, version)
+        if known is None:
+            try:
+                info, lineage = self._send_head(name)
+            except Trouble:  # who may only write cannot look; the write tells what is wrong
+                return None
+            if info.etag == version:
+                return lineage
+        return known
+
+    # ------------------------------------------------------------------ one object
+
+    def _send_head(self, name: str) -> tuple[ObjectInfo, str | None]:
+        with _typed():
+            blob = self.blob(name)
+            blob.reload(**_ONCE)
+        return _info(name, blob), (blob.metadata or {}).get(METADATA_KEY)
+
+    def _send_get(
+        self, name: str, if_none_match: ETagValue | None
+    ) -> tuple[Buffer, ObjectInfo, str | None]:
+        known = None if if_none_match is None else _generation(if_none_match)
+        with _typed():
+            blob = self.blob(name)
+            data = blob.download_as_bytes(raw_download=True, if_generation_not_match=known, **_ONCE)
+        written = None if blob.generation is None else _time_of(blob.generation)
+        if written is None:  # this server tells too little
+            info, lineage = self._send_head(name)
+            try:
+                with _typed():
+                    blob = self.blob(name, generation=int(info.etag))
+                    return blob.download_as_bytes(raw_download=True, **_ONCE), info, lineage
+            except Trouble as trouble:
+                if trouble.kind is Kind.ABSENT:  # it was replaced meanwhile
+                    raise Trouble(Kind.NOT_DONE, trouble.error) from trouble
+                raise
+        etag = ETagValue(str(blob.generation))
+        is_settled = time.time() - written > _LONGEST_DOUBT
+        return data, ObjectInfo(name, etag, len(data), written), "" if is_settled else None
+
+    def _send_put(
+        self, name: str, data: Buffer, lineage: str, expected: ETagIfExists | None
+    ) -> ETagValue:
+        condition = None
+        if isinstance(expected, ItemNotAvailableFlag):
+            condition = 0
+        elif expected is not None:
+            condition = _generation(expected)
+        with _typed():
+            blob = self.blob(name)
+            blob.metadata = {METADATA_KEY: lineage}
+            blob.upload_from_string(
+                data if isinstance(data, bytes) else bytes(data),
+                content_type=self._content_type,
+                if_generation_match=condition,
+                **_ONCE,
+            )
+        return ETagValue(str(blob.generation))
+
+    def _send_delete(self, name: str, if_match: ETagValue | None) -> None:
+        condition = None if if_match is None else _generation(if_match)
+        with _typed():
+            self.blob(name).delete(if_generation_match=condition, **_ONCE)
+
+    # ------------------------------------------------------------------ many objects
+
+    def _send_list(
+        self,
+        prefix: str,
+        delimiter: str | None,
+        page_size: int | None,
+        start_after: str | None,
+    ) -> Iterator[ObjectInfo | CommonPrefix]:
+        with _typed():
+            pages = self.client.list_blobs(
+                self._bucket_name,
+                prefix=prefix,
+                delimiter=delimiter,
+                page_size=page_size,
+                start_offset=start_after,
+                fields=_FIELDS,
+            ).pages
+            for page in pages:
+                found: list[ObjectInfo | CommonPrefix] = [_info(b.name, b) for b in page]
+                found += map(CommonPrefix, page.prefixes)
+                yield from sorted(found, key=lambda entry: entry[0].encode())
+
+    def can_copy_from(self, source: ObjectStore) -> bool:
+        """Tell whether another store is reached with the same rights; see `CopiesInside`."""
+        return isinstance(source, GCSStore) and source._shared is self._shared
+
+    def copy_many(
+        self, source: ObjectStore, names: Iterable[tuple[str, str]]
+    ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
+        """Copy many objects at the same time, each in one request; see `CopiesInside`."""
+        assert isinstance(source, GCSStore)
+        return map_in_order(partial(self._copy, source), names, self._pool)
+
+    def _copy(self, source: GCSStore, names: tuple[str, str]) -> tuple[str, ETagValue | Exception]:
+        source_name, name = names
+        token = new_token()
+        lineage = first(token, None)
+
+        def send() -> ETagValue:
+            return self._send_copy(source, source_name, name, lineage)
+
+        return name, reported(lambda: self._carry_out(name, token, None, send))
+
+    def _send_copy(self, source: GCSStore, source_name: str, name: str, lineage: str) -> ETagValue:
+        blob = self.blob(name)
+        blob.metadata = {METADATA_KEY: lineage}
+        blob.content_type = self._content_type
+        token = None
+        while True:  # a large object, or one that moves to another place, takes several
+            try:
+                with _typed():
+                    token, *_ = blob.rewrite(source.blob(source_name), token=token, **_ONCE)
+            except Trouble as trouble:
+                if trouble.kind is Kind.ABSENT:
+                    raise ObjectNotFound(source.location(source_name)) from trouble.error
+                raise
+            if token is None:
+                return ETagValue(str(blob.generation))
+
+    def location(self, name: str) -> str:
+        return f"gs://{self._bucket_name}/{self._prefix}{name}"
+
+
+def _generation(etag: ETagValue) -> int:
+    """Return the number that an ETag is; one that no object has, for what is none."""
+    return int(etag) if etag.isascii() and etag.isdigit() else (1 << 63) - 1
+
+
+def _time_of(generation: int) -> float | None:
+    """Return the time that a generation tells, in POSIX seconds.
+
+    On Google it counts microseconds. That is not promised anywhere, so that one which
+    cannot be such a number is not taken for one.
+    """
+    seconds = generation / _MICROSECONDS
+    return seconds if _EARLIEST < seconds < time.time() + 86400 else None
+
+
+def _info(name: str, blob: Blob) -> ObjectInfo:
+    """Tell what a metadata record says; a generation that tells the time does so everywhere."""
+    created = blob.time_created.timestamp()
+    told = _time_of(blob.generation)
+    written = told if told is not None and abs(told - created) < 2 else created
+    return ObjectInfo(name, ETagValue(str(blob.generation)), int(blob.size or 0), written)
