@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import itertools
-import time
-from collections.abc import (
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Generator,
-    Iterable,
-    Iterator,
-    Mapping,
-)
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from copy import deepcopy
 from functools import partial
 from types import TracebackType
-from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    BinaryIO,
+    Concatenate,
+    Final,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from persidict.back_off import seconds_to_pause
 from persidict.checks import check_int
+from persidict.contract.inspecting import HttpMethod, ItemInfo
 from persidict.exceptions import ConcurrencyConflictError
 from persidict.jokers_and_status_flags import (
+    ANY_ETAG,
     DELETE_CURRENT,
     ETAG_IS_THE_SAME,
     IF_ETAG_CHANGED,
@@ -43,111 +46,17 @@ from persidict.jokers_and_status_flags import (
 )
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple, PersiDictKey
-from persidict.stores.shared.parallel import WorkerPool
+from persidict.threads import AsyncStream, AsyncView, Threads
+
+if TYPE_CHECKING:
+    from persidict.contract.streams import ItemWriter
 
 Answer = TypeVar("Answer")
 Element = TypeVar("Element")
 Arguments = ParamSpec("Arguments")
 Default = TypeVar("Default")
 
-_CHUNK_ITEMS: Final = 64
-_CHUNK_SECONDS: Final = 0.01
-"""How much an iteration brings with one change of threads, at most."""
-
-
 _NO_DEFAULT: Final[Any] = object()
-
-
-class Threads:
-    """Threads that do for coroutines what would make an event loop wait.
-
-    Args:
-        max_concurrency: How many there are at most.
-    """
-
-    def __init__(self, max_concurrency: int) -> None:
-        self._pool = WorkerPool(max_concurrency)
-        self._under_way: set[Future[Any]] = set()
-
-    async def run(self, work: Callable[[], Answer]) -> Answer:
-        """Do some work in a thread and return what it returns.
-
-        When the caller is cancelled, work that has not begun never does, and work that has is
-        waited for: nothing goes on behind the caller's back.
-        """
-        context = contextvars.copy_context()
-        future = self._pool.submit(partial(context.run, work))
-        self._under_way.add(future)
-        future.add_done_callback(self._under_way.discard)
-        try:
-            return await asyncio.shield(asyncio.wrap_future(future))
-        except asyncio.CancelledError as cancelled:
-            if future.cancel():
-                raise
-            await _until_done(future)
-            raise cancelled from future.exception()
-
-    async def rest(self) -> None:
-        """Return when nothing is under way."""
-        while self._under_way:
-            await _until_done(next(iter(self._under_way.copy())))
-
-
-async def _until_done(future: Future[Any]) -> None:
-    """Wait for a thread, whatever else is cancelled meanwhile; its outcome is not looked at."""
-    done = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
-    cancelled: asyncio.CancelledError | None = None
-    while not done.is_set():
-        try:
-            await done.wait()
-        except asyncio.CancelledError as error:  # again: raised when the thread is done
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-
-
-class AsyncView(AsyncIterable[Element]):
-    """Keys, values or items, to be iterated over with ``async for``, any number of times.
-
-    Args:
-        threads: Where the elements are read.
-        begin: Begins an iteration.
-    """
-
-    def __init__(self, threads: Threads, begin: Callable[[], Iterator[Element]]) -> None:
-        self._threads = threads
-        self._begin = begin
-
-    async def __aiter__(self) -> AsyncIterator[Element]:
-        iterator: Generator[Element, None, None] | None = None
-
-        def read_some() -> tuple[list[Element], bool]:
-            nonlocal iterator
-            if iterator is None:
-                iterator = (element for element in self._begin())
-            chunk = []
-            end = time.monotonic() + _CHUNK_SECONDS
-            for element in iterator:
-                chunk.append(element)
-                if len(chunk) == _CHUNK_ITEMS or time.monotonic() > end:
-                    return chunk, True
-            return chunk, False
-
-        has_more = True
-        try:
-            while has_more:
-                chunk, has_more = await self._threads.run(read_some)
-                for element in chunk:
-                    yield element
-        finally:
-            if iterator is not None:
-                await self._threads.run(iterator.close)
-
-    async def to_list(self) -> list[Element]:
-        """Return all elements."""
-        return [element async for element in self]
 
 
 class AsyncDict(Generic[ValueType]):
@@ -303,6 +212,81 @@ class AsyncDict(Generic[ValueType]):
         """Do what `PersiDict.etag` does."""
         return await self._run(self._dict.etag, key)
 
+    async def delete_if_exists(self, key: NonEmptyPersiDictKey) -> bool:
+        """Do what `discard` does, under its old name."""
+        return await self.discard(key)
+
+    # ------------------------------------------------------------------ looking from outside
+
+    async def info(self, key: NonEmptyPersiDictKey) -> ItemInfo:
+        """Do what `PersiDict.info` does."""
+        return await self._run(self._dict.info, key)
+
+    def infos(
+        self,
+        prefix: PersiDictKey = (),
+        start: PersiDictKey | None = None,
+        stop: PersiDictKey | None = None,
+    ) -> AsyncView[ItemInfo]:
+        """Return what is known of the items, for ``async for``; see `PersiDict.infos`."""
+        return self._view(partial(self._dict.infos, prefix, start, stop))
+
+    def location(self, key: NonEmptyPersiDictKey) -> str:
+        """Do what `PersiDict.location` does, at once: nothing is looked at."""
+        return self._dict.location(key)
+
+    async def presign(
+        self, key: NonEmptyPersiDictKey, method: HttpMethod = "GET", expires: int = 3600
+    ) -> str:
+        """Do what `PersiDict.presign` does; credentials may have to be fetched for it."""
+        return await self._run(self._dict.presign, key, method, expires)
+
+    async def copy_item(
+        self, source_key: NonEmptyPersiDictKey, target_key: NonEmptyPersiDictKey
+    ) -> ETagIfExists:
+        """Do what `PersiDict.copy_item` does."""
+        return await self._run(self._dict.copy_item, source_key, target_key)
+
+    @overload
+    def open(
+        self, key: NonEmptyPersiDictKey, mode: Literal["rb"] = "rb"
+    ) -> AsyncStream[BinaryIO]: ...
+
+    @overload
+    def open(
+        self,
+        key: NonEmptyPersiDictKey,
+        mode: Literal["wb"],
+        *,
+        condition: ETagConditionFlag = ANY_ETAG,
+        expected_etag: ETagIfExists = ITEM_NOT_AVAILABLE,
+    ) -> AsyncStream[ItemWriter]: ...
+
+    def open(
+        self,
+        key: NonEmptyPersiDictKey,
+        mode: str = "rb",
+        *,
+        condition: ETagConditionFlag = ANY_ETAG,
+        expected_etag: ETagIfExists = ITEM_NOT_AVAILABLE,
+    ) -> AsyncStream[Any]:
+        """Open the stored bytes of an item, for ``async with``; see `PersiDict.open`.
+
+        Example:
+            >>> from persidict import LocalDict
+            >>> async def write() -> str:
+            ...     d = AsyncDict(LocalDict(serialization_format="txt", base_class_for_values=str))
+            ...     async with d.open("note", "wb") as stream:
+            ...         await stream.write(b"milk")
+            ...     return await d["note"]
+            >>> asyncio.run(write())
+            'milk'
+        """
+        self._check_open()
+        open_it = cast("Any", self._dict).open
+        conditions = {"condition": condition, "expected_etag": expected_etag}
+        return AsyncStream(self._threads, partial(open_it, key, mode, **conditions))
+
     # ------------------------------------------------------------------ conditional operations
 
     async def get_with_etag(
@@ -384,7 +368,7 @@ class AsyncDict(Generic[ValueType]):
         *,
         transformer: Callable[[Any], Any] | Callable[[Any], Awaitable[Any]],
         n_retries: int | None = 6,
-        **options: Any,
+        default: Any = ITEM_NOT_AVAILABLE,
     ) -> OperationResult[ValueType]:
         """Do what `PersiDict.transform_item` does; the transformer may be a coroutine function.
 
@@ -397,17 +381,18 @@ class AsyncDict(Generic[ValueType]):
                 key,
                 transformer=transformer,
                 n_retries=n_retries,
-                **options,
+                default=default,
             )
         self._dict._check_n_retries(n_retries)
-        default = options.pop("default", ITEM_NOT_AVAILABLE)
-        if options:
-            raise TypeError(f"transform_item() takes no argument {next(iter(options))!r}")
+        self._dict._refuse_if_read_only()
         for attempt in itertools.count(1):
             found = await self.get_with_etag(key)
             is_absent = found.actual_etag is ITEM_NOT_AVAILABLE
-            new_value = await transformer(default if is_absent else found.new_value)
-            if new_value is KEEP_CURRENT or (is_absent and new_value is DELETE_CURRENT):
+            current = deepcopy(default) if is_absent else found.new_value
+            new_value = await transformer(current)
+            if new_value is KEEP_CURRENT:
+                return OperationResult(found.actual_etag, current)
+            if is_absent and new_value is DELETE_CURRENT:
                 return OperationResult(found.actual_etag, found.new_value)
             written = await self.set_item_if(
                 key,
@@ -529,6 +514,43 @@ class AsyncDict(Generic[ValueType]):
         """Do what `PersiDict.subdicts` does; they share the threads."""
         found = await self._run(self._dict.subdicts)
         return {part: self._beside(sub) for part, sub in found.items()}
+
+    def get_params(self) -> dict[str, Any]:
+        """Return the parameters of the dictionary; see `PersiDict.get_params`."""
+        return self._dict.get_params()
+
+    async def with_params(self, **changes: Any) -> AsyncDict[ValueType]:
+        """Do what `PersiDict.with_params` does: its constructor may look at the storage."""
+        return self._beside(await self._run(self._dict.with_params, **changes))
+
+    def read_only(self) -> AsyncDict[ValueType]:
+        """Return a handle that cannot change items, at once; see `PersiDict.read_only`."""
+        return self._beside(self._dict.read_only())
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether this handle refuses to change items."""
+        return self._dict.is_read_only
+
+    @property
+    def append_only(self) -> bool:
+        """Whether items can be added, but never changed or removed."""
+        return self._dict.append_only
+
+    @property
+    def base_class_for_values(self) -> type | None:
+        """The class that every value must be an instance of; None: any."""
+        return self._dict.base_class_for_values
+
+    @property
+    def serialization_format(self) -> str:
+        """How values are stored."""
+        return self._dict.serialization_format
+
+    @property
+    def url(self) -> str:
+        """The URL that `open_dict` opens the dictionary by; see `PersiDict.url`."""
+        return self._dict.url
 
     @property
     def raw(self) -> AsyncDict[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import itertools
 import pickle
 import threading
@@ -16,16 +17,18 @@ import pytest
 from persidict import (
     ANY_ETAG,
     DELETE_CURRENT,
+    ETAG_IS_THE_SAME,
     ITEM_NOT_AVAILABLE,
     KEEP_CURRENT,
     AsyncDict,
     ConcurrencyConflictError,
     FileDirDict,
     LocalDict,
+    MutationPolicyError,
 )
-from persidict.async_dict import AsyncView
 from persidict.persi_dict import PersiDict
 from persidict.testing import DictConformance
+from persidict.threads import AsyncView
 
 UNCONDITIONAL: dict[str, Any] = {"condition": ANY_ETAG, "expected_etag": ITEM_NOT_AVAILABLE}
 
@@ -63,7 +66,44 @@ OPERATIONS: dict[str, Callable[[AsyncDict[Any]], Awaitable[Any]]] = {
     "oldest_values": lambda d: d.oldest_values(max_n=1),
     "subdicts": lambda d: d.subdicts(),
     "call": lambda d: d.call(len),
+    "delete_if_exists": lambda d: d.delete_if_exists("a"),
+    "info": lambda d: d.info("a"),
+    "infos": lambda d: d.infos().to_list(),
+    "copy_item": lambda d: d.copy_item("a", "b"),
+    "open for reading": lambda d: read_all(d, "a"),
+    "open for writing": lambda d: write_all(d, "a", b"1"),
+    "values_and_timestamps": lambda d: d.values_and_timestamps().to_list(),
+    "items_and_timestamps": lambda d: d.items_and_timestamps().to_list(),
+    "newest_values": lambda d: d.newest_values(),
+    "oldest_keys": lambda d: d.oldest_keys(max_n=1),
 }
+
+AT_ONCE = {
+    *("get_params", "get_subdict", "location", "read_only"),
+    *("append_only", "base_class_for_values", "is_read_only", "raw", "serialization_format", "url"),
+}
+"""What looks at no storage."""
+
+NOT_AWAITED_HERE = {
+    "transaction",  # belongs to one thread: `call`
+    *("presign", "with_params"),  # tested by themselves: a GatedDict has no URL
+    *("clone", "get_default_params", "get_default_jsparams", "get_jsparams"),
+    *("essential_param_names", "auxiliary_param_names"),
+    *("get_essential_params", "get_auxiliary_params"),
+    *("get_essential_jsparams", "get_auxiliary_jsparams"),
+}
+"""What concerns one thread, or is mixinforge's."""
+
+
+async def read_all(d: AsyncDict[Any], key: str) -> bytes:
+    async with d.open(key) as stream:
+        return await stream.read()
+
+
+async def write_all(d: AsyncDict[Any], key: str, data: bytes) -> Any:
+    async with d.open(key, "wb") as stream:
+        await stream.write(data)
+    return stream.result
 
 
 class GatedDict(LocalDict[Any]):
@@ -80,6 +120,7 @@ class GatedDict(LocalDict[Any]):
         self.entered, self.gate = threading.Event(), threading.Event()
         self.lock = threading.Lock()
         self.running = self.most = 0
+        self.threads: set[int] = set()
 
     def _wait(self) -> None:
         with self.lock:
@@ -92,7 +133,10 @@ class GatedDict(LocalDict[Any]):
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
-        if name not in PRIMITIVES or super().__getattribute__("gate").is_set():
+        if name not in PRIMITIVES:
+            return found
+        super().__getattribute__("threads").add(threading.get_ident())
+        if super().__getattribute__("gate").is_set():
             return found
 
         @functools.wraps(found)
@@ -112,8 +156,14 @@ PRIMITIVES = frozenset(
         "_items",
         "_keys",
         "_keys_in",
+        "_count",
+        "_insert",
         "_load",
         "_load_many",
+        "_load_version",
+        "_open",
+        "_versions",
+        "_copy",
         "_remove",
         "_remove_many",
         "_value",
@@ -302,6 +352,7 @@ def test_the_event_loop_goes_on_while_the_storage_is_waited_for(operation: str) 
     d.gate.set()
     d["a"] = 1
     d.gate.clear()
+    d.threads.clear()
 
     async def main() -> None:
         async with AsyncDict(d) as a:
@@ -312,6 +363,201 @@ def test_the_event_loop_goes_on_while_the_storage_is_waited_for(operation: str) 
             await under_way
 
     run(main)
+    assert d.threads
+    assert threading.get_ident() not in d.threads
+
+
+def public_names(cls: type) -> set[str]:
+    return {name for name in dir(cls) if not name.startswith("_")}
+
+
+def test_every_public_name_of_a_dictionary_is_here() -> None:
+    properties = {"append_only", "base_class_for_values", "serialization_format"}
+    assert (public_names(PersiDict) | properties) - NOT_AWAITED_HERE <= public_names(AsyncDict)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(public_names(PersiDict) & public_names(AsyncDict) - {"with_params"})
+)
+def test_an_operation_takes_what_that_of_the_dictionary_takes(name: str) -> None:
+    theirs, ours = getattr(PersiDict, name), getattr(AsyncDict, name)
+    if isinstance(theirs, property):
+        assert isinstance(ours, property)
+        return
+    expected = inspect.signature(theirs).parameters
+    found = inspect.signature(ours).parameters
+    if name in ("update", "set_many"):
+        assert [each.kind for each in found.values()] == [each.kind for each in expected.values()]
+        return
+    assert [(each.name, each.kind) for each in found.values()] == [
+        (each.name, each.kind) for each in expected.values()
+    ]
+
+
+def test_every_operation_is_tried_while_the_storage_is_waited_for() -> None:
+    tried = {name.partition(" ")[0] for name in OPERATIONS}
+    assert public_names(PersiDict) - AT_ONCE - NOT_AWAITED_HERE <= tried
+
+
+@pytest.mark.parametrize("name", sorted(AT_ONCE - {"location", "url"}))
+def test_what_is_answered_at_once_asks_nothing_of_the_storage(name: str) -> None:
+    d = GatedDict()
+    found = getattr(AsyncDict(d), name)
+    if callable(found):
+        found(*(["g"] if name == "get_subdict" else []))
+    assert d.threads == set()
+
+
+def test_a_url_for_others_is_made_in_a_thread() -> None:
+    threads = []
+
+    class Presigning(LocalDict[Any]):
+        def _presign(self, *args: Any) -> str:
+            threads.append(threading.get_ident())
+            return "https://example.org"
+
+    assert run(lambda: AsyncDict(Presigning()).presign("a")) == "https://example.org"
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+def test_other_parameters_are_taken_in_a_thread(tmp_path: Path) -> None:
+    d: FileDirDict[Any] = FileDirDict(base_dir=tmp_path)
+    other = run(lambda: AsyncDict(d).with_params(append_only=True))
+    assert (type(other), other.append_only) == (AsyncDict, True)
+
+
+def test_a_read_only_handle_refuses_to_write_and_calls_no_transformer() -> None:
+    d: LocalDict[Any] = LocalDict()
+    d["a"] = 1
+    shown = AsyncDict(d).read_only()
+
+    async def transformer(_: Any) -> Any:
+        pytest.fail("called")
+
+    for operation in (
+        lambda: shown.set("a", 2),
+        lambda: shown.transform_item("a", transformer=transformer),
+        lambda: write_all(shown, "a", b"2"),
+    ):
+        with pytest.raises(MutationPolicyError, match="read-only"):
+            run(operation)
+    assert run(lambda: shown.get("a")) == 1
+
+
+# ---------------------------------------------------------------------- streams
+
+
+def texts(**params: Any) -> LocalDict[str]:
+    return LocalDict(serialization_format="txt", base_class_for_values=str, **params)
+
+
+def test_a_stream_becomes_the_item_when_its_block_ends() -> None:
+    d = texts()
+
+    async def main() -> tuple[Any, ...]:
+        async with AsyncDict(d).open("a", "wb") as stream:
+            await stream.write(b"a long text")
+            before = "a" in d
+            await stream.seek(2)
+            await stream.truncate()
+            position = await stream.tell()
+        assert stream.result is not None
+        return before, position, d["a"], stream.result.resulting_etag == d.etag("a")
+
+    assert run(main) == (False, 2, "a ", True)
+
+
+def test_a_stream_is_read_in_parts() -> None:
+    d = texts()
+    d["a"] = "milk and beer"
+
+    async def main() -> list[bytes]:
+        async with AsyncDict(d).open("a") as stream:
+            parts = [await stream.read(5)]
+            await stream.seek(9)
+            return [*parts, await stream.read()]
+
+    assert run(main) == [b"milk ", b"beer"]
+
+
+@pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, KeyboardInterrupt])
+def test_an_exception_in_the_block_leaves_what_was_there(error: type[BaseException]) -> None:
+    d = texts()
+    d["a"] = "old"
+
+    async def main() -> None:
+        with pytest.raises(error):
+            async with AsyncDict(d).open("a", "wb") as stream:
+                await stream.write(b"new")
+                raise error
+
+    run(main)
+    assert d["a"] == "old"
+
+
+def test_a_condition_is_checked_when_the_stream_is_closed() -> None:
+    d = texts()
+
+    async def main() -> Any:
+        unseen: dict[str, Any] = {"condition": ETAG_IS_THE_SAME, "expected_etag": ITEM_NOT_AVAILABLE}
+        async with AsyncDict(d).open("a", "wb", **unseen) as stream:
+            await stream.write(b"mine")
+            d["a"] = "theirs"
+        assert stream.result is not None
+        return stream.result.condition_was_satisfied
+
+    assert run(main) is False
+    assert d["a"] == "theirs"
+
+
+def test_a_block_whose_storing_was_cancelled_before_it_began_stores_nothing() -> None:
+    d = GatedDict(serialization_format="txt", base_class_for_values=str)
+
+    async def main() -> None:
+        a = AsyncDict(d, max_concurrency=1)
+        written = asyncio.Event()
+
+        async def write() -> None:
+            async with a.open("a", "wb") as stream:
+                await stream.write(b"text")
+                written.set()
+                await asyncio.sleep(0)  # the only thread is taken meanwhile
+
+        writing = asyncio.ensure_future(write())
+        await written.wait()
+        blocking = asyncio.ensure_future(a.set("b", "text"))
+        await set_in_time(d.entered)
+        await asyncio.sleep(0)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        d.gate.set()
+        await blocking
+
+    run(main)
+    assert dict(d) == {("b",): "text"}
+
+
+def test_a_stream_that_was_not_entered_says_how() -> None:
+    with pytest.raises(RuntimeError, match="async with"):
+        run(lambda: AsyncDict(texts()).open("a", "wb").write(b""))
+
+
+def test_a_stream_of_an_absent_item_raises_key_error_on_entering() -> None:
+    with pytest.raises(KeyError):
+        run(lambda: read_all(AsyncDict(texts()), "a"))
+
+
+def test_the_default_that_a_coroutine_gets_is_a_copy() -> None:
+    default: list[int] = []
+
+    async def add(items: list[int]) -> list[int]:
+        items.append(1)
+        return items
+
+    run(lambda: AsyncDict(LocalDict()).transform_item("a", transformer=add, default=default))
+    assert default == []
 
 
 def test_no_more_operations_are_under_way_than_allowed() -> None:

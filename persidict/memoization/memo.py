@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
-from persidict.async_dict import Threads
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists
 from persidict.memoization.claims import Claim, Claims
 from persidict.memoization.hashing import stable_hash
@@ -19,6 +18,7 @@ from persidict.memoization.steps import Call, Compute, Steps
 from persidict.persi_dict import PersiDict
 from persidict.safe_chars import replace_unsafe_chars
 from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple, as_key
+from persidict.threads import Threads
 
 _LONGEST_NAME: Final = 200
 _MOST_THREADS: Final = 32
