@@ -500,8 +500,9 @@ def test_a_condition_is_checked_when_the_stream_is_closed() -> None:
     d = texts()
 
     async def main() -> Any:
-        unseen: dict[str, Any] = {"condition": ETAG_IS_THE_SAME, "expected_etag": ITEM_NOT_AVAILABLE}
-        async with AsyncDict(d).open("a", "wb", **unseen) as stream:
+        async with AsyncDict(d).open(
+            "a", "wb", condition=ETAG_IS_THE_SAME, expected_etag=ITEM_NOT_AVAILABLE
+        ) as stream:
             await stream.write(b"mine")
             d["a"] = "theirs"
         assert stream.result is not None
