@@ -7,6 +7,7 @@ import threading
 from typing import Final
 
 from persidict.stores.s3.capabilities import CapabilityProbe
+from persidict.stores.s3.marker import Stopwatch
 from persidict.stores.s3.transport.etag_form import is_aws_endpoint
 from persidict.stores.shared.latest_and_used import LatestAndUsed
 from persidict.stores.shared.lineage import LineageMemory
@@ -19,7 +20,9 @@ class Bucket:
     Attributes:
         probe: What the server enforces.
         lineages: Of the versions seen last.
+        markers: The keys at which markers were seen last.
         large_names: The keys of objects that were large when they were seen last.
+        unswept: The keys of stale markers that could not be deleted.
         is_known_to_exist: Whether somebody has looked.
         lock: Held while somebody looks whether it exists.
     """
@@ -27,7 +30,9 @@ class Bucket:
     def __init__(self, endpoint: str) -> None:
         self.probe = CapabilityProbe(is_aws=is_aws_endpoint(endpoint))
         self.lineages = LineageMemory()
+        self.markers = RecentNotes[Stopwatch](1024)
         self.large_names = RecentNotes[None](1024)
+        self.unswept = RecentNotes[None](1024)
         self.is_known_to_exist = False
         self.lock = threading.Lock()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Final, Literal, NamedTuple, Protocol
 
@@ -59,6 +59,9 @@ class S3Capabilities:
         delete_if_match_any: DELETE that tells whether there was something to delete.
         unquoted_etags: Whether `If-Match` has to name a version without the quotes that the
             server itself puts around it.
+        deletes_by_marker: Whether a version is deleted by first replacing it, under its ETag,
+            with a marker, because DELETE knows no condition; says what is done, not what the
+            server does, and is left out of comparisons.
     """
 
     put_if_match: Support = Support.UNKNOWN
@@ -66,9 +69,15 @@ class S3Capabilities:
     delete_if_match: Support = Support.UNKNOWN
     delete_if_match_any: Support = Support.UNKNOWN
     unquoted_etags: bool = False
+    deletes_by_marker: bool = field(default=False, compare=False)
+
+    @property
+    def one_taker(self) -> bool:
+        """Whether each version that is deleted has exactly one caller who is told so."""
+        return bool(self.delete_if_match) or self.deletes_by_marker
 
 
-ABILITIES: Final = tuple(f.name for f in fields(S3Capabilities) if f.name != "unquoted_etags")
+ABILITIES: Final = tuple(f.name for f in fields(S3Capabilities) if f.default is Support.UNKNOWN)
 
 
 class CapabilityProbe:
@@ -110,6 +119,10 @@ class CapabilityProbe:
                     self._found[ability] = found
         return found
 
+    def known(self, ability: str) -> Support:
+        """Return what is known so far, without asking."""
+        return self._found[ability]
+
     def status(self, ability: str) -> int:
         """Return the HTTP status from which an ability was concluded, 0 if there was none."""
         concluded = self._concluded.get(ability)
@@ -124,10 +137,6 @@ class CapabilityProbe:
         """Correct what is known: the server refuses a condition that holds."""
         self._found[ability] = Support.REFUSED
         self._concluded[ability] = _Conclusion(Support.REFUSED, _MISREAD)
-
-    def snapshot(self, found: dict[str, Support], *, unquoted_etags: bool) -> S3Capabilities:
-        """Return what has been found, with the form of ETags as it is known now."""
-        return S3Capabilities(**found, unquoted_etags=unquoted_etags)
 
     def support_on_completion(self, condition: Condition, sender: Sender, prefix: str) -> bool:
         """Tell whether a server checks a condition on CompleteMultipartUpload.

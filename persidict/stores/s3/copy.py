@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import ETagValue
+from persidict.stores.s3.marker import Stopwatch, is_marker_etag
 from persidict.stores.s3.readback import OUTCOME_UNKNOWN, Readback
 from persidict.stores.s3.requests import S3Requests
+from persidict.stores.s3.taking import delete_marker
 from persidict.stores.s3.transport.messages import CopyObject, Refusal, Reply
 from persidict.stores.shared.lineage import METADATA_KEY, first
 
@@ -46,6 +49,7 @@ class Copy:
         self._requests = requests
         self._readback = Readback(requests, key, requests.bucket.lineages.latest(key))
         self._lineage = first(self._readback.token, None)
+        self._since = Stopwatch()
         self.request = CopyObject(
             key,
             source_bucket,
@@ -64,7 +68,8 @@ class Copy:
             The new version; None: the server copies no such object.
 
         Raises:
-            ObjectNotFound: The source does not exist.
+            ObjectNotFound: The source does not exist, or was taken meanwhile: then what was at
+                the target is gone, too.
         """
         key, readback = self.request.key, self._readback
         attempts = self._requests.attempts()
@@ -89,5 +94,8 @@ class Copy:
                     self._requests.fail(refusal, key, OUTCOME_UNKNOWN)
                 if etag is None and not attempts.another(refusal):
                     self._requests.fail(refusal, key)
+        if is_marker_etag(etag):
+            delete_marker(self._requests, key, readback.token, self._since)
+            raise ObjectNotFound(f"s3://{self.request.source_bucket}/{self.request.source_key}")
         self._requests.bucket.lineages.remember(key, etag, self._lineage)
         return etag

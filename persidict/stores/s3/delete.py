@@ -13,6 +13,7 @@ from persidict.stores.object_store import ANY_VERSION
 from persidict.stores.s3.capabilities import Support
 from persidict.stores.s3.readback import OUTCOME_UNKNOWN, Readback
 from persidict.stores.s3.requests import Attempts, Look, S3Requests, pause
+from persidict.stores.s3.taking import can_take, take
 from persidict.stores.s3.transport.messages import DeleteObject, DeleteObjects, Refusal
 from persidict.stores.shared.parallel import map_in_order
 
@@ -51,7 +52,7 @@ class Deletion:
 
     def of_any(self) -> None:
         """Delete what is there; raise ObjectNotFound if there is nothing."""
-        if self._can("delete_if_match_any") and self._by_asterisk():
+        if self._knows_asterisk() and self._by_asterisk():
             return
         for attempt in itertools.count(1):
             current = self._requests.head(self._key).etag
@@ -63,15 +64,30 @@ class Deletion:
     def _version_or_any(self, etag: ETagValue) -> None:
         if self._can("delete_if_match"):
             self._by_etag(etag)
+        elif self._can_take():
+            take(self._requests, self._key, etag, self._prefix)
         else:
             self.unconditionally()
 
     def of_version(self, etag: ETagValue) -> None:
-        """Delete one version; without the server's help: look, compare, delete."""
+        """Delete one version; without any help of the server's: look, compare, delete."""
         if self._can("delete_if_match"):
             return self._by_etag(etag)
+        if self._can_take():
+            return take(self._requests, self._key, etag, self._prefix)
         self._require_current(etag)
         return self.unconditionally()
+
+    def _can_take(self) -> bool:
+        try:
+            return can_take(self._requests, self._prefix)
+        except Refusal as refusal:
+            self._requests.fail(refusal, self._key)
+
+    def _knows_asterisk(self) -> bool:
+        """Tell whether ``If-Match: *`` says if there is an item: not where markers may be."""
+        by_etag = self._requests.bucket.probe.known("delete_if_match")
+        return by_etag in (Support.ENFORCED, Support.UNKNOWN) and self._can("delete_if_match_any")
 
     def _can(self, ability: str) -> bool:
         try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, NoReturn
 
-from persidict.exceptions import BackendError, PreconditionFailed
+from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import (
     ITEM_NOT_AVAILABLE,
     ETagIfExists,
@@ -16,8 +17,9 @@ from persidict.jokers_and_status_flags import (
 from persidict.stores.object_store import Buffer
 from persidict.stores.s3.capabilities import Support
 from persidict.stores.s3.readback import OUTCOME_UNKNOWN, Readback, WriteRefused
-from persidict.stores.s3.requests import Attempts, S3Requests
-from persidict.stores.s3.transport.messages import PutObject, Refusal, Reply
+from persidict.stores.s3.requests import Attempts, Look, S3Requests
+from persidict.stores.s3.transport.messages import NOTHING_MORE, PutObject, Refusal, Reply
+from persidict.stores.s3.waiting import may_hold_markers, wait_for_deletion
 from persidict.stores.shared.lineage import METADATA_KEY, extend, first
 
 Carry = Callable[[PutObject, Attempts], Reply]
@@ -36,13 +38,30 @@ class Put:
         requests: The bucket.
         key: The object's key.
         expected: The version to replace; ITEM_NOT_AVAILABLE: insert; None: whatever is there.
+        metadata: What is said of the object beside its lineage.
     """
 
-    def __init__(self, requests: S3Requests, key: str, expected: ETagIfExists | None) -> None:
+    def __init__(
+        self,
+        requests: S3Requests,
+        key: str,
+        expected: ETagIfExists | None,
+        *,
+        metadata: Mapping[str, str] = NOTHING_MORE,
+    ) -> None:
         self._requests = requests
         self._key = key
         self._expected = expected
+        self._metadata = metadata
         self._lineages = requests.bucket.lineages
+        self._prefix = ""
+        self._stale_marker: ETagValue | None = None
+        """The version that an insertion is to replace, because nobody will delete it."""
+
+    @property
+    def token(self) -> str:
+        """What the lineage of the object will begin with; known once this has been planned."""
+        return self._readback.token
 
     def write(
         self, data: Buffer, content_type: str, prefix: str, carry: Carry | None = None
@@ -65,6 +84,7 @@ class Put:
             content_type: The media type.
             prefix: Where a probe may put an object of its own.
         """
+        self._prefix = prefix
         expected = self._expected
         if expected is None or isinstance(expected, ItemNotAvailableFlag):
             before = self._lineages.latest(self._key)
@@ -79,7 +99,7 @@ class Put:
             self._key,
             data,
             content_type,
-            {METADATA_KEY: lineage},
+            {METADATA_KEY: lineage, **self._metadata},
             if_match=self._if_match(prefix),
             if_none_match=self._if_none_match(prefix),
         )
@@ -105,7 +125,7 @@ class Put:
         while True:
             try:
                 if answer is None or (isinstance(answer, Refusal) and answer.is_missing_bucket):
-                    answer = carry(request, attempts)
+                    answer = self._send(request, attempts, carry)
                 if isinstance(answer, Refusal):
                     raise answer
                 etag = answer.etag
@@ -114,6 +134,12 @@ class Put:
             if etag is not None:
                 return etag
             answer = None
+
+    def _send(self, request: PutObject, attempts: Attempts, carry: Carry) -> Reply:
+        if self._stale_marker is None:
+            return carry(request, attempts)
+        over_marker = replace(request, if_none_match=None, if_match=self._stale_marker)
+        return self._requests.perform(over_marker, attempts)
 
     # ------------------------------------------------------------------ conditions
 
@@ -173,23 +199,76 @@ class Put:
                 self._requests.bucket.probe.note_misread("put_if_match")
                 self._require("put_if_match", "")
             if is_refused:
-                self._refuse(refusal, readback)
+                return self._settle_refused(refusal, readback)
             self._requests.fail(refusal, self._key)
         finding = readback.find(_md5_etag(request.body))
         if finding.was_written:
             return finding.etag
         if finding.was_written is None and not (finding.is_absent and self._expected is None):
             self._requests.fail(refusal, self._key, OUTCOME_UNKNOWN)
+        is_swap = self._expected is not None and not self._is_insertion
+        if finding.marker is not None and not is_swap:
+            self._pass(finding.marker)
+            if is_refused:
+                return None
         if is_refused:
             raise PreconditionFailed(self._key) from refusal.error
         if not attempts.another(refusal):
             self._requests.fail(refusal, self._key)
         return None
 
-    def _refuse(self, refusal: Refusal, readback: Readback) -> NoReturn:
-        actual = ITEM_NOT_AVAILABLE if refusal.is_absence else None
+    def _settle_refused(self, refusal: Refusal, readback: Readback) -> ETagValue | None:
+        """Tell whether it is but the marker of a taken item that stands against an insertion.
+
+        Costs a look, where there may be markers.
+
+        Returns:
+            As `_settle`.
+
+        Raises:
+            WriteRefused: It is an item, or the write is no insertion.
+        """
+        if self._stale_marker is not None:
+            self._stale_marker = None
+            return None
+        if not self._is_insertion or not may_hold_markers(self._requests, self._prefix):
+            self._refuse(refusal, readback)
+        since = self._lineages.now()
+        try:
+            look = readback.look()
+        except (ObjectNotFound, Refusal):
+            self._refuse(refusal, readback)
+        if not look.is_marker:
+            self._refuse(refusal, readback, look.etag, since)
+        found = readback.judge(look)
+        if found.was_written:
+            return found.etag
+        self._pass(look)
+        return None
+
+    def _pass(self, look: Look) -> None:
+        """Wait until a marker is deleted, or may be replaced."""
+        stale = wait_for_deletion(self._requests, self._key, look)
+        if self._is_insertion:
+            self._stale_marker = None if stale is None else stale.etag
+
+    @property
+    def _is_insertion(self) -> bool:
+        return isinstance(self._expected, ItemNotAvailableFlag)
+
+    def _refuse(
+        self,
+        refusal: Refusal,
+        readback: Readback,
+        actual: ETagIfExists | None = None,
+        since: int | None = None,
+    ) -> NoReturn:
         raise WriteRefused(
-            self._requests, self._key, readback, actual_etag=actual
+            self._requests,
+            self._key,
+            readback,
+            actual_etag=ITEM_NOT_AVAILABLE if refusal.is_absence else actual,
+            since=since,
         ) from refusal.error
 
 

@@ -34,11 +34,13 @@ class Finding(NamedTuple):
         was_written: Whether it was carried out; None: unknown.
         etag: The version that it made, if it did.
         is_absent: Whether there is nothing now.
+        marker: What is there now, if it is the marker of an item that has been taken.
     """
 
     was_written: bool | None
     etag: ETagValue | None = None
     is_absent: bool = False
+    marker: Look | None = None
 
 
 _UNKNOWN: Final = Finding(None)
@@ -82,7 +84,7 @@ class Readback:
             if token == self.token:
                 return Finding(True, etag)
         if self._descends_from_before(versions, own_etag) or self.is_older(look):
-            return Finding(False)
+            return Finding(False, marker=look if look.is_marker else None)
         return _UNKNOWN
 
     def _descends_from_before(
@@ -158,12 +160,13 @@ class WriteRefused(PreconditionFailed):
         readback: Readback,
         *,
         actual_etag: ETagIfExists | None,
+        since: int | None = None,
     ) -> None:
         super().__init__(key, actual_etag=actual_etag)
         self._requests = requests
         self._key = key
         self._readback = readback
-        self._seen_before = requests.bucket.lineages.now()
+        self._seen_before = requests.bucket.lineages.now() if since is None else since
 
     def written_after_all(self, seen_etag: ETagValue | None) -> ETagValue | None:
         """See the base; costs a request, unless the look since has told of the lineage.

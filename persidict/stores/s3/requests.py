@@ -15,6 +15,7 @@ from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.s3.bucket import Bucket, known_bucket
 from persidict.stores.s3.capabilities import Support
+from persidict.stores.s3.marker import Stopwatch, is_marker
 from persidict.stores.s3.transport.client import SharedClient
 from persidict.stores.s3.transport.errors import annotate
 from persidict.stores.s3.transport.messages import (
@@ -57,6 +58,7 @@ class Look(NamedTuple):
         last_modified: POSIX seconds; not a number where the server does not tell.
         lineage: What its writer left; None if nothing.
         date: The server's clock, POSIX seconds; None if not told.
+        is_marker: Whether it stands for an item that has been taken.
     """
 
     etag: ETagValue
@@ -64,6 +66,7 @@ class Look(NamedTuple):
     last_modified: float
     lineage: str | None
     date: float | None
+    is_marker: bool = False
 
 
 def is_etag(text: str) -> bool:
@@ -248,7 +251,18 @@ class S3Requests:
         """Look at an object.
 
         Raises:
-            ObjectNotFound: There is none.
+            ObjectNotFound: There is none, or it has been taken.
+        """
+        look = self.look(key)
+        if look.is_marker:
+            raise ObjectNotFound(f"s3://{self.bucket_name}/{key}")
+        return look
+
+    def look(self, key: str) -> Look:
+        """Look at what is there, also if it is the marker of an item that has been taken.
+
+        Raises:
+            ObjectNotFound: There is nothing.
         """
         try:
             return self.take_in(key, self.perform(HeadObject(key)))
@@ -261,7 +275,20 @@ class S3Requests:
         lineage = reply.metadata.get(METADATA_KEY)
         self.bucket.lineages.remember(key, reply.etag, lineage)
         modified = math.nan if reply.last_modified is None else reply.last_modified
-        return Look(reply.etag, reply.size or 0, modified, lineage, reply.date)
+        marks = is_marker(reply.etag, reply.size, reply.metadata)
+        if marks:
+            self.bucket.markers.put(key, Stopwatch())
+        elif key in self.bucket.markers:
+            self.bucket.markers.discard(key)
+        return Look(reply.etag, reply.size or 0, modified, lineage, reply.date, marks)
+
+    def rule_out_marker(self, key: str, reply: Reply) -> None:
+        """Raise ObjectNotFound, and give up the body, if what is there marks a taken item."""
+        if is_marker(reply.etag, reply.size, reply.metadata):
+            if reply.body is not None:
+                reply.body.close()
+            self.take_in(key, reply)
+            raise ObjectNotFound(f"s3://{self.bucket_name}/{key}")
 
     # ------------------------------------------------------------------ failures
 

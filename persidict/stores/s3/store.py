@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import count, groupby
+from operator import itemgetter
 from typing import BinaryIO, Final, Literal
 
 from persidict.checks import check_int
@@ -30,6 +32,14 @@ from persidict.stores.s3.download import (
     range_size,
     read_large,
 )
+from persidict.stores.s3.marker import (
+    MARKER_SIZE,
+    SECONDS_TO_WATCH,
+    Stopwatch,
+    is_marker,
+    is_marker_etag,
+    is_stale,
+)
 from persidict.stores.s3.put import Put
 from persidict.stores.s3.requests import PAUSE_SECONDS, S3Requests, is_etag, pause
 from persidict.stores.s3.stream import (
@@ -40,6 +50,7 @@ from persidict.stores.s3.stream import (
     open_stream,
     read_all,
 )
+from persidict.stores.s3.taking import can_take, sweep
 from persidict.stores.s3.transport.client import SharedClient
 from persidict.stores.s3.transport.etag_form import is_aws_endpoint
 from persidict.stores.s3.transport.messages import (
@@ -55,6 +66,7 @@ from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.s3.upload import put_large
 from persidict.stores.s3.uploads import OpenUploads
+from persidict.stores.s3.waiting import wait_for_deletion
 from persidict.stores.shared.parallel import Piece, map_in_order
 from persidict.stores.site import Site
 from persidict.traits import Traits
@@ -142,15 +154,19 @@ class S3Store(ObjectStore):
 
         At most 8 requests, once in a process for each endpoint and bucket; none on AWS.
         """
+        requests = self._requests
         found = {}
-        for ability in ABILITIES:
-            try:
-                found[ability] = self._requests.support(ability, self._prefix)
-            except Refusal as refusal:
-                self._requests.fail(refusal)
+        try:
+            for ability in ABILITIES:
+                found[ability] = requests.support(ability, self._prefix)
+            deletes_by_marker = can_take(requests, self._prefix)
+        except Refusal as refusal:
+            requests.fail(refusal)
         # what these credentials may not find out is not supported, for them
-        return self._requests.bucket.probe.snapshot(
-            found, unquoted_etags=bool(self._requests.transport.unquoted_etags)
+        return S3Capabilities(
+            **found,
+            unquoted_etags=bool(requests.transport.unquoted_etags),
+            deletes_by_marker=deletes_by_marker,
         )
 
     def head(self, name: str) -> ObjectInfo:
@@ -196,6 +212,7 @@ class S3Store(ObjectStore):
                 if refusal.is_unchanged and known is not None:
                     return NOT_MODIFIED
                 self._requests.fail_to_read(refusal, key)
+            self._requests.rule_out_marker(key, reply)
             try:
                 data = self._bytes_of(key, reply, attempt)
             except BodyTrouble as trouble:
@@ -257,6 +274,8 @@ class S3Store(ObjectStore):
         expected: ETagIfExists | None = if_match if if_none_match is None else ITEM_NOT_AVAILABLE
         self._refuse_impossible(name, if_match)
         key = self._prefix + name
+        if expected is None and key in self._requests.bucket.markers:
+            self._await_deletion(key)
         if len(data) > self._large_object_size:
             self._requests.bucket.large_names.put(key, None)
             return put_large(
@@ -272,8 +291,10 @@ class S3Store(ObjectStore):
     def delete(self, name: str, *, if_match: ETagValue | AnyVersion | None = None) -> None:
         """Delete an object; see the port.
 
-        Where the server does not enforce conditions on deletions, this looks, compares and
-        deletes, in two requests: a version that is written in between is deleted unseen.
+        Where the server enforces conditions on PUT and not on DELETE, the version is replaced
+        by a marker, under its ETag, and the marker deleted: two requests, and one more to look
+        for the version with ``"*"``. What is written without a condition in between is deleted
+        unseen. Where it enforces neither, this looks, compares and deletes.
         """
         deletion = Deletion(self._requests, self._prefix + name, self._prefix)
         if if_match is None:
@@ -281,14 +302,24 @@ class S3Store(ObjectStore):
         elif if_match == ANY_VERSION:
             deletion.of_any()
         else:
-            if not is_etag(if_match):
+            if not is_etag(if_match) or is_marker_etag(if_match):
                 self.head(name)
             self._refuse_impossible(name, if_match)
             deletion.of_version(ETagValue(if_match))
 
+    def _await_deletion(self, key: str) -> None:
+        """Let a deletion end that has been seen under way: it would take what comes meanwhile."""
+        seen = self._requests.bucket.markers.get(key)
+        if seen is not None and seen.seconds() < SECONDS_TO_WATCH:
+            with suppress(ObjectNotFound):
+                look = self._requests.look(key)
+                if look.is_marker:
+                    wait_for_deletion(self._requests, key, look)
+        self._requests.bucket.markers.discard(key)
+
     def _refuse_impossible(self, name: str, if_match: str | None) -> None:
-        """Raise PreconditionFailed for what can be no ETag, and might match several or none."""
-        if if_match is not None and not is_etag(if_match):
+        """Raise PreconditionFailed for what can be no ETag, or that of no item."""
+        if if_match is not None and (not is_etag(if_match) or is_marker_etag(if_match)):
             raise PreconditionFailed(f"{if_match!r} is no version of {self.location(name)}")
 
     def list(
@@ -301,7 +332,8 @@ class S3Store(ObjectStore):
     ) -> Iterator[ObjectInfo | CommonPrefix]:
         """List objects in the order of their names, one request for each 1000; see the port.
 
-        From the second page on, the next one is asked for while one is read.
+        From the second page on, the next one is asked for while one is read. Markers that
+        somebody has left behind who was about to delete them are deleted, in two requests each.
         """
         cut = len(self._prefix)
         for page in self._pages(prefix, start_after, delimiter, page_size):
@@ -346,12 +378,26 @@ class S3Store(ObjectStore):
                     if number:  # whoever wants a second page will probably want them all
                         ahead = Piece(partial(self._page, request))
                         self.shared.readers_ahead.begin(ahead.do)
+                if MARKER_SIZE in map(_size_of, page.objects):
+                    self._sort_out_markers(page)
                 yield page
                 if page.next_token is None:
                     return
         finally:
             if ahead is not None and not ahead.cancel():
                 ahead.wait()
+
+    def _sort_out_markers(self, page: ListPage) -> None:
+        """Leave out of a page what marks taken items, and delete what is left of dead deleters."""
+        items = []
+        for item in page.objects:
+            if not is_marker(item.etag, item.size):
+                items.append(item)
+            elif is_stale(item.last_modified, page.date):
+                sweep(self._requests, item.key, item.etag, self._prefix)
+            else:
+                self._requests.bucket.markers.put(item.key, Stopwatch())
+        page.objects = items
 
     def _page(self, request: ListObjectsV2) -> ListPage:
         try:
@@ -421,7 +467,7 @@ class S3Store(ObjectStore):
         if len(item[1]) > self._large_object_size:
             return True
         if if_none_match is None:
-            return False
+            return self._prefix + item[0] in self._requests.bucket.markers
         try:
             support = self._requests.support("put_if_none_match", self._prefix)
         except Refusal:
@@ -502,6 +548,9 @@ class S3Store(ObjectStore):
     def location(self, name: str) -> str:
         """Say for a person where an object lies."""
         return f"s3://{self.bucket_name}/{self._prefix}{name}"
+
+
+_size_of: Final = itemgetter(2)
 
 
 def _name_of(entry: str | ObjectInfo) -> str:

@@ -224,6 +224,7 @@ def _read_beginning(requests: S3Requests, key: str) -> tuple[PinnedObject, bytes
                 request = GetObject(key)  # there is no range of an empty object
                 continue
             requests.fail_to_read(refusal, key)
+        requests.rule_out_marker(key, reply)
         try:
             beginning = read_all(body_of(reply))
         except BodyTrouble as trouble:

@@ -23,6 +23,7 @@ from persidict.stores.s3.transport.messages import (
     UploadedPart,
     UploadPart,
 )
+from persidict.stores.s3.waiting import wait_for_deletion
 from persidict.stores.shared.lineage import METADATA_KEY, token_of, versions_in
 from persidict.stores.shared.teamwork import Teamwork
 
@@ -129,7 +130,12 @@ def _refuse_early(requests: S3Requests, key: str, expected: ETagIfExists) -> Non
         except ObjectNotFound:
             current: ETagIfExists = ITEM_NOT_AVAILABLE
     else:
-        current = requests.take_in(key, reply).etag
+        look = requests.take_in(key, reply)
+        current = look.etag
+        if look.is_marker:
+            current = ITEM_NOT_AVAILABLE
+            if expected is ITEM_NOT_AVAILABLE:
+                wait_for_deletion(requests, key, look)
     if current != expected:
         raise PreconditionFailed(key, actual_etag=current)
 
