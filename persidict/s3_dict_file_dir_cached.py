@@ -15,6 +15,7 @@ from persidict.protection import Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
 from persidict.safe_str_tuple_signing import check_digest_len
 from persidict.stores.cached.store import CachedStore, CacheInfo
+from persidict.stores.files.store import absolute_directory
 from persidict.stores.object_store import BUFFERS
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
     ) -> None:
         check_digest_len(digest_len)
         self.digest_len = digest_len
-        self.base_dir = os.path.abspath(os.fspath(base_dir))
+        self.base_dir = absolute_directory("base_dir", base_dir)
         self.cache_size_limit = check_int_or_none("cache_size_limit", cache_size_limit, at_least=0)
         self.max_staleness = _checked_seconds(max_staleness)
         super().__init__(

@@ -401,3 +401,11 @@ def test_a_dictionary_on_a_refused_directory_is_not_made(server: CannedServer, p
     place.chmod(0o777)
     with pytest.raises(BackendError, match="others may write"):
         connect_cached(server.endpoint_url, base_dir=place, append_only=True)
+
+
+def test_a_place_in_the_home_directory_may_be_given_as_one_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    d: Any = S3Dict(base_dir="~/copies", bucket_name="some-bucket", create_bucket=False)
+    assert d.base_dir == str(tmp_path / "copies")

@@ -96,6 +96,7 @@ def _check_contradictions(key: NonEmptySafeStrTuple, count: int) -> None:
     """Give up on an item that is always there to be inserted over, and never there to be seen.
 
     Rivals that insert and delete all the time make it so, or credentials that may not read.
+    So does a storage that shows one version and says, again and again, that it is another.
     """
     if count >= _MOST_CONTRADICTIONS:
         raise ConcurrencyConflictError(key, count)
@@ -468,7 +469,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         replaced: ETagIfExists = ITEM_NOT_AVAILABLE
         refused: PreconditionFailed | None = None
         made: ETagValue | None = None
-        contradictions = 0
+        contradictions = stuck = 0
         began = time.perf_counter()
         for attempt in itertools.count(1):
             if presume:
@@ -476,13 +477,13 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
             elif known is None:
                 _, known, made = self._observe(key, expected, NEVER_RETRIEVE, refused)
             if made is None and is_satisfied(condition, expected, known):
+                _check_contradictions(key, max(contradictions, stuck))
                 try:
                     return ConditionalOperationResult(True, known, *change(known))
                 except PreconditionFailed as failed:
+                    stuck = stuck + 1 if refused is not None and replaced == known else 0
                     refused, replaced, known = without_frames(failed), known, failed.actual_etag
-                    if replaced is ITEM_NOT_AVAILABLE:
-                        contradictions += 1
-                        _check_contradictions(key, contradictions)
+                    contradictions += replaced is ITEM_NOT_AVAILABLE
                 if known is not None:
                     made = _written_after_all(refused, known)
             if made is not None:

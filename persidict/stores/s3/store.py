@@ -52,6 +52,7 @@ from persidict.stores.s3.stream import (
 )
 from persidict.stores.s3.taking import can_take, sweep
 from persidict.stores.s3.transport.client import SharedClient
+from persidict.stores.s3.transport.errors import no_s3_reply
 from persidict.stores.s3.transport.etag_form import is_aws_endpoint
 from persidict.stores.s3.transport.messages import (
     CopyObject,
@@ -62,6 +63,7 @@ from persidict.stores.s3.transport.messages import (
     Refusal,
     Reply,
 )
+from persidict.stores.s3.transport.not_s3 import Circle
 from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.s3.upload import put_large
@@ -71,6 +73,7 @@ from persidict.stores.shared.parallel import Piece, map_in_order
 from persidict.stores.site import Site
 from persidict.traits import Traits
 
+_OK: Final = 200
 _PAGE_SIZE: Final = 1000
 _PARALLEL_READ_ATTEMPTS: Final = 3
 _SIZE_TOLERANCE: Final = 4
@@ -221,6 +224,7 @@ class S3Store(ObjectStore):
                 pause(attempt)
                 continue
             except ObjectMoved:
+                pause(attempt)
                 continue
             look = self._requests.take_in(key, reply)
             return data, ObjectInfo(name, look.etag, len(data), look.last_modified)
@@ -370,10 +374,13 @@ class S3Store(ObjectStore):
             None if page_size is None else max(1, min(page_size, _PAGE_SIZE)),
         )
         ahead: Piece[ListPage] | None = None
+        circle = Circle()
         try:
             for number in count():
                 page = self._page(request) if ahead is None else _result_of(ahead)
                 if page.next_token is not None:
+                    if circle.is_closed_by(page.next_token):
+                        self._requests.fail(self._circle_of(request, page), request.prefix)
                     request = replace(request, max_keys=None, continuation_token=page.next_token)
                     if number:  # whoever wants a second page will probably want them all
                         ahead = Piece(partial(self._page, request))
@@ -404,6 +411,14 @@ class S3Store(ObjectStore):
             return self._requests.perform(request)
         except Refusal as refusal:
             self._requests.fail(refusal, request.prefix)
+
+    def _circle_of(self, request: ListObjectsV2, page: ListPage) -> Refusal:
+        return no_s3_reply(
+            request.operation,
+            _OK,
+            self._requests.transport.endpoint,
+            f"pages of a listing that go round in a circle: {page.next_token!r} comes again",
+        )
 
     def get_many(
         self, entries: Iterable[str | ObjectInfo]

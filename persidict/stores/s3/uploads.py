@@ -14,6 +14,7 @@ from persidict.stores.s3.transport.messages import (
     ListParts,
     Refusal,
 )
+from persidict.stores.s3.transport.not_s3 import Circle
 
 
 class _Progress(NamedTuple):
@@ -59,11 +60,12 @@ class OpenUploads:
     def _list(self, keys: set[str]) -> Iterator[tuple[str, str]]:
         prefix = commonprefix(list(keys))  # noqa: RUF071  # character by character it is to be
         page = self._requests.perform(ListMultipartUploads(prefix))
+        circle = Circle()
         while True:
             for key, upload_id in page.uploads:
                 if key in keys:
                     yield key, upload_id
-            if page.next_markers is None:
+            if page.next_markers is None or circle.is_closed_by(page.next_markers):
                 return
             page = self._requests.perform(ListMultipartUploads(prefix, page.next_markers))
 

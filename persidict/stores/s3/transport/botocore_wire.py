@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+import botocore.parsers
 from botocore.exceptions import FlexibleChecksumError
 from botocore.parsers import ResponseParserError
 
@@ -16,6 +17,7 @@ from persidict.stores.s3.transport.errors import (
     client_error,
     no_s3_reply,
     refusal_of,
+    was_raised_in,
 )
 from persidict.stores.s3.transport.messages import (
     AbortMultipartUpload,
@@ -46,6 +48,7 @@ from persidict.stores.s3.transport.messages import (
     quoted,
     status_of_code,
 )
+from persidict.stores.s3.transport.not_s3 import NotOfS3, check
 from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.shared.parallel import WorkerPool
@@ -110,16 +113,26 @@ class BotocoreWire(Transport):
             raw = getattr(client, method)(Bucket=self.bucket_name, **params, **options)
         except (*S3Error, ResponseParserError) as error:
             raise refusal_of(error, request.operation, self.endpoint) from None
+        except RecursionError as error:
+            what = "redirections that go round in a circle"
+            raise no_s3_reply(request.operation, 302, self.endpoint, what, error) from None
+        except (ValueError, RuntimeError) as error:
+            if not was_raised_in(botocore.parsers, error):
+                raise
+            raise no_s3_reply(request.operation, 200, self.endpoint, str(error), error) from None
+        headers = raw.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         try:
-            return cast("ReplyType", read(raw))
-        except KeyError as missing:
-            raise self._no_reply(request, raw, f"no {missing.args[0]} in it") from None
-
-    def _no_reply(self, request: Request[Any], raw: Raw, missing: str) -> Refusal:
-        metadata = raw.get("ResponseMetadata", {})
-        status = int(metadata.get("HTTPStatusCode", 0))
-        kind = metadata.get("HTTPHeaders", {}).get("content-type", "no type")
-        return no_s3_reply(request.operation, status, self.endpoint, f"{missing} ({kind})")
+            answer = read(raw)
+            check(request, answer, headers)
+        except (KeyError, NotOfS3) as lack:
+            body = raw.get("Body")
+            if body is not None:
+                body.close()
+            what = str(lack) if isinstance(lack, NotOfS3) else f"no {lack.args[0]} in it"
+            status, _ = _status_and_date(raw)
+            what = f"{what} ({headers.get('content-type', 'no type')})"
+            raise no_s3_reply(request.operation, status, self.endpoint, what) from None
+        return cast("ReplyType", answer)
 
 
 class _Body:
@@ -296,7 +309,7 @@ def _range(text: str | None) -> tuple[int, int, int] | None:
     try:
         return int(first), int(last) + 1, int(size)
     except ValueError:
-        raise KeyError("readable Content-Range") from None
+        raise NotOfS3("no readable Content-Range in it") from None
 
 
 def _read_written(raw: Raw) -> Reply:
@@ -312,8 +325,6 @@ def _read_copied(raw: Raw) -> Reply:
 
 def _read_done(raw: Raw) -> Reply:
     status, date = _status_and_date(raw)
-    if raw.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type") == "text/html":
-        raise KeyError("S3")
     return Reply(status=status, date=date)
 
 
@@ -335,7 +346,7 @@ def _failure(failure: Raw) -> Refusal:
 
 def _read_page(raw: Raw) -> ListPage:
     if not any(sign in raw for sign in _SIGNS_OF_A_LISTING):
-        raise KeyError("listing")
+        raise NotOfS3("no listing in it")
     objects = [
         ListedObject(
             item["Key"],

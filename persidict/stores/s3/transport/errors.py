@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, Final
 
 from botocore.exceptions import (
@@ -24,6 +25,7 @@ from botocore.parsers import ResponseParserError
 
 from persidict.exceptions import BackendError
 from persidict.stores.s3.transport.messages import NO_SUCH_BUCKET, Refusal, http_date
+from persidict.stores.s3.transport.not_s3 import NotOfS3, check_refusal
 
 S3Error = (ClientError, BotoCoreError)
 """Everything that botocore raises by itself."""
@@ -81,7 +83,12 @@ def refusal_of(error: Exception, operation: str, endpoint: str) -> Refusal:
     """Return what an exception of botocore says of a request, as the Refusal that brings it."""
     if isinstance(error, ClientError):
         status, code, metadata = _told(error)
-        date = metadata.get("HTTPHeaders", {}).get("date")
+        headers = metadata.get("HTTPHeaders", {})
+        try:
+            check_refusal(status, headers)
+        except NotOfS3 as lack:
+            return no_s3_reply(operation, status, endpoint, str(lack), error)
+        date = headers.get("date")
         return Refusal(
             operation,
             status,
@@ -103,6 +110,16 @@ def refusal_of(error: Exception, operation: str, endpoint: str) -> Refusal:
         may_pass=is_trouble,
         is_broken_connection=isinstance(error, ConnectionClosedError),
     )
+
+
+def was_raised_in(module: ModuleType, error: BaseException) -> bool:
+    """Tell whether an error passed through the code of a module."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_globals.get("__name__") == module.__name__:
+            return True
+        traceback = traceback.tb_next
+    return False
 
 
 def _was_never_sent(error: Exception) -> bool:
@@ -134,7 +151,8 @@ def no_s3_reply(
         error.__cause__ = cause
         return error
 
-    return Refusal(operation, status, "", make, may_have_acted=True)
+    # its status says nothing of any object
+    return Refusal(operation, 0, "", make, may_have_acted=True)
 
 
 def cut_short(actual: int, expected: int) -> Refusal:

@@ -47,6 +47,7 @@ from persidict.stores.s3.transport.messages import (
     quoted,
     status_of_code,
 )
+from persidict.stores.s3.transport.not_s3 import NotOfS3, check, check_refusal
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -57,10 +58,6 @@ _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _ELSEWHERE: Final = frozenset({301, 302, 307, 308})
 _FAILED_AFTER_ALL: Final = 500
 """The status that botocore gives, too, to an error that a reply of status 200 brings."""
-
-
-class _NotOfS3(Exception):
-    """A reply of success lacks what S3 would have told; the text says what."""
 
 
 def read_reply(request: Request[Any], reply: WireReply, endpoint: str) -> Any:
@@ -74,11 +71,14 @@ def read_reply(request: Request[Any], reply: WireReply, endpoint: str) -> Any:
     Raises:
         Refusal: It was not answered with success, or not by S3.
     """
-    if not 200 <= reply.status < 300:
-        raise refusal_in(request.operation, reply)
     try:
-        return _READERS[type(request)](request, reply, endpoint)
-    except _NotOfS3 as lack:
+        if not 200 <= reply.status < 300:
+            check_refusal(reply.status, reply.headers)
+            raise refusal_in(request.operation, reply)
+        answer = _READERS[type(request)](request, reply, endpoint)
+        check(request, answer, reply.headers)
+        return answer
+    except NotOfS3 as lack:
         if isinstance(reply.body, Stream):
             reply.body.close()
         kind = reply.headers.get("content-type", "no type")
@@ -239,10 +239,6 @@ def _read_head(request: HeadObject, reply: WireReply, endpoint: str) -> Reply:
 
 def _read_get(request: GetObject, reply: WireReply, endpoint: str) -> Reply:
     answer = _object(reply)
-    if answer.content_range is not None and not _is_range_of(answer, request):
-        raise _NotOfS3("a range that nobody asked for")
-    if reply.status == 206 and answer.content_range is None:
-        raise _NotOfS3("no Content-Range in it")
     body = reply.body
     checksum = announced_checksum(reply.headers)
     if isinstance(body, Stream):
@@ -270,21 +266,6 @@ def _compare(checksum: Checksum, body: bytes) -> NoReply | None:
     return None
 
 
-def _is_range_of(answer: Reply, request: GetObject) -> bool:
-    """Tell whether a range is the one asked for, as far as the object goes."""
-    if request.byte_range is None or answer.content_range is None:
-        return False
-    start, stop = request.byte_range
-    first, behind, size = answer.content_range
-    length = answer.content_length
-    return (
-        first == start
-        and behind == min(stop, size)
-        and first < behind
-        and (length is None or length == behind - first)
-    )
-
-
 def _object(reply: WireReply) -> Reply:
     headers = reply.headers
     modified = headers.get("last-modified")
@@ -308,7 +289,7 @@ def _range(text: str | None) -> tuple[int, int, int] | None:
         return None
     found = _RANGE.fullmatch(text)
     if found is None:
-        raise _NotOfS3("no readable Content-Range in it")
+        raise NotOfS3("no readable Content-Range in it")
     first, last, size = map(int, found.groups())
     return first, last + 1, size
 
@@ -329,8 +310,6 @@ def _read_written(request: Request[Any], reply: WireReply, endpoint: str) -> Rep
 
 
 def _read_done(request: Request[Any], reply: WireReply, endpoint: str) -> Reply:
-    if reply.headers.get("content-type") == "text/html":
-        raise _NotOfS3("HTML")
     return Reply(status=reply.status, date=_date(reply.headers))
 
 
@@ -348,7 +327,7 @@ def _read_page(request: ListObjectsV2, reply: WireReply, endpoint: str) -> ListP
     try:
         page = parse_page(_whole(reply))
     except MalformedListing as error:
-        raise _NotOfS3(str(error)) from None
+        raise NotOfS3(str(error)) from None
     page.date = _date(reply.headers)
     return page
 
@@ -358,7 +337,7 @@ def _read_deletions(
 ) -> Sequence[tuple[str, Refusal]]:
     root = _document(request, reply)
     if _local(root.tag) != "DeleteResult":
-        raise _NotOfS3("no DeleteResult in it")
+        raise NotOfS3("no DeleteResult in it")
     failures = []
     for child in root:
         if _local(child.tag) == "Error":
@@ -389,7 +368,7 @@ def _document(request: Request[Any], reply: WireReply) -> ElementTree.Element:
     if not body.strip() or (root is not None and _local(root.tag) == "Error"):
         raise refusal_in(request.operation, reply, status=_FAILED_AFTER_ALL)
     if root is None:
-        raise _NotOfS3("no XML")
+        raise NotOfS3("no XML")
     return root
 
 
@@ -406,7 +385,7 @@ def _child(root: ElementTree.Element, tag: str) -> str:
     for child in root:
         if _local(child.tag) == tag and child.text:
             return child.text
-    raise _NotOfS3(f"no {tag} in it")
+    raise NotOfS3(f"no {tag} in it")
 
 
 def _local(tag: str) -> str:
@@ -416,7 +395,7 @@ def _local(tag: str) -> str:
 def _required(headers: Mapping[str, str], name: str) -> str:
     value = headers.get(name)
     if not value:
-        raise _NotOfS3(f"no {name} in it")
+        raise NotOfS3(f"no {name} in it")
     return value
 
 

@@ -1,0 +1,272 @@
+"""Servers that lie, and what is not S3 at all: said as BackendError, on both wires, and soon."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from persidict.basic_s3_dict import BasicS3Dict
+from persidict.exceptions import BackendError, ConcurrencyConflictError
+from persidict.jokers_and_status_flags import ANY_ETAG
+from persidict.stores.s3.transport.not_s3 import Circle
+from tests.s3_dicts import connect
+from tests.s3_servers.scripted import Answer, Arrived, ScriptedServer, reply, scripted
+from tests.s3_servers.scripted import error as error_of
+
+Operation = Callable[[BasicS3Dict[Any]], Any]
+
+XML = "Content-Type: application/xml"
+PAGE = b"<html><body>Log in</body></html>"
+
+OPERATIONS: dict[str, Operation] = {
+    "get": lambda d: d["a"],
+    "in": lambda d: "a" in d,
+    "get with a default": lambda d: d.get("a"),
+    "set": lambda d: d.__setitem__("a", 1),
+    "del": lambda d: d.__delitem__("a"),
+    "discard": lambda d: d.discard("a"),
+    "pop": lambda d: d.pop("a", None),
+    "popitem": lambda d: d.popitem(),
+    "setdefault": lambda d: d.setdefault("a", 1),
+    "transform_item": lambda d: d.transform_item("a", transformer=lambda value: 1, n_retries=1),
+    "etag": lambda d: d.etag("a"),
+    "timestamp": lambda d: d.timestamp("a"),
+    "len": len,
+    "list": list,
+    "items": lambda d: list(d.items()),
+    "clear": lambda d: d.clear(),
+    "get_many": lambda d: list(d.get_many(["a", "b"])),
+    "update": lambda d: d.update({"a": 1, "b": 2}),
+    "discard_many": lambda d: d.discard_many(["a", "b"]),
+    "subdicts": lambda d: d.subdicts(),
+    "open": lambda d: d.open("a"),
+    "copy_item": lambda d: d.copy_item("a", "b"),
+    "a large value": lambda d: d.__setitem__("a", bytes(range(256)) * 1000),
+}
+
+
+def entry(key: str) -> str:
+    return (
+        f"<Contents><Key>{key}</Key><LastModified>2024-01-01T00:00:00Z</LastModified>"
+        "<ETag>&quot;1&quot;</ETag><Size>1</Size></Contents>"
+    )
+
+
+def listing(*keys: str, token: str = "") -> bytes:
+    """Return a page of a listing, the last one unless it bears a token."""
+    more = f"<IsTruncated>{'true' if token else 'false'}</IsTruncated>"
+    if token:
+        more += f"<NextContinuationToken>{token}</NextContinuationToken>"
+    text = f"<ListBucketResult>{''.join(map(entry, keys))}{more}</ListBucketResult>"
+    return reply(text.encode(), XML)
+
+
+def without_etag(body: bytes, *headers: str, status: int = 200) -> bytes:
+    head = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(head).encode() + body
+
+
+class Bench:
+    """A server that answers everything as a test wants, and a dictionary on it."""
+
+    def __init__(self, server: ScriptedServer, transport: str) -> None:
+        self._server = server
+        self.d = connect(
+            server.endpoint_url,
+            create_bucket=False,
+            transport=transport,
+            root_prefix="place",
+            large_object_size=100_000,
+            boto_config={"retries": {"total_max_attempts": 2}},
+        )
+
+    def fail(self, operation: Operation, answer: Answer | bytes) -> tuple[BaseException, int]:
+        """Return what an operation raises, the first of several, and after how many requests."""
+        self._server.answer = (lambda request: answer) if isinstance(answer, bytes) else answer
+        before = len(self._server.arrived)
+        with pytest.raises(Exception) as caught:  # the test says which one
+            operation(self.d)
+        error: BaseException = caught.value
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        return error, len(self._server.arrived) - before
+
+
+@pytest.fixture(scope="module", params=["auto", "botocore"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    with scripted(lambda request: reply()) as server:
+        yield Bench(server, request.param)
+
+
+def head_of(request: Arrived, whole: bytes) -> bytes:
+    """Return a reply, without its body for a HEAD."""
+    head, _, body = whole.partition(b"\r\n\r\n")
+    return head + b"\r\n\r\n" + (b"" if request.method == "HEAD" else body)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("status", [200, 404, 412])
+def test_a_page_for_people_is_no_answer_to_anything(name: str, status: int, bench: Bench) -> None:
+    page = without_etag(PAGE, "Content-Type: text/html; charset=utf-8", status=status)
+    error, requests = bench.fail(OPERATIONS[name], lambda request: head_of(request, page))
+    assert isinstance(error, BackendError)
+    assert "does not speak S3" in str(error)
+    assert requests <= 6
+
+
+@pytest.mark.parametrize("operation", [list, len, lambda d: d.subdicts()])
+def test_a_continuation_token_that_comes_again_ends_the_listing(
+    operation: Operation, bench: Bench
+) -> None:
+    error, requests = bench.fail(operation, listing("place/a.pkl", token="again"))
+    assert isinstance(error, BackendError)
+    assert "again" in str(error)
+    assert requests <= 5
+
+
+def test_tokens_that_go_round_in_a_circle_end_the_listing(bench: Bench) -> None:
+    def answer(request: Arrived) -> bytes:
+        _, _, rest = request.target.partition("continuation-token=")
+        number = int(rest.partition("&")[0] or 0)
+        return listing(f"place/{number}.pkl", token=str(number % 5 + 1))
+
+    error, requests = bench.fail(list, answer)
+    assert isinstance(error, BackendError)
+    assert "comes again" in str(error)
+    assert requests < 20
+
+
+def test_a_page_that_goes_on_and_does_not_say_where_is_no_listing(bench: Bench) -> None:
+    page = reply(b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", XML)
+    error, _ = bench.fail(list, page)
+    assert isinstance(error, BackendError)
+
+
+@pytest.mark.parametrize("listed", ["elsewhere/a.pkl", "place", "other/place/a.pkl"])
+@pytest.mark.parametrize("operation", [list, len, lambda d: d.clear(), lambda d: d.popitem()])
+def test_objects_of_other_places_in_a_listing_are_none_of_ours(
+    operation: Operation, listed: str, bench: Bench
+) -> None:
+    error, requests = bench.fail(operation, listing(listed))
+    assert isinstance(error, BackendError)
+    assert requests == 1
+
+
+def test_groups_of_other_places_in_a_listing_are_none_of_ours(bench: Bench) -> None:
+    page = reply(
+        b"<ListBucketResult><IsTruncated>false</IsTruncated>"
+        b"<CommonPrefixes><Prefix>elsewhere/</Prefix></CommonPrefixes></ListBucketResult>",
+        XML,
+    )
+    error, _ = bench.fail(lambda d: d.subdicts(), page)
+    assert isinstance(error, BackendError)
+
+
+@pytest.mark.parametrize(
+    "failed",
+    ["<Key>other.pkl</Key>", "<Key>place/other.pkl</Key>", "<Key>place/a.pkl.x</Key>", ""],
+    ids=["another place", "another key", "another extension", "no key"],
+)
+def test_what_became_of_objects_that_were_not_to_be_deleted_is_no_answer(
+    failed: str, bench: Bench
+) -> None:
+    def answer(request: Arrived) -> bytes:
+        if request.method == "GET":
+            return listing("place/a.pkl")
+        result = f"<DeleteResult><Error>{failed}<Code>AccessDenied</Code></Error></DeleteResult>"
+        return reply(result.encode(), XML)
+
+    error, _ = bench.fail(lambda d: d.clear(), answer)
+    assert isinstance(error, BackendError)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[], ["Content-Range: bytes 0-3/1000000"], ["Content-Range: bytes a-b/c"]],
+    ids=["no range", "the beginning of it", "unreadable"],
+)
+@pytest.mark.parametrize("name", ["get", "get_many", "open"])
+def test_a_part_of_a_value_that_was_asked_for_whole_is_no_answer(
+    name: str, headers: list[str], bench: Bench
+) -> None:
+    error, requests = bench.fail(OPERATIONS[name], reply(b"part", *headers, status=206))
+    assert isinstance(error, BackendError)
+    assert requests <= 2
+
+
+def test_ranges_of_ever_other_versions_end_after_a_few_attempts(bench: Bench) -> None:
+    def answer(request: Arrived) -> bytes:
+        span = request.message.headers.get("range")
+        if span is None:
+            return reply(b"x" * 300_000)
+        start, _, last = span.removeprefix("bytes=").partition("-")
+        count = int(last) - int(start) + 1
+        return reply(b"y" * count, f"Content-Range: bytes {start}-{last}/300001", status=206)
+
+    _, requests = bench.fail(lambda d: d["a"], answer)
+    assert requests < 60
+
+
+def test_redirections_that_lead_back_end(bench: Bench) -> None:
+    def answer(request: Arrived) -> bytes:
+        return reply(b"", f"Location: {request.target}", status=302)
+
+    error, _ = bench.fail(lambda d: d["a"], answer)
+    assert isinstance(error, BackendError)
+
+
+@pytest.mark.parametrize("time", ["yesterday", "Sun, 06 Nov 99999999999 08:49:37 GMT"])
+@pytest.mark.parametrize("name", ["get", "etag", "open"])
+def test_a_time_that_is_none_is_no_matter_or_no_answer(name: str, time: str, bench: Bench) -> None:
+    head = ["HTTP/1.1 200 X", "Content-Length: 1", 'ETag: "1"', f"Last-Modified: {time}", "", ""]
+    answer = "\r\n".join(head).encode() + b"x"
+    operation = OPERATIONS[name]
+    try:
+        error, _ = bench.fail(operation, lambda request: head_of(request, answer))
+    except pytest.fail.Exception:
+        return
+    assert isinstance(error, BackendError)
+
+
+@pytest.mark.parametrize("etag", ['"1"', '"a, b"'], ids=["an ETag", "no ETag"])
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda d: d.open("a", "wb").close(),
+        lambda d: d.set_item_if("a", value=1, condition=ANY_ETAG, expected_etag="x"),
+        lambda d: d.discard_if("a", condition=ANY_ETAG, expected_etag="x"),
+    ],
+    ids=["open", "set_item_if", "discard_if"],
+)
+def test_a_version_that_is_shown_and_always_refused_ends_with_a_conflict(
+    operation: Operation, etag: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persidict.contract.primitives.pause", lambda *args: None)
+
+    def answer(request: Arrived) -> bytes:
+        if request.message.headers.keys() & {"if-match", "if-none-match"}:
+            return error_of(412, "PreconditionFailed")
+        body = b"" if request.method == "HEAD" else pickle.dumps(1)
+        head = ["HTTP/1.1 200 X", f"Content-Length: {len(body)}", f"ETag: {etag}", "", ""]
+        return "\r\n".join(head).encode() + body
+
+    error, requests = bench.fail(operation, answer)
+    assert isinstance(error, (ConcurrencyConflictError, BackendError))
+    assert requests < 150
+
+
+def test_a_circle_is_noticed_soon_after_it_has_closed() -> None:
+    for before in range(5):
+        for length in range(1, 40):
+            circle = Circle()
+            markers = [*range(before), *list(range(100, 100 + length)) * 20]
+            noticed = next(n for n, marker in enumerate(markers) if circle.is_closed_by(marker))
+            assert before + length <= noticed <= 3 * (before + length) + 1
+
+
+def test_markers_that_never_come_again_are_no_circle() -> None:
+    circle = Circle()
+    assert not any(circle.is_closed_by(str(number)) for number in range(10_000))
