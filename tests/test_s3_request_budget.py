@@ -390,7 +390,7 @@ def test_reading_a_key_twice_uses_one_connection(watched: MotoServer) -> None:
 def test_secrets_stand_in_no_log(
     moto_aws_server: MotoServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG):
         d = connect(
             moto_aws_server.endpoint_url,
             aws_access_key_id="test",

@@ -154,7 +154,7 @@ def test_the_rehearsal_is_never_sent() -> None:
 def test_the_direct_wire_is_the_default(
     server: CannedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, logger="persidict"):
+    with caplog.at_level(logging.DEBUG, logger="persidict"):
         d = connect(server.endpoint_url)
         d["key"] = 1
     assert repr(d.transport).startswith("<direct wire to ")
@@ -181,7 +181,7 @@ def test_a_ready_client_is_used_as_it_is(server: CannedServer) -> None:
 def test_the_reason_is_told_and_logged(
     server: CannedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, logger="persidict"):
+    with caplog.at_level(logging.DEBUG, logger="persidict"):
         d = connect(server.endpoint_url, boto_config={"signature_version": "s3"})
         d["key"] = 1
         assert d["key"] == 1

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, ClassVar, Final, NamedTuple, NoReturn, Protocol, TypeVar
 
+from persidict import log
 from persidict.back_off import pause
 from persidict.buffers import Buffer
 from persidict.classes import is_typed_dict
@@ -165,6 +166,7 @@ class DictPrimitives(ABC):
             began: When the first one began, by `time.perf_counter`. What all have taken is
                 the unit: one that is refused early tells little of what one takes.
         """
+        log.debug("attempt %d came to nothing: somebody else was faster", attempt)
         took = time.perf_counter() - began
         pause(attempt, max(took, self._traits.back_off_seconds))
 

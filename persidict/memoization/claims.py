@@ -11,6 +11,7 @@ from contextlib import suppress
 from os import getpid
 from typing import Any, Final
 
+from persidict import log
 from persidict.jokers_and_status_flags import (
     ANY_ETAG,
     ETAG_IS_THE_SAME,
@@ -122,7 +123,13 @@ class Claim:
             retrieve_value=NEVER_RETRIEVE,
         )
         self._etag = result.resulting_etag
+        if result.condition_was_satisfied and replaced is not ITEM_NOT_AVAILABLE:
+            log.info("replaced a claim that showed no life for %g s: %s", self._lease, self._name)
         return result.condition_was_satisfied
+
+    @property
+    def _name(self) -> str:
+        return "/".join(self._key.strings)
 
     def begin_to_show_life(self) -> None:
         """Write the claim anew from time to time, in a thread."""
@@ -132,7 +139,7 @@ class Claim:
     def _live(self) -> None:
         while not self._is_over.wait(self._lease / 4):
             self._signs_of_life += 1
-            with suppress(Exception):  # tried again after another quarter of the lease
+            try:
                 result = self._dictionary.set_item_if(
                     self._key,
                     value=f"{self._token}, {self._signs_of_life}",
@@ -140,9 +147,13 @@ class Claim:
                     expected_etag=self._etag,
                     retrieve_value=NEVER_RETRIEVE,
                 )
-                if not result.condition_was_satisfied:
-                    return  # taken for dead, and replaced
-                self._etag = result.resulting_etag
+            except Exception as error:  # tried again after another quarter of the lease
+                log.info("a claim could not show life: %s: %s", self._name, log.of(error))
+                continue
+            if not result.condition_was_satisfied:
+                log.warning("this claim was taken for dead, and replaced: %s", self._name)
+                return
+            self._etag = result.resulting_etag
 
     def release(self) -> None:
         """Delete the claim if it is this one, and warn if that is not possible."""

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from persidict import log
 from persidict.exceptions import BackendError
 from persidict.stores.files.descriptor import Descriptor, opened
 from persidict.stores.files.lock import DirectoryLock
@@ -150,6 +151,7 @@ class CacheBudget:
         for name, _ in self._files.delete_many(doomed):
             left += doomed.pop(name)
         self.evictions += len(doomed)
+        log.debug("evicted %d files from the cache %r", len(doomed), self._directory)
         return left
 
 

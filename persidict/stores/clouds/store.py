@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from functools import partial
 from typing import Final, Generic, Literal, NoReturn, TypeVar
 
-from persidict.back_off import pause
+from persidict import log
+from persidict.back_off import seconds_to_pause
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists, ETagValue
 from persidict.stores.object_store import (
@@ -183,7 +185,8 @@ class CloudStore(ObjectStore):
                     raise
                 if trouble.kind not in (Kind.NOT_DONE, Kind.LOST) or attempt == _ATTEMPTS:
                     raise trouble.error from None
-            pause(attempt, self.traits.back_off_seconds)
+                last = trouble.error
+            _pause_after(last, attempt, self.traits.back_off_seconds)
         raise AssertionError("unreachable")
 
     def get_many(
@@ -282,11 +285,12 @@ class CloudStore(ObjectStore):
                 if trouble.kind is Kind.LOST or was_lost:
                     was_lost = True
                     if self._is_gone(name, version, trouble.error):
+                        log.info("a deletion of %r was carried out, though no reply said so", name)
                         return None
                 elif trouble.kind is not Kind.NOT_DONE:
                     raise trouble.error from None
                 last = trouble.error
-            pause(attempt, self.traits.back_off_seconds)
+            _pause_after(last, attempt, self.traits.back_off_seconds)
         raise last
 
     def _is_gone(self, name: str, version: ETagValue | None, error: Exception) -> bool:
@@ -332,6 +336,12 @@ def unknown(error: Exception, cause: BaseException | None = None) -> NoReturn:
     raise error from cause
 
 
+def _pause_after(error: Exception, attempt: int, unit_seconds: float) -> None:
+    seconds = seconds_to_pause(attempt, unit_seconds)
+    log.info("a request is sent again in %.3f s: %s", seconds, log.of(error))
+    time.sleep(seconds)
+
+
 class _Write:
     """One write of one object, however many requests it takes."""
 
@@ -359,13 +369,16 @@ class _Write:
                     self._may_have_acted = True
                     made = self.find(trouble.error)
                     if made is not None:
+                        log.info(
+                            "a write of %r was carried out, though no reply said so", self._name
+                        )
                         return made
                     if is_refused:
                         raise PreconditionFailed(self._name) from trouble.error
                 elif trouble.kind is not Kind.NOT_DONE:
                     raise trouble.error from None
                 last = trouble.error
-            pause(attempt, self._store.traits.back_off_seconds)
+            _pause_after(last, attempt, self._store.traits.back_off_seconds)
         raise last
 
     def find(self, error: Exception) -> ETagValue | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Final, Literal, NamedTuple, Protocol
 
+from persidict import log
 from persidict.stores.s3.transport.messages import (
     AbortMultipartUpload,
     CompleteMultipartUpload,
@@ -114,6 +115,7 @@ class CapabilityProbe:
                 concluded = _PROBES[ability](_Probe(sender, name))
                 found = concluded.support
                 self._concluded[ability] = concluded
+                log.debug("probed %s: %s (status %d)", ability, found.value, concluded.status)
                 # other credentials may be allowed to ask: not for them is this concluded
                 if not concluded.is_forbidden:
                     self._found[ability] = found
@@ -135,6 +137,7 @@ class CapabilityProbe:
 
     def note_misread(self, ability: str) -> None:
         """Correct what is known: the server refuses a condition that holds."""
+        log.info("corrected %s: the server refuses a condition that holds", ability)
         self._found[ability] = Support.REFUSED
         self._concluded[ability] = _Conclusion(Support.REFUSED, _MISREAD)
 
@@ -153,6 +156,8 @@ class CapabilityProbe:
                     self.completion[condition] = _probe_completion(_Probe(sender, name), condition)
                 except Refusal:
                     return False
+                found = self.completion[condition].value
+                log.debug("probed %s on completing uploads: %s", condition, found)
             return self.completion[condition] is Support.ENFORCED
 
 

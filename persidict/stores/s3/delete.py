@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Final, NoReturn
 
+from persidict import log
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.object_store import ANY_VERSION
@@ -144,8 +145,11 @@ class Deletion:
                         return refusal
                     self._requests.fail(refusal, self._key)
                 is_done = self._is_done(request, refusal)
-                if is_done or is_refused:
-                    return None if is_done else refusal
+                if is_done:
+                    log.info("a deletion of %r was carried out, though no reply said so", self._key)
+                    return None
+                if is_refused:
+                    return refusal
                 if not self._attempts.another(refusal):
                     self._requests.fail(refusal, self._key)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import Final, NamedTuple
 
+from persidict import log
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue
 from persidict.stores.s3.requests import Look, S3Requests, pause
@@ -82,6 +83,7 @@ class Readback:
         versions = list(versions_in(look.lineage, look.etag))
         for token, etag in versions:
             if token == self.token:
+                log.info("a write of %r was carried out, though no reply said so", self._key)
                 return Finding(True, etag)
         if self._descends_from_before(versions, own_etag) or self.is_older(look):
             return Finding(False, marker=look if look.is_marker else None)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar
 
-from persidict import back_off
+from persidict import back_off, log
 from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.s3.bucket import Bucket, known_bucket
@@ -94,6 +94,12 @@ def _pause_before_another(refusal: Refusal, made: int, limit: int) -> float | No
     return min(random.random() * 2.0 ** (made - 1), _LONGEST_BACK_OFF_SECONDS)
 
 
+def _note_retry(refusal: Refusal, seconds: float) -> None:
+    """Log that a request is sent again; collisions belong to a good day with many writers."""
+    note = log.debug if refusal.is_conflict else log.info
+    note("%s is sent again in %.3f s: %s", refusal.operation, seconds, log.of(refusal.error))
+
+
 class Attempts:
     """How often what one operation asks for is sent, in all, and with which pauses.
 
@@ -118,6 +124,7 @@ class Attempts:
             self._failed += seconds is not None
         if seconds is None:
             return False
+        _note_retry(refusal, seconds)
         time.sleep(seconds)
         return True
 
@@ -227,12 +234,17 @@ class S3Requests:
         limit = self.shared.attempts
 
         def again(request: Request[Any], refusal: Refusal, attempt: int) -> float | None:
+            seconds: float | None
             if refusal.may_have_acted and not request.is_repeatable:
                 return None
             if refusal.asks_for_fewer_requests and attempt < _THROTTLED_ATTEMPTS:
                 # fewer are under way from now on: to be patient is better than to fail
-                return back_off.seconds_to_pause(attempt, PAUSE_SECONDS)
-            return _pause_before_another(refusal, attempt, limit)
+                seconds = back_off.seconds_to_pause(attempt, PAUSE_SECONDS)
+            else:
+                seconds = _pause_before_another(refusal, attempt, limit)
+            if seconds is not None:
+                _note_retry(refusal, seconds)
+            return seconds
 
         for answer in self.transport.send_many(requests(), again):
             yield under_way.popleft(), answer
@@ -358,6 +370,7 @@ class S3Requests:
     def _create(self) -> None:
         try:
             self._repeat(CreateBucket())
+            log.debug("created bucket %r", self.bucket_name)
         except Refusal as refusal:
             if not refusal.is_bucket_taken and self._is_bucket_missing():
                 raise

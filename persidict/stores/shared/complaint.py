@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
-from typing import Final
 
-_LOG: Final = logging.getLogger("persidict")
+from persidict import log
 
 
 def complain(message: str, *, stacklevel: int = 2) -> None:
-    """Warn (RuntimeWarning); where warnings are made errors, log instead.
+    """Warn (RuntimeWarning) and log; where warnings are made errors, only log.
 
     What a cache stands in front of has been changed already when the cache fails.
     """
     try:
         warnings.warn(message, RuntimeWarning, stacklevel=stacklevel + 1)
     except RuntimeWarning:
-        _LOG.warning("%s", message)
+        log.warning("%s", message)
+    else:
+        log.info("%s", message)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import ssl
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 from botocore.exceptions import BotoCoreError
 
+from persidict import log
 from persidict.stores.s3.transport.direct.answers import is_redirection, read_reply, trouble_of
 from persidict.stores.s3.transport.direct.connections import (
     CannotConnect,
@@ -41,8 +41,6 @@ from persidict.stores.shared.parallel import WorkerPool
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-_LOG: Final = logging.getLogger("persidict")
 
 
 class Configured(Protocol):
@@ -109,7 +107,7 @@ class Lines:
                 raise NotForTheDirectWire("there are no credentials")
         except NotForTheDirectWire as reason:
             line: Line | str = str(reason)
-            _LOG.info("requests to bucket %r travel through botocore: %s", bucket_name, reason)
+            log.debug("requests to bucket %r travel through botocore: %s", bucket_name, reason)
         else:
             line = Line(
                 destination,
@@ -117,7 +115,7 @@ class Lines:
                 Signer(credentials, destination.scope),
                 client,
             )
-            _LOG.info("requests to bucket %r travel directly to %s", bucket_name, destination.url)
+            log.debug("requests to bucket %r travel directly to %s", bucket_name, destination.url)
         self._known[bucket_name] = line
         return line
 
