@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import threading
 import time
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any, Final
 from persidict.checks import check_flag
 from persidict.jokers_and_status_flags import ValueType
 from persidict.persi_dict import PersiDict
+from persidict.traffic import Traffic
 from persidict.wrapper_dict import WrapperDict
 
 OPERATIONS: Final = {
@@ -40,6 +43,9 @@ OPERATIONS: Final = {
 }
 """What is measured, and what it is called. Iterating takes as long as its consumer: it is not."""
 
+_now = time.perf_counter_ns
+_MOST_UNSORTED: Final = 1000
+_PATIENCE_SECONDS: Final = 1.0
 _STEPS: Final = 8
 """Buckets of times between a time and its double: a quantile is right to within 9 %."""
 
@@ -66,53 +72,86 @@ class OperationStats:
 
 
 class _Tally:
-    """What one thread has counted of one operation."""
+    """What is known of one kind of operation; the newest times are not yet sorted in.
 
-    __slots__ = ("buckets", "errors", "nanoseconds")
+    Attributes:
+        times: Nanoseconds that operations took, their complement where they failed. Appending
+            is one step among threads, and the cheapest one.
+    """
 
     def __init__(self) -> None:
-        self.errors = 0
-        self.nanoseconds = 0
-        self.buckets: dict[int, int] = {}
+        self.times: deque[int] = deque()
+        self._sorting = threading.Lock()
+        self._errors = 0
+        self._nanoseconds = 0
+        self._buckets: dict[int, int] = {}
+
+    def sort_in(self, patience: float = 0.0) -> None:
+        """Sort the newest times into buckets, unless somebody else is at it.
+
+        Args:
+            patience: For how many seconds to wait for somebody else; who is himself what
+                interrupted the sorting, in a signal handler, waits in vain.
+        """
+        if not self._sorting.acquire(timeout=patience):
+            return
+        try:
+            times = [self.times.popleft() for _ in range(len(self.times))]
+            failed = sum(taken < 0 for taken in times)
+            times = sorted(~taken if taken < 0 else taken for taken in times)
+            self._errors += failed
+            self._nanoseconds += sum(times)
+            begin = 0
+            while begin < len(times):
+                bucket = _bucket_of(times[begin])
+                end = bisect_left(times, _least_of(bucket + 1), begin)
+                self._buckets[bucket] = self._buckets.get(bucket, 0) + end - begin
+                begin = end
+        finally:
+            self._sorting.release()
+
+    def stats(self) -> OperationStats | None:
+        """Return what is known by now, None if there was no operation."""
+        self.sort_in(_PATIENCE_SECONDS)
+        count = sum(self._buckets.values())
+        if not count:
+            return None
+        quantiles = (_quantile(self._buckets, count, share) for share in (0.5, 0.9, 0.99))
+        return OperationStats(count, self._errors, self._nanoseconds / 1e9, *quantiles)
 
 
-class _Tallies(threading.local):
-    """The tallies of this thread, and whether it is inside an operation."""
+def _bucket_of(taken: int) -> int:
+    size = taken.bit_length()
+    return size * _STEPS + ((taken << 3 >> max(size - 1, 0)) & (_STEPS - 1))
 
-    def __init__(self, registry: list[dict[str, _Tally]]) -> None:
-        self.is_inside = False
-        self.by_operation = {name: _Tally() for name in set(OPERATIONS.values())}
-        registry.append(self.by_operation)
+
+def _least_of(bucket: int) -> int:
+    size, step = divmod(bucket, _STEPS)
+    return -(-((_STEPS + step) << max(size - 1, 0)) // _STEPS)
 
 
 def _measured(name: str, operation: str) -> Callable[..., Any]:
-    inner: Callable[..., Any] = getattr(WrapperDict, name)
+    def note(self: MeasuredDict[Any], taken: int) -> None:
+        tally = self._tallies[operation]
+        tally.times.append(taken)
+        if len(tally.times) > _MOST_UNSORTED:
+            tally.sort_in()
 
-    @functools.wraps(inner)
     def measured(self: MeasuredDict[Any], /, *args: Any, **kwargs: Any) -> Any:
-        tallies = self._tallies
-        if tallies.is_inside:  # an operation that is part of another one is not one more
-            return inner(self, *args, **kwargs)
-        tally = tallies.by_operation[operation]
-        tallies.is_inside = True
-        begin = time.perf_counter_ns()
+        begin = _now()
         try:
             if self._span is None:
-                return inner(self, *args, **kwargs)
-            with self._span(operation):
-                return inner(self, *args, **kwargs)
+                result = getattr(self._wrapped, name)(*args, **kwargs)
+            else:
+                with self._span(operation):
+                    result = getattr(self._wrapped, name)(*args, **kwargs)
         except BaseException:
-            tally.errors += 1
+            note(self, ~(_now() - begin))
             raise
-        finally:
-            taken = time.perf_counter_ns() - begin
-            tallies.is_inside = False
-            tally.nanoseconds += taken
-            size = taken.bit_length()
-            bucket = size * _STEPS + ((taken << 3 >> max(size - 1, 0)) & (_STEPS - 1))
-            tally.buckets[bucket] = tally.buckets.get(bucket, 0) + 1
+        note(self, _now() - begin)
+        return result
 
-    return measured
+    return functools.wraps(getattr(WrapperDict, name))(measured)
 
 
 class MeasuredDict(WrapperDict[ValueType]):
@@ -155,8 +194,8 @@ class MeasuredDict(WrapperDict[ValueType]):
     ) -> None:
         super().__init__(wrapped_dict=wrapped_dict, read_only=read_only)
         self._open_telemetry = check_flag("open_telemetry", open_telemetry)
-        self._registry: list[dict[str, _Tally]] = []
-        self._tallies = _Tallies(self._registry)
+        self._tallies = {operation: _Tally() for operation in sorted({*OPERATIONS.values()})}
+        self._traffic_before = wrapped_dict._traffic()
         self._span = _spans(wrapped_dict) if self._open_telemetry else None
 
     def _own_params(self) -> dict[str, Any]:
@@ -168,32 +207,21 @@ class MeasuredDict(WrapperDict[ValueType]):
         Returns:
             Those operations that there were; times in seconds.
         """
-        found = {}
-        for operation in sorted(set(OPERATIONS.values())):
-            merged = _Tally()
-            for by_operation in list(self._registry):
-                tally = by_operation[operation]
-                merged.errors += tally.errors
-                merged.nanoseconds += tally.nanoseconds
-                for bucket, count in list(tally.buckets.items()):
-                    merged.buckets[bucket] = merged.buckets.get(bucket, 0) + count
-            if merged.buckets:
-                found[operation] = _summary(merged)
-        return found
+        stats = {operation: tally.stats() for operation, tally in self._tallies.items()}
+        return {operation: found for operation, found in stats.items() if found is not None}
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has passed between the wrapped dictionary and its service since this was made.
+
+        Requests, retries, bytes and hits are those of S3Dict and BasicS3Dict, of all who use
+        that very handle and its sub-dictionaries; elsewhere they are 0.
+        """
+        return self._wrapped._traffic().minus(self._traffic_before)
 
     for _name, _operation in OPERATIONS.items():
         locals()[_name] = _measured(_name, _operation)
     del _name, _operation
-
-
-def _summary(tally: _Tally) -> OperationStats:
-    count = sum(tally.buckets.values())
-    return OperationStats(
-        count,
-        tally.errors,
-        tally.nanoseconds / 1e9,
-        *(_quantile(tally.buckets, count, share) for share in (0.5, 0.9, 0.99)),
-    )
 
 
 def _quantile(buckets: Mapping[int, int], count: int, share: float) -> float:

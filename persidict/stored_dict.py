@@ -53,7 +53,9 @@ from persidict.stores.optional import (
     layers,
     lists_in_groups,
     read_or_open,
+    traffic_of,
 )
+from persidict.traffic import Traffic
 from persidict.traits import Traits
 
 SelfType = TypeVar("SelfType", bound="StoredDict[Any]")
@@ -548,6 +550,9 @@ class StoredDict(PersiDict[ValueType]):
         return found
 
     # ------------------------------------------------------------------ from outside
+
+    def _traffic(self) -> Traffic:
+        return traffic_of(self._store)
 
     def _location(self, key: NonEmptySafeStrTuple) -> str:
         return self._place_of(key)

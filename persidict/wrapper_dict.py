@@ -13,6 +13,7 @@ from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ValueType
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
+from persidict.traffic import Traffic
 from persidict.traits import Traits
 
 SelfType = TypeVar("SelfType", bound="WrapperDict[Any]")
@@ -145,6 +146,9 @@ class WrapperDict(PersiDict[ValueType]):
         return self._wrapped._open(key)
 
     # ------------------------------------------------------------------ from outside
+
+    def _traffic(self) -> Traffic:
+        return self._wrapped._traffic()
 
     def _location(self, key: NonEmptySafeStrTuple) -> str:
         return self._wrapped._location(key)

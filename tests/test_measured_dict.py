@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from persidict import FileDirDict, LocalDict
+from persidict import FileDirDict, LocalDict, measured_dict
 from persidict.measured_dict import MeasuredDict
 from persidict.testing import DictConformance, state_machine_for
 
@@ -74,6 +74,19 @@ def test_threads_lose_no_count() -> None:
     for thread in threads:
         thread.join()
     assert counts(d) == {"set": 4000}
+
+
+def test_an_operation_in_the_middle_of_the_sorting_neither_hangs_nor_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(measured_dict, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(measured_dict, "_MOST_UNSORTED", 0)
+    d = MeasuredDict[int](wrapped_dict=LocalDict())
+    d["a"] = 1
+    with d._tallies["set"]._sorting:  # as in a signal handler that interrupts it
+        d["a"] = 2
+        assert counts(d) == {"set": 1}
+    assert counts(d) == {"set": 2}
 
 
 def test_a_sub_dictionary_counts_together_with_its_parent() -> None:

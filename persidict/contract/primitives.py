@@ -31,6 +31,7 @@ from persidict.safe_str_tuple import (
     SafeStrTuple,
     as_prefix,
 )
+from persidict.traffic import Traffic
 from persidict.traits import Traits
 
 _ORDINARY_TYPES = frozenset({dict, list, tuple, set, str, bytes, int, float, bool, type(None)})
@@ -117,6 +118,10 @@ class DictPrimitives(ABC):
     def _traits(self) -> Traits:
         """What the storage tells of itself."""
         return _TRAITS_OF_NOTHING_SPECIAL
+
+    def _traffic(self) -> Traffic:
+        """Return what has passed between this dictionary and a service."""
+        return Traffic()
 
     # ------------------------------------------------------------------ checks
 

@@ -8,6 +8,7 @@ from typing import BinaryIO, Protocol, cast, runtime_checkable
 
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.object_store import Buffer, NotModified, ObjectInfo, ObjectStore
+from persidict.traffic import Traffic
 
 
 @runtime_checkable
@@ -96,6 +97,14 @@ class TellsMD5(Protocol):
 
 
 @runtime_checkable
+class CountsTraffic(Protocol):
+    """A store that knows what has passed between it and a service."""
+
+    def traffic(self) -> Traffic:
+        """Return what has passed since it was made."""
+
+
+@runtime_checkable
 class ShowsWrapped(Protocol):
     """A store in front of another one, which holds the very same objects."""
 
@@ -113,6 +122,15 @@ def layers(store: ObjectStore) -> Iterator[ObjectStore]:
     while isinstance(store, ShowsWrapped) and store.shows_wrapped:
         store = store.wrapped
         yield store
+
+
+def traffic_of(store: ObjectStore) -> Traffic:
+    """Return what is known of the traffic of a store and of those beneath it."""
+    total = Traffic()
+    for layer in layers(store):
+        if isinstance(layer, CountsTraffic):
+            total = total.plus(layer.traffic())
+    return total
 
 
 @cache

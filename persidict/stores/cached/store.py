@@ -29,6 +29,7 @@ from persidict.stores.optional import CopiesInside
 from persidict.stores.shared.parallel import WorkerPool, map_in_order
 from persidict.stores.shared.recent_notes import RecentNotes
 from persidict.stores.wrapper_store import WrapperStore
+from persidict.traffic import Traffic
 
 _NAME_BYTES: Final = 20
 _SCOPE_BYTES: Final = 16
@@ -172,6 +173,11 @@ class CachedStore(WrapperStore):
             self._directory.evictions,
             *self._directory.usage(),
         )
+
+    def traffic(self) -> Traffic:
+        """Tell what this store and its scopes have found in the cache, and what not."""
+        counts = self._counts
+        return Traffic(hits=counts.hits, revalidations=counts.revalidations, misses=counts.misses)
 
     def clear_cache(self) -> None:
         """Delete the copies of all objects of this store, above and below its prefix."""

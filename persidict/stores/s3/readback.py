@@ -141,6 +141,7 @@ class Readback:
         while True:
             attempt += 1
             try:
+                self._requests.traffic.count()
                 reply = self._requests.transport.send(HeadObject(self._key))
             except Refusal as refusal:
                 if refusal.is_absence:

@@ -23,6 +23,7 @@ from persidict.stores.s3.transport.messages import (
     HeadBucket,
     HeadObject,
     ListObjectsV2,
+    PutObject,
     Refusal,
     Reply,
     ReplyType,
@@ -32,6 +33,7 @@ from persidict.stores.s3.transport.messages import (
 from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.shared.lineage import METADATA_KEY
+from persidict.traffic import TrafficCounter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,10 +109,12 @@ class Attempts:
 
     Args:
         limit: The number of attempts, the first one included.
+        traffic: Counts those that are sent again.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, traffic: TrafficCounter) -> None:
         self._limit = limit
+        self._traffic = traffic
         self._failed = 0
         self._collided = 0
 
@@ -125,8 +129,22 @@ class Attempts:
         if seconds is None:
             return False
         _note_retry(refusal, seconds)
+        self._traffic.count(requests=0, retries=1)
         time.sleep(seconds)
         return True
+
+
+def _bytes_in(request: Request[Any]) -> int:
+    """Return the bytes of a value that a request has carried, as far as it came."""
+    if isinstance(request, PutObject):
+        return len(request.body)
+    if isinstance(request, UploadPart):
+        return len(request.body) if isinstance(request.body, bytes) else request.body.tell()
+    return 0
+
+
+def _bytes_in_answer(answer: object) -> int:
+    return answer.content_length or 0 if isinstance(answer, Reply) and answer.body else 0
 
 
 class S3Requests:
@@ -155,6 +173,7 @@ class S3Requests:
         self._create_bucket = create_bucket
         self._bucket: Bucket | None = None
         self._transport: Transport | None = None
+        self.traffic = TrafficCounter()
         if create_bucket:
             self._ensure_bucket()
 
@@ -176,7 +195,7 @@ class S3Requests:
 
     def attempts(self) -> Attempts:
         """Return the budget of one operation."""
-        return Attempts(self.shared.attempts)
+        return Attempts(self.shared.attempts, self.traffic)
 
     def perform(self, request: Request[ReplyType], attempts: Attempts | None = None) -> ReplyType:
         """Send a request, and again as long as that may help and does no harm.
@@ -197,7 +216,7 @@ class S3Requests:
         has_created_bucket = False
         while True:
             try:
-                return self.transport.send(request)
+                return self._sent(request)
             except Refusal as refusal:
                 refusal.may_have_acted = may_have_acted = refusal.may_have_acted or may_have_acted
                 if may_have_acted and not request.is_repeatable:
@@ -224,11 +243,11 @@ class S3Requests:
             What each one was for, with the answer, in the order of the requests. A Refusal
             knows whether any attempt may have acted; the caller decides what comes then.
         """
-        under_way: deque[ItemType] = deque()
+        under_way: deque[tuple[ItemType, int]] = deque()
 
         def requests() -> Iterator[Request[ReplyType]]:
             for item, request in planned:
-                under_way.append(item)
+                under_way.append((item, _bytes_in(request)))
                 yield request
 
         limit = self.shared.attempts
@@ -244,10 +263,23 @@ class S3Requests:
                 seconds = _pause_before_another(refusal, attempt, limit)
             if seconds is not None:
                 _note_retry(refusal, seconds)
+                self.traffic.count(retries=1, sent=_bytes_in(request))
             return seconds
 
         for answer in self.transport.send_many(requests(), again):
-            yield under_way.popleft(), answer
+            item, sent = under_way.popleft()
+            self.traffic.count(sent=sent, received=_bytes_in_answer(answer))
+            yield item, answer
+
+    def _sent(self, request: Request[ReplyType]) -> ReplyType:
+        """Send a request once, and count it."""
+        received = 0
+        try:
+            reply = self.transport.send(request)
+            received = _bytes_in_answer(reply)
+        finally:
+            self.traffic.count(sent=_bytes_in(request), received=received)
+        return reply
 
     def support(self, ability: str, prefix: str) -> Support:
         """Tell what the server does with a condition; asks it the first time.
@@ -380,7 +412,7 @@ class S3Requests:
         attempts = self.attempts()
         while True:
             try:
-                return self.transport.send(request)
+                return self._sent(request)
             except Refusal as refusal:
                 if not attempts.another(refusal):
                     raise

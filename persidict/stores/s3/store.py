@@ -71,6 +71,7 @@ from persidict.stores.s3.uploads import OpenUploads
 from persidict.stores.s3.waiting import wait_for_deletion
 from persidict.stores.shared.parallel import Piece, map_in_order
 from persidict.stores.site import Site
+from persidict.traffic import Traffic
 from persidict.traits import Traits
 
 _OK: Final = 200
@@ -550,6 +551,10 @@ class S3Store(ObjectStore):
         keys = (self._prefix + name for name in names)
         for key, error in delete_many(self._requests, keys):
             yield key[cut:], error
+
+    def traffic(self) -> Traffic:
+        """Tell what has passed between this store, its scopes, and the bucket."""
+        return self._requests.traffic.traffic()
 
     def scoped(self, prefix: str) -> S3Store:
         """Return the same store seen from below a prefix; no request."""

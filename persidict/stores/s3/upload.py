@@ -276,7 +276,7 @@ class _PartAttempts(Attempts):
     """Attempts to send a part, none of which is made when the upload has failed."""
 
     def __init__(self, requests: S3Requests, team: Teamwork[int]) -> None:
-        super().__init__(requests.shared.attempts)
+        super().__init__(requests.shared.attempts, requests.traffic)
         self._team = team
 
     def another(self, refusal: Refusal) -> bool:
