@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.harness import Bench, Fact, Measure, Omission, Result, Row, Suite, timed
 from benchmarks.peers import PeerUnavailable, load
-from persidict import FileDirDict, LocalDict, PersiDict
+from persidict import FileDirDict, LocalDict, MeasuredDict, PersiDict
 
 _HEAVY: Final = ("boto3", "numpy", "pandas", "joblib", "jsonpickle")
 
@@ -251,6 +251,14 @@ def local_dict(bench: Bench) -> Iterator[Row]:
         against="pickle.dumps",
         at_most=4.0,
     )
+    measured: PersiDict[Any] = MeasuredDict(wrapped_dict=d)
+    for title, statement in (("get", "d['a']"), ("set", "d['a'] = v")):
+        yield bench.compare(
+            f"LocalDict, {title}, measured",
+            timed(statement, **{**names, "d": measured}),
+            timed(statement, **names),
+            against="LocalDict, not measured",
+        )
 
 
 def imports(bench: Bench) -> Iterator[Result]:
