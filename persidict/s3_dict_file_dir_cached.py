@@ -162,7 +162,6 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
             trusting=self.append_only,
             max_staleness=self.max_staleness,
             size_limit=self.cache_size_limit,
-            pool=shared.pool,
         )
 
     def _own_params(self) -> dict[str, Any]:

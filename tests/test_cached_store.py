@@ -8,18 +8,20 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from persidict.exceptions import ObjectNotFound
+from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.cached import entry as cache_entry
 from persidict.stores.cached.entry import CacheEntry, CorruptEntry, pack, unpack
 from persidict.stores.cached.store import CachedStore
 from persidict.stores.memory import MemoryStore
-from persidict.stores.object_store import NOT_MODIFIED, ObjectStore
+from persidict.stores.object_store import NOT_MODIFIED, ObjectInfo, ObjectStore
 from persidict.testing import StoreConformance
 from tests.faults import SmallDisk, files_below
 
@@ -206,6 +208,104 @@ def test_listed_versions_are_served_without_asking_and_all_others_are_fetched(
         b"changed" if n in (3, 4, 20) else b"%d" % n for n in range(30)
     ]
     assert reads_of(store) == ["k03", "k04", "k20"]
+
+
+class ReadingStore(ListingStore):
+    """A store that is asked for many objects at the same time, and takes a few ahead."""
+
+    ahead = 4
+
+    def get_many_unless_known(
+        self, wanted: Iterable[tuple[str | ObjectInfo, ETagValue | None]]
+    ) -> Iterator[tuple[str, Any]]:
+        source = iter(wanted)
+        while taken := list(itertools.islice(source, self.ahead)):
+            for entry, known in taken:
+                name = entry if isinstance(entry, str) else entry.name
+                try:
+                    yield name, self.get(name, if_none_match=known)
+                except ObjectNotFound:
+                    yield name, None
+
+
+@pytest.fixture
+def reading(tmp_path: Path) -> CachedStore:
+    """A cache of 30 objects: some have changed behind it, and some copies are not there."""
+    store = cached(tmp_path / "cache", ReadingStore())
+    for n in range(30):
+        store.put(f"k{n:02}", b"%d" % n)
+    for n in (3, 4, 20, 29):
+        store.wrapped.put(f"k{n:02}", b"changed")
+    return store
+
+
+def test_many_copies_are_revalidated_in_the_requests_that_would_bring_the_values(
+    reading: CachedStore,
+) -> None:
+    reading.wrapped.delete("k07")
+    names = [*sorted(f"k{n:02}" for n in range(30)), "absent"]
+    found = [(name, bytes(data)) for name, data, _ in reading.get_many(names)]
+    assert found == [
+        (f"k{n:02}", b"changed" if n in (3, 4, 20, 29) else b"%d" % n) for n in range(30) if n != 7
+    ]
+    changed = ["k03", "k04", "k20", "k29"]
+    assert [name for name in reads_of(reading) if "unchanged" not in name] == changed
+    assert reading.info()[:3] == (0, 25, 4)
+
+
+def test_hits_and_answers_come_in_the_order_asked_for(reading: CachedStore) -> None:
+    listed = list(reading.list())
+    entries = [listed[n] if n % 3 else listed[n].name for n in range(30)][::-1]
+    found = [(name, bytes(data)) for name, data, _ in reading.get_many(entries)]
+    expected = [b"changed" if n in (3, 4, 20, 29) else b"%d" % n for n in range(30)]
+    assert found == [(f"k{n:02}", expected[n]) for n in reversed(range(30))]
+
+
+def test_a_failure_comes_in_its_place_behind_all_hits_before_it(reading: CachedStore) -> None:
+    def failing(name: str, **kwargs: Any) -> Any:
+        raise OSError("gone")
+
+    found: list[str] = []
+    with (
+        mock.patch.object(reading.wrapped, "get", failing),
+        pytest.raises(OSError, match="gone"),
+    ):
+        for name, _, _ in reading.get_many(list(reading.list())):
+            found.append(name)
+    assert found == ["k00", "k01", "k02"]
+
+
+def test_copies_behind_an_answer_that_is_waited_for_are_taken_in_bounded_number(
+    reading: CachedStore,
+) -> None:
+    fresh, changed = [next(e for e in reading.list() if e[0] == name) for name in ("k00", "k03")]
+    taken = itertools.count()
+
+    def endless() -> Iterator[Any]:
+        for entry in itertools.chain([changed], itertools.repeat(fresh)):
+            next(taken)
+            yield entry
+
+    found = reading.get_many(endless())
+    assert next(found)[0] == "k03"
+    assert next(taken) <= 1100
+    assert [next(found)[0] for _ in range(5000)] == ["k00"] * 5000
+
+
+def test_a_large_copy_that_vanishes_before_its_turn_is_fetched(
+    reading: CachedStore, tmp_path: Path
+) -> None:
+    reading.put("large", b"l" * 100_000)
+    entries = {entry[0]: entry for entry in reading.list()}
+    found = reading.get_many([entries["k03"], entries["large"], "large", entries["k04"]])
+    assert next(found)[0] == "k03"
+    for file in entry_files(tmp_path / "cache"):
+        file.unlink()
+    assert [(name, len(data)) for name, data, _ in found] == [
+        ("large", 100_000),
+        ("large", 100_000),
+        ("k04", 7),
+    ]
 
 
 def test_what_is_written_in_bulk_is_in_the_cache_at_once(store: CachedStore) -> None:

@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -255,6 +256,30 @@ def test_iteration_fetches_what_was_changed_elsewhere_and_nothing_more(make: Con
     uncached(d).update({"k3": "new", "k4": "new"})
     assert Wire(d).of(lambda: list(d.values())) == {"ListObjectsV2": 1, "GetObject": 2}
     assert sorted(map(str, d.values()))[-2:] == ["new", "new"]
+
+
+def test_many_copies_are_revalidated_in_a_request_each_that_no_thread_sends(
+    make: Connect,
+) -> None:
+    d = make()
+    d.update({f"k{n:03}": n for n in range(200)})
+    uncached(d)["k007"] = "new"
+    keys = [("absent",), *((f"k{n:03}",) for n in range(200))]
+    wire = Wire(d)
+    senders: set[int] = set()
+    found: dict[Any, Any] = {}
+
+    def sent(**kwargs: Any) -> None:
+        senders.add(threading.get_ident())
+
+    d.s3_client.meta.events.register("before-send.s3", sent)
+    try:
+        assert wire.of(lambda: found.update(d.get_many(keys))) == {"GetObject": 201}
+    finally:
+        d.s3_client.meta.events.unregister("before-send.s3", sent)
+    assert list(found.items()) == [((f"k{n:03}",), "new" if n == 7 else n) for n in range(200)]
+    assert Counter(wire.statuses) == {304: 199, 200: 1, 404: 1}
+    assert senders == {threading.get_ident()}
 
 
 READS: dict[str, Callable[[AnyDict], Any]] = {

@@ -105,6 +105,24 @@ class CountsTraffic(Protocol):
 
 
 @runtime_checkable
+class ReadsManyUnlessKnown(Protocol):
+    """A store that reads many objects at the same time, but for versions that one has."""
+
+    def get_many_unless_known(
+        self, wanted: Iterable[tuple[str | ObjectInfo, ETagValue | None]]
+    ) -> Iterator[tuple[str, tuple[Buffer, ObjectInfo] | NotModified | None]]:
+        """Read many objects, in the order given.
+
+        Args:
+            wanted: Names, or what `list` told, each with a version that the caller has, or
+                None. Consumed lazily.
+
+        Yields:
+            Each name with what the port's `get` returns; with None where there is no object.
+        """
+
+
+@runtime_checkable
 class ShowsWrapped(Protocol):
     """A store in front of another one, which holds the very same objects."""
 

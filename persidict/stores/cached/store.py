@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from io import BytesIO
-from itertools import chain, islice
-from typing import Any, BinaryIO, Final, NamedTuple
+from itertools import chain
+from typing import BinaryIO, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from persidict.exceptions import ObjectNotFound
@@ -25,8 +26,7 @@ from persidict.stores.object_store import (
     ObjectInfo,
     ObjectStore,
 )
-from persidict.stores.optional import CopiesInside
-from persidict.stores.shared.parallel import WorkerPool, map_in_order
+from persidict.stores.optional import CopiesInside, ReadsManyUnlessKnown
 from persidict.stores.shared.recent_notes import RecentNotes
 from persidict.stores.wrapper_store import WrapperStore
 from persidict.traffic import Traffic
@@ -35,10 +35,38 @@ _NAME_BYTES: Final = 20
 _SCOPE_BYTES: Final = 16
 _MAX_SOUND_FILES: Final = 10_000
 _MAX_NAMES: Final = 1 << 15
-_BATCH: Final = 1000
+_MOST_WAITING: Final = 1000
+_MOST_HELD: Final = 16 * 1024
+"""Of how many copies, and of how many bytes each, may wait for their turn in memory."""
+
 _MAX_VALIDATIONS: Final = 1 << 16
 
 _Read = tuple[str, Buffer, ObjectInfo]
+
+
+class _Plan(NamedTuple):
+    """How one of many objects is read.
+
+    Attributes:
+        entry: What was asked for.
+        name: Its name.
+        etag: The version that there is a copy of, None if there is none.
+        copy: The copy; None: there is none, or it is too large to be held.
+        is_hit: Whether the copy is served without asking.
+        asked: When this was planned, by the monotonic clock.
+    """
+
+    entry: str | ObjectInfo
+    name: str
+    etag: ETagValue | None
+    copy: CacheEntry | None
+    is_hit: bool
+    asked: float
+
+    def to_wait(self) -> _Plan:
+        """Return the same without the bytes of a copy that is large."""
+        is_large = self.copy is not None and len(self.copy.data) > _MOST_HELD
+        return self._replace(copy=None) if is_large else self
 
 
 class CacheInfo(NamedTuple):
@@ -124,7 +152,6 @@ class CachedStore(WrapperStore):
         max_staleness: For how many seconds after `get` or `put` have seen the current
             version `recent` serves it without asking.
         size_limit: How many bytes the directory may have; see CacheDirectory.
-        pool: Threads for reading many objects; None: one after the other.
 
     Raises:
         ValueError: `base_dir` is a file.
@@ -142,7 +169,6 @@ class CachedStore(WrapperStore):
         trusting: bool = False,
         max_staleness: float = 0.0,
         size_limit: int | None = None,
-        pool: WorkerPool | None = None,
     ) -> None:
         scope = blake2b(identity.encode(), digest_size=_SCOPE_BYTES)
         super().__init__(store)
@@ -151,7 +177,6 @@ class CachedStore(WrapperStore):
         self._directory = CacheDirectory(base_dir, scope.hexdigest(), size_limit=size_limit)
         self._trusting = trusting
         self._max_staleness = max_staleness
-        self._pool = pool
         self._counts = _Counts()
         # a file that is replaced or changed is another version of it, and is checked again
         self._sound: dict[str, _Sound] = {}
@@ -345,39 +370,104 @@ class CachedStore(WrapperStore):
         """Read many objects, in the order given; see the port.
 
         Where the caller knows the versions from a listing, copies of these are served
-        without asking; all else is read in parallel.
+        without asking; for all else the store is asked, for many at the same time where it
+        can do that. Copies that wait for their turn are held in memory only if they are small.
         """
+        store = self._wrapped
+        if not isinstance(store, ReadsManyUnlessKnown):
+            yield from filter(None, map(self._read_one, entries))
+            return
         remaining = iter(entries)
         for entry in remaining:
-            listed = self._read_listed(entry)
-            if listed is not None:
-                yield listed
-                continue
-            batch = chain((entry,), islice(remaining, _BATCH - 1))
-            for found in self._map(self._read_one, batch):
-                if found is not None:
-                    yield found
+            plan = self._plan(entry)
+            if not plan.is_hit:
+                yield from self._read_together(store, plan, remaining)
+            elif (found := self._serve(plan)) is not None:
+                yield found
 
-    def _map(
-        self, function: Callable[[Any], _Read | None], items: Iterable[Any]
-    ) -> Iterator[_Read | None]:
-        return map_in_order(function, items, self._pool) if self._pool else map(function, items)
+    def _read_together(
+        self, store: ReadsManyUnlessKnown, first: _Plan, remaining: Iterator[str | ObjectInfo]
+    ) -> Iterator[_Read]:
+        """Read on from one that is asked for, until too many that are not wait behind one."""
+        planned: deque[_Plan] = deque()
 
-    def _read_listed(self, entry: str | ObjectInfo) -> _Read | None:
-        """Return an object whose listed version there is a copy of."""
-        if isinstance(entry, str):
-            return None
-        cached = self._recall(*self._file_of(entry.name))
-        if cached is None or cached.etag != entry.etag:
-            return None
+        def wanted() -> Iterator[tuple[str | ObjectInfo, ETagValue | None]]:
+            for plan in chain((first,), map(self._plan, remaining)):
+                planned.append(plan.to_wait())
+                if not plan.is_hit:
+                    yield plan.entry, plan.etag
+                elif len(planned) > _MOST_WAITING:
+                    return
+
+        answers = store.get_many_unless_known(wanted())
+        while True:
+            try:
+                _, answer = next(answers)
+            except StopIteration:
+                yield from self._hits_in_front(planned)
+                return
+            except Exception:  # in its place
+                yield from self._hits_in_front(planned)
+                raise
+            yield from self._hits_in_front(planned)
+            found = self._settle(planned.popleft(), answer)
+            if found is not None:
+                yield found
+
+    def _hits_in_front(self, planned: deque[_Plan]) -> Iterator[_Read]:
+        while planned and planned[0].is_hit:
+            found = self._serve(planned.popleft())
+            if found is not None:
+                yield found
+
+    def _plan(self, entry: str | ObjectInfo) -> _Plan:
+        """Look for a copy, and tell whether it is served without asking."""
+        name = entry if isinstance(entry, str) else entry.name
+        cached = self._recall(*self._file_of(name))
+        if cached is None:
+            return _Plan(entry, name, None, None, is_hit=False, asked=time.monotonic())
+        is_hit = self._trusting or (not isinstance(entry, str) and cached.etag == entry.etag)
+        return _Plan(entry, name, cached.etag, cached, is_hit, time.monotonic())
+
+    def _serve(self, plan: _Plan) -> _Read | None:
+        """Return a copy that is current; one that has vanished meanwhile is fetched."""
+        cached = plan.copy or self._recall(*self._file_of(plan.name))
+        if cached is None or (cached.etag != plan.etag and not self._trusting):
+            return self._read_one(plan.entry)
         self._counts.hits += 1
-        return entry.name, cached.data, entry
+        if isinstance(plan.entry, str):
+            return plan.name, cached.data, _info(plan.name, cached)
+        return plan.name, cached.data, plan.entry
+
+    def _settle(
+        self, plan: _Plan, answer: tuple[Buffer, ObjectInfo] | NotModified | None
+    ) -> _Read | None:
+        """Return an object that the store has been asked for, and keep its copy in step."""
+        name = plan.name
+        if answer is None:
+            self._forget(name)
+            return None
+        if not isinstance(answer, NotModified):
+            data, info = answer
+            self._counts.misses += 1
+            self._remember(name, CacheEntry(info.etag, info.last_modified, data), plan.asked)
+            return name, data, info
+        file_name, identity = self._file_of(name)
+        cached = plan.copy or self._recall(file_name, identity)
+        if cached is None or cached.etag != plan.etag:
+            return self._read_one(plan.entry)
+        self._counts.revalidations += 1
+        self._note_validation(file_name, cached.etag, plan.asked)
+        return name, cached.data, _info(name, cached)
 
     def _read_one(self, entry: str | ObjectInfo) -> _Read | None:
-        listed = self._read_listed(entry)
-        if listed is not None:
-            return listed
-        name = entry if isinstance(entry, str) else entry.name
+        if isinstance(entry, str):
+            name = entry
+        else:
+            name = entry.name
+            plan = self._plan(entry)
+            if plan.is_hit:
+                return self._serve(plan)
         try:
             found = self.get(name)
         except ObjectNotFound:
@@ -432,5 +522,8 @@ def _answer(
 ) -> tuple[Buffer, ObjectInfo] | NotModified:
     if entry.etag == if_none_match:
         return NOT_MODIFIED
-    info = ObjectInfo(name, entry.etag, len(entry.data), entry.last_modified)
-    return entry.data, info
+    return entry.data, _info(name, entry)
+
+
+def _info(name: str, entry: CacheEntry) -> ObjectInfo:
+    return ObjectInfo(name, entry.etag, len(entry.data), entry.last_modified)

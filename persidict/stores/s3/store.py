@@ -74,6 +74,9 @@ from persidict.stores.site import Site
 from persidict.traffic import Traffic
 from persidict.traits import Traits
 
+_Wanted = tuple[str | ObjectInfo, ETagValue | None]
+_Found = tuple[Buffer, ObjectInfo] | NotModified | None
+
 _OK: Final = 200
 _PAGE_SIZE: Final = 1000
 _PARALLEL_READ_ATTEMPTS: Final = 3
@@ -428,41 +431,50 @@ class S3Store(ObjectStore):
 
         Those that are known to be large are read in parallel ranges, a few at a time.
         """
-        for are_large, group in groupby(entries, self._is_known_to_be_large):
-            if are_large:
-                found = map_in_order(self._get_if_there, group, self.shared.pool)
-            else:
-                found = self._get_each(map(_name_of, group))
-            yield from filter(None, found)
+        for name, found in self.get_many_unless_known((entry, None) for entry in entries):
+            if found is not None:
+                assert not isinstance(found, NotModified)
+                yield name, *found
 
-    def _is_known_to_be_large(self, entry: str | ObjectInfo) -> bool:
+    def get_many_unless_known(self, wanted: Iterable[_Wanted]) -> Iterator[tuple[str, _Found]]:
+        """Read many objects, but for versions that the caller has; see the optional port."""
+        for are_large, group in groupby(wanted, self._is_known_to_be_large):
+            if are_large:
+                yield from map_in_order(self._get_if_there, group, self.shared.pool)
+            else:
+                yield from self._get_each(group)
+
+    def _is_known_to_be_large(self, wanted: _Wanted) -> bool:
+        entry = wanted[0]
         if isinstance(entry, str):
             return self._prefix + entry in self._requests.bucket.large_names
         return entry.size > self._large_object_size
 
-    def _get_each(self, names: Iterable[str]) -> Iterator[tuple[str, Buffer, ObjectInfo] | None]:
-        planned = ((name, GetObject(self._prefix + name)) for name in names)
-        for name, answer in self._requests.perform_many(planned):
-            try:
-                found = self._get(name, None, answer)
-            except ObjectNotFound:
-                continue
-            assert not isinstance(found, NotModified)
-            yield name, *found
+    def _get_each(self, wanted: Iterable[_Wanted]) -> Iterator[tuple[str, _Found]]:
+        def planned() -> Iterator[tuple[tuple[str, ETagValue | None], GetObject]]:
+            for entry, known in wanted:
+                name = _name_of(entry)
+                if known is not None and not is_etag(known):
+                    known = None
+                yield (name, known), GetObject(self._prefix + name, if_none_match=known)
 
-    def _get_if_there(self, entry: str | ObjectInfo) -> tuple[str, Buffer, ObjectInfo] | None:
-        if isinstance(entry, str):
-            name = entry
-        else:
-            name = entry.name
-            if entry.size > self._large_object_size:
-                self._requests.bucket.large_names.put(self._prefix + name, None)
+        for (name, known), answer in self._requests.perform_many(planned()):
+            try:
+                found = self._get(name, known, answer)
+            except ObjectNotFound:
+                yield name, None
+            else:
+                yield name, found
+
+    def _get_if_there(self, wanted: _Wanted) -> tuple[str, _Found]:
+        entry, known = wanted
+        name = _name_of(entry)
+        if not isinstance(entry, str) and entry.size > self._large_object_size:
+            self._requests.bucket.large_names.put(self._prefix + name, None)
         try:
-            found = self.get(name)
+            return name, self.get(name, if_none_match=known)
         except ObjectNotFound:
-            return None
-        assert not isinstance(found, NotModified)
-        return name, *found
+            return name, None
 
     def put_many(
         self, items: Iterable[tuple[str, Buffer]], *, if_none_match: AnyVersion | None = None
