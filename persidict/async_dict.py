@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from copy import deepcopy
 from functools import partial
@@ -23,7 +24,6 @@ from typing import (
     overload,
 )
 
-from persidict.back_off import seconds_to_pause
 from persidict.checks import check_int
 from persidict.contract.inspecting import HttpMethod, ItemInfo
 from persidict.exceptions import ConcurrencyConflictError
@@ -385,6 +385,7 @@ class AsyncDict(Generic[ValueType]):
             )
         self._dict._check_n_retries(n_retries)
         self._dict._refuse_if_read_only()
+        began = time.perf_counter()
         for attempt in itertools.count(1):
             found = await self.get_with_etag(key)
             is_absent = found.actual_etag is ITEM_NOT_AVAILABLE
@@ -405,7 +406,9 @@ class AsyncDict(Generic[ValueType]):
                 return OperationResult(written.resulting_etag, written.new_value)
             if n_retries is not None and attempt > n_retries:
                 raise ConcurrencyConflictError(key, attempt)
-            await asyncio.sleep(seconds_to_pause(attempt, self._dict._traits.back_off_seconds))
+            refused = time.perf_counter()
+            await asyncio.sleep(self._dict._seconds_to_pause(attempt, refused - began))
+            began += time.perf_counter() - refused
         raise AssertionError("unreachable")
 
     # ------------------------------------------------------------------ many items

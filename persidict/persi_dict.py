@@ -302,7 +302,7 @@ class PersiDict(
             try:
                 self._remove(key, etag)
             except PreconditionFailed:
-                self._pause(attempt, began)
+                began = self._pause(attempt, began)
             else:
                 return value
         raise AssertionError("unreachable")

@@ -14,7 +14,7 @@ class Traits(NamedTuple):
         listing_brings_versions: Whether a listing that tells versions and times costs no
             more than one of names alone.
         back_off_seconds: What an attempt takes at least. The unit of the pause between two is
-            what all have taken so far, but not less.
+            what they have taken on average so far, but not less.
     """
 
     reads_are_cheap: bool = True

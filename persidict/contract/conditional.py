@@ -281,7 +281,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 refused = without_frames(failed)
             _check_contradictions(checked, attempt)
             if look:
-                self._pause(attempt, began)
+                began = self._pause(attempt, began)
             look = True
         assert made is not None
         return ConditionalOperationResult(
@@ -362,7 +362,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 except PreconditionFailed as failed:
                     refused = without_frames(failed)
                 if n_retries is None or attempt <= n_retries:
-                    self._pause(attempt, began)
+                    began = self._pause(attempt, began)
                     continue
                 made = _written_after_all(refused, None)
             if made is None:
@@ -497,7 +497,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 if not is_satisfied(condition, expected, known):
                     return ConditionalOperationResult(False, known, known, value)
                 known = None
-            self._pause(attempt, began)
+            began = self._pause(attempt, began)
         return ConditionalOperationResult(True, replaced, cast("ETagIfExists", made), written)
 
     def _delete_if(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, ClassVar, Final, NamedTuple, NoReturn, Protocol, TypeVar
 
 from persidict import log
-from persidict.back_off import pause
+from persidict.back_off import seconds_to_pause
 from persidict.buffers import Buffer
 from persidict.classes import is_typed_dict
 from persidict.exceptions import (
@@ -163,17 +163,27 @@ class DictPrimitives(ABC):
     def _refuse_change(self, key: NonEmptySafeStrTuple) -> NoReturn:
         raise MutationPolicyError(self._policy, f"item {key!r} exists and cannot be changed")
 
-    def _pause(self, attempt: int, began: float) -> None:
+    def _pause(self, attempt: int, began: float) -> float:
         """Wait for a random time that grows with the attempts, so that rivals get out of step.
 
         Args:
             attempt: How many attempts have been made.
-            began: When the first one began, by `time.perf_counter`. What all have taken is
-                the unit: one that is refused early tells little of what one takes.
+            began: When the first one began, by `time.perf_counter`; for later ones, what the
+                pause before returned.
+
+        Returns:
+            When the first attempt would have begun if there had been no pauses.
         """
         log.debug("attempt %d came to nothing: somebody else was faster", attempt)
-        took = time.perf_counter() - began
-        pause(attempt, max(took, self._traits.back_off_seconds))
+        refused = time.perf_counter()
+        time.sleep(self._seconds_to_pause(attempt, refused - began))
+        return began + time.perf_counter() - refused
+
+    def _seconds_to_pause(self, attempt: int, took: float) -> float:
+        """Return how long to wait after a number of attempts that took so many seconds."""
+        unit = max(took / attempt, self._traits.back_off_seconds)
+        # four times as long each time: sixteen rivals are not out of step after some doublings
+        return seconds_to_pause(2 * attempt, unit)
 
     # ------------------------------------------------------------------ primitives
 

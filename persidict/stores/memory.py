@@ -214,6 +214,11 @@ class MemoryStore(ObjectStore):
             self._block.check()
         return self._memory.seen()
 
+    def _block_to_change(self) -> MemoryBlock | None:
+        if self._block is not None:
+            self._block.check()  # another thread's would be waited for, and in vain
+        return self._memory.block_to_change()
+
     def find(self, name: str) -> Stored:
         """Return the bytes, the version and the time of an object.
 
@@ -265,7 +270,7 @@ class MemoryStore(ObjectStore):
         with memory.lock:
             while True:
                 changes = memory.changes
-                block, seen = memory.block_to_change(), self._seen()
+                block, seen = self._block_to_change(), self._seen()
                 files = seen.get(directory)
                 replaced = files.get(file_name) if files else None
                 if if_match is not None or if_none_match is not None:
@@ -293,7 +298,7 @@ class MemoryStore(ObjectStore):
         with memory.lock:
             while True:
                 changes = memory.changes
-                block = memory.block_to_change()
+                block = self._block_to_change()
                 seen = self._seen()
                 files = seen.get(directory, {})
                 found = files.get(file_name)

@@ -6,13 +6,16 @@ import contextlib
 import errno
 import os
 import stat
-from typing import NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 from persidict.exceptions import BackendError
 from persidict.stores.files import platform
 from persidict.stores.files.version import ABSENT_ERRORS, access_mode
+from persidict.stores.shared.recent_notes import RecentNotes
 
 SelfType = TypeVar("SelfType", bound="FileTree")
+
+_MOST_LOST: Final = 1000
 
 
 class FileTree:
@@ -37,6 +40,8 @@ class FileTree:
         self.fsync = fsync
         self.lock_timeout = lock_timeout
         self.private_from = None if private_from is None else platform.native_path(private_from)
+        self.lost: RecentNotes[bool] = RecentNotes(_MOST_LOST)
+        """The paths of files of which a version was to be replaced that was not the current one."""
         self._base = os.path.join(self.root, "")
         self.first_below_root = len(self._base)
 

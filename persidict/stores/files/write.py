@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from persidict.exceptions import BackendError
+from persidict.exceptions import BackendError, PreconditionFailed
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.files import platform
 from persidict.stores.files.lock import DirectoryLock, Held
@@ -51,6 +51,10 @@ def write_file(
     old one is deleted (renameat2(2)): ext4 and others write a file to the disk before it
     may replace another, but not before it is swapped.
 
+    The bytes are synced before the lock is taken, so that writers do not wait for each
+    other's. Who has lost a race for this version syncs them under the lock next time: then
+    rivals who sync first have no time to win again.
+
     Args:
         tree: Where the file lies.
         path: The file.
@@ -66,6 +70,7 @@ def write_file(
     directory = os.path.dirname(path)
     temp_path = ""
     tree.refuse_links(path)
+    syncs_late = if_match is not None and path in tree.lost
     try:
         for _ in range(_MAX_RACES):
             # a look without the lock spares a doomed write its temporary file
@@ -75,15 +80,22 @@ def write_file(
             try:
                 temp = _create_temp(tree, directory, temp_path, old)
                 try:
-                    return _replace(
+                    etag = _replace(
                         tree, path, temp, temp_path, data, if_match, if_none_match,
-                        sync_directory=sync_directory,
+                        sync_directory=sync_directory, syncs_late=syncs_late,
                     )  # fmt: skip
+                    if syncs_late:
+                        tree.lost.discard(path)
+                    return etag
                 finally:
                     temp.descriptor.close()
             except FileNotFoundError:
                 # the directory went, or a cleaner came before the new file was claimed
                 continue
+    except PreconditionFailed:
+        if if_match is not None and tree.fsync:
+            tree.lost.put(path, True)
+        raise
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise name_too_long(path, max(path, temp_path, key=len)) from error
@@ -126,17 +138,21 @@ def _replace(
     if_none_match: AnyVersion | None,
     *,
     sync_directory: bool,
+    syncs_late: bool,
 ) -> ETagValue:
     """Fill a temporary file and put it in the place of the old one, or leave no trace of it."""
     directory = os.path.dirname(path)
     try:
         fd = temp.descriptor.fileno()
-        status = _fill(tree, fd, temp_path, data)
+        status = _fill(fd, temp_path, data, sync=tree.fsync and not syncs_late)
         if platform.IS_WINDOWS:  # it renames no open files
             temp.descriptor.close()
         lock = DirectoryLock(directory, timeout=tree.lock_timeout)
         try:
-            status = _take_place(tree, lock, path, fd, temp_path, status, if_match, if_none_match)
+            status = _take_place(
+                tree, lock, path, fd, temp_path, status, if_match, if_none_match,
+                sync=tree.fsync and syncs_late,
+            )  # fmt: skip
             is_marked = not is_anybodys(status)
             if not is_marked:  # then the time of the renaming counts
                 status = os.lstat(path)
@@ -155,7 +171,7 @@ def _replace(
         raise
 
 
-def _fill(tree: FileTree, fd: int, temp_path: str, data: Buffer) -> os.stat_result:
+def _fill(fd: int, temp_path: str, data: Buffer, *, sync: bool) -> os.stat_result:
     """Write the bytes and the modification time; return the status of the file."""
     written = os.write(fd, data)
     while written < len(data):
@@ -163,7 +179,7 @@ def _fill(tree: FileTree, fd: int, temp_path: str, data: Buffer) -> os.stat_resu
     # the kernel's own clock for files ticks too slowly to tell two versions apart
     now = next_mtime(len(data), os.fstat(fd).st_ino)
     os.utime(fd if _UTIME_BY_FD else temp_path, ns=(now, now))
-    if tree.fsync:
+    if sync:
         os.fsync(fd)
     return os.fstat(fd)
 
@@ -177,6 +193,8 @@ def _take_place(
     new: os.stat_result,
     if_match: ETagValue | None,
     if_none_match: AnyVersion | None,
+    *,
+    sync: bool,
 ) -> os.stat_result:
     """Let a new file take the place of the old one, if that is as the caller requires.
 
@@ -194,6 +212,9 @@ def _take_place(
             mode = tree.mode_of(old)
             if mode != access_mode(new) and not platform.IS_WINDOWS:
                 os.fchmod(fd, mode)
+        if sync:
+            os.fsync(fd)
+            sync = False
         if old is not None and may_exchange and platform.can_exchange(old):
             names = os.fsencode(temp_path), os.fsencode(path)
             swap, here, how = platform.renameat2, platform.AT_FDCWD, platform.RENAME_EXCHANGE
