@@ -11,6 +11,7 @@ from persidict.checks import check_flag
 from persidict.contract.bulk import BulkOperations
 from persidict.contract.conditional import ConditionalOperations
 from persidict.contract.display import ShownToPeople
+from persidict.contract.globbing import GlobOperations
 from persidict.contract.handles import HandleOperations
 from persidict.contract.inspecting import InspectingOperations
 from persidict.contract.listing import Listing
@@ -71,6 +72,7 @@ class PersiDict(
     ConditionalOperations[ValueType],
     TimedOperations[ValueType],
     InspectingOperations[ValueType],
+    GlobOperations,
     StreamOperations[ValueType],
     ShownToPeople,
     HandleOperations,
@@ -384,8 +386,9 @@ class PersiDict(
         """Return a set-like view of the keys, read lazily.
 
         Without arguments, of all keys, in the order of the storage. With any of them, of
-        the keys in a range, in the order of tuples of strings: iterating over it holds the
-        keys of the range in memory. S3 lists the range only, as far as names tell.
+        the keys in a range, in the order of tuples of strings, or, `reversed`, from the last
+        one on: iterating holds the keys of the range in memory, and costs, like `len` and
+        `discard_many` of it, what the range does, as far as the names in the storage tell.
 
         Args:
             prefix: Only keys that begin with it.

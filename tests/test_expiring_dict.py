@@ -101,6 +101,8 @@ READS: dict[str, tuple[Callable[[ExpiringDict[Any]], Any], Any]] = {
     "keys of a range": (lambda d: list(d.keys(prefix="a")), []),
     "values": (lambda d: list(d.values()), []),
     "items of a range": (lambda d: list(d.items(start="a")), []),
+    "keys of a range, backwards": (lambda d: list(reversed(d.keys(prefix="a"))), []),
+    "glob": (lambda d: [*d.glob("*"), *d.glob("a")], []),
     "infos": (lambda d: list(d.infos()), []),
     "get_many": (lambda d: d.get_many(["a"]), {}),
     "items_and_timestamps": (lambda d: list(d.items_and_timestamps()), []),

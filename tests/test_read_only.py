@@ -41,7 +41,7 @@ ALLOWED_NAMES = {
     *("__contains__", "__copy__", "__deepcopy__", "__eq__", "__getitem__", "__init__", "__iter__"),
     *("__len__", "__bool__", "__reduce__", "__repr__", "__reversed__", "__str__"),
     *("get", "get_item_if", "get_many", "get_with_etag", "keys", "values", "items"),
-    *("etag", "info", "infos", "timestamp", "location", "presign", "random_key"),
+    *("etag", "info", "infos", "glob", "timestamp", "location", "presign", "random_key"),
     *("newest_keys", "newest_values", "oldest_keys", "oldest_values"),
     *("items_and_timestamps", "keys_and_timestamps", "values_and_timestamps"),
     *("get_subdict", "subdicts", "transaction", "with_params", "read_only"),

@@ -311,6 +311,34 @@ def test_popitem_asks_for_one_small_page(large: Dict, moto_aws_server: MotoServe
     assert int(asked[0].query["max-keys"]) < 100
 
 
+FIVES = sum(1 for i in range(2, 2097, 3) if str(i).startswith("5"))
+
+RANGES: dict[str, tuple[Callable[[Dict], Any], Any]] = {
+    "len": (lambda d: len(d.keys(start=("group2", "5"), stop=("group2", "6"))), FIVES),
+    "reversed": (lambda d: next(reversed(d.keys(prefix="group2", stop="group3"))), None),
+    "glob": (lambda d: len(list(d.glob("group2/5*"))), FIVES),
+    "infos": (lambda d: len(list(d.infos("group2", ("group2", "5"), ("group2", "6")))), FIVES),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_a_range_costs_what_lies_in_it(large: Dict, name: str) -> None:
+    operation, expected = RANGES[name]
+    found: list[Any] = []
+    counted = requests_of(large, lambda: found.append(operation(large)))
+    counted.pop("HeadObject", None)  # of the item that is called like the prefix
+    assert counted == {"ListObjectsV2": 1}
+    assert expected is None or found == [expected]
+
+
+def test_discarding_a_range_takes_its_listing_and_one_deletion(moto_aws_server: MotoServer) -> None:
+    d = prepared_large(connect(moto_aws_server.endpoint_url))
+    list(d._store.put_many((f"{i:04}.pkl", b"I1\n.") for i in range(1500)))
+    counted = requests_of(d, lambda: d.discard_many(d.keys(start="0100", stop="0200")))
+    assert counted == {"ListObjectsV2": 1, "DeleteObjects": 1}
+    assert len(d) == 1400
+
+
 def test_clearing_takes_a_listing_and_a_deletion_for_each_thousand(
     moto_aws_server: MotoServer,
 ) -> None:

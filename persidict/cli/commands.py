@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -35,6 +34,8 @@ from persidict.cli.places import (
     value_text,
     without_tracebacks,
 )
+from persidict.contract.globbing import GlobPattern
+from persidict.safe_str_tuple import NonEmptySafeStrTuple
 
 Dict = PersiDict[Any]
 
@@ -56,10 +57,27 @@ def _when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
 
 
-def _matching(infos: Iterable[ItemInfo], pattern: str | None) -> Iterator[ItemInfo]:
-    for info in infos:
-        if pattern is None or fnmatch.fnmatchcase(key_text(info.key), pattern):
-            yield info
+def _matching(
+    place: Dict,
+    pattern: str | None,
+    *,
+    prefix: tuple[str, ...] = (),
+    start: tuple[str, ...] | None = None,
+    stop: tuple[str, ...] | None = None,
+) -> Iterator[ItemInfo]:
+    if pattern is None:
+        return place.infos(prefix, start, stop)
+    glob = GlobPattern(pattern)
+    infos = place.infos(
+        max(prefix, glob.prefix, key=len),
+        max((bound for bound in (start, glob.start) if bound is not None), default=None),
+        min((bound for bound in (stop, glob.stop) if bound is not None), default=None),
+    )
+    return (info for info in infos if glob.matches(info.key) and _begins(info.key, prefix))
+
+
+def _begins(key: NonEmptySafeStrTuple, prefix: tuple[str, ...]) -> bool:
+    return key.strings[: len(prefix)] == prefix
 
 
 def _as_json(info: ItemInfo) -> str:
@@ -94,7 +112,7 @@ def ls(
     as_json: bool,
 ) -> None:
     """List the keys of PLACE."""
-    infos = _matching(place.infos(prefix=prefix, start=start, stop=stop), pattern)
+    infos = _matching(place, pattern, prefix=prefix, start=start, stop=stop)
     for count, info in enumerate(infos):
         if count == limit:
             return

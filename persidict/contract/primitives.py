@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from typing import Any, BinaryIO, ClassVar, Final, NamedTuple, NoReturn, Protocol, TypeVar
 
 from persidict import log
@@ -89,11 +90,15 @@ def key_range_of(
     checked = as_prefix("prefix", prefix).strings
     if not checked and start is None and stop is None:
         return None
-    return KeyRange(
-        checked,
-        None if start is None else as_prefix("start", start).strings,
-        None if stop is None else as_prefix("stop", stop).strings,
-    )
+    first = None if start is None else as_prefix("start", start).strings
+    behind = None if stop is None else as_prefix("stop", stop).strings
+    if first is not None and behind is not None:
+        # what both bounds begin with, all keys between them do: less has to be listed
+        pairs = takewhile(lambda pair: pair[0] == pair[1], zip(first, behind, strict=False))
+        common = tuple(part for part, _ in pairs)
+        if common[: len(checked)] == checked:
+            checked = common
+    return KeyRange(checked, first, behind)
 
 
 def raise_key_error(key: NonEmptySafeStrTuple, absent: ObjectNotFound) -> NoReturn:

@@ -74,6 +74,20 @@ class _Ranged:
     def _has_room_for(self, key: NonEmptySafeStrTuple) -> bool:
         return self._key_range is None or self._key_range.contains(key)
 
+    def _keys_backwards(self) -> Iterator[NonEmptySafeStrTuple]:
+        if self._key_range is None:
+            raise TypeError(
+                "all keys come in the order of the storage, which has no reverse: make a range of"
+                " them, with start=()"
+            )
+        return self._range_backwards(self._key_range)
+
+    def _range_backwards(self, key_range: KeyRange) -> Iterator[NonEmptySafeStrTuple]:
+        yield from reversed(self._mapping._keys_in(key_range))
+
+    def _pairs_backwards(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+        return self._mapping._load_many(self._keys_backwards())
+
     def _pairs(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
         if self._key_range is None:
             return map(_PAIR, self._mapping._items())
@@ -94,6 +108,10 @@ class KeysView(_Ranged, _KeysView[NonEmptySafeStrTuple]):
         if self._key_range is None:
             return iter(self._mapping)
         return Listing(self, self._keys_of_range())
+
+    def __reversed__(self) -> Iterator[NonEmptySafeStrTuple]:
+        """Iterate over the keys of a range from the last one to the first."""
+        return self._keys_backwards()
 
     def __contains__(self, key: object) -> bool:
         checked = as_key(key)
@@ -149,6 +167,10 @@ class ItemsView(_Ranged, _ItemsView[NonEmptySafeStrTuple, ValueType]):
     def __iter__(self) -> Iterator[tuple[NonEmptySafeStrTuple, ValueType]]:
         return self._pairs()
 
+    def __reversed__(self) -> Iterator[tuple[NonEmptySafeStrTuple, ValueType]]:
+        """Iterate over the items of a range from the last key to the first."""
+        return self._pairs_backwards()
+
     def __contains__(self, item: object) -> bool:
         if not isinstance(item, tuple) or len(item) != 2:
             return False
@@ -167,6 +189,10 @@ class ValuesView(_Ranged, _ValuesView[ValueType]):
 
     def __iter__(self) -> Iterator[ValueType]:
         return map(_VALUE, self._pairs())
+
+    def __reversed__(self) -> Iterator[ValueType]:
+        """Iterate over the values of a range from that of the last key to the first."""
+        return map(_VALUE, self._pairs_backwards())
 
     def __contains__(self, value: object) -> bool:
         return any(found is value or found == value for found in self)

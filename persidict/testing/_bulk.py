@@ -150,6 +150,75 @@ class RangeTests(ConformanceBase):
         items = [("/".join(key), value) for key, value in d.items(**arguments)]
         assert items == [(name, values[0]) for name in expected]
 
+    def test_a_range_is_read_backwards(self, d: AnyDict, values: tuple[Any, ...]) -> None:
+        stored = {
+            ("a",): values[0],
+            ("b", "c"): values[1],
+            ("b", "d"): values[2],
+            ("e",): values[0],
+        }
+        d.set_many(stored)
+        backwards = [("b", "d"), ("b", "c"), ("a",)]
+        assert [as_tuple(key) for key in reversed(d.keys(stop="e"))] == backwards
+        assert list(reversed(d.values(stop="e"))) == [stored[key] for key in backwards]
+        found = [(as_tuple(key), value) for key, value in reversed(d.items(stop="e"))]
+        assert found == [(key, stored[key]) for key in backwards]
+
+    def test_all_keys_have_no_order_to_reverse(self, d: AnyDict) -> None:
+        for view in (d.keys(), d.values(), d.items()):
+            with pytest.raises(TypeError, match="start="):
+                reversed(view)
+
+    def test_a_range_has_a_length(self, d: AnyDict, values: tuple[Any, ...]) -> None:
+        d.set_many((name, values[0]) for name in "abcde")
+        assert len(d.keys(start="b", stop="d")) == len(d.items(start="b", stop="d")) == 2
+        assert len(d.keys(start="x")) == 0
+
+    @pytest.mark.parametrize(
+        ("pattern", "expected"),
+        [
+            ("*", ["a", "a-1"]),
+            ("**", ["a", "a/b", "a/b/c", "a/x/c", "a-1", "b/b/c"]),
+            ("a", ["a"]),
+            ("a/b", ["a/b"]),
+            ("absent/b", []),
+            ("a/*", ["a/b"]),
+            ("a/*/c", ["a/b/c", "a/x/c"]),
+            ("a/**", ["a", "a/b", "a/b/c", "a/x/c"]),
+            ("**/c", ["a/b/c", "a/x/c", "b/b/c"]),
+            ("a*", ["a", "a-1"]),
+            ("a?1", ["a-1"]),
+            ("[!a]/*/[a-c]", ["b/b/c"]),
+            ("a/b*/?", ["a/b/c"]),
+            (("*", "b", "c"), ["a/b/c", "b/b/c"]),
+        ],
+    )
+    def test_a_pattern_finds_the_keys_that_match_in_their_order(
+        self, d: AnyDict, values: tuple[Any, ...], pattern: Any, expected: list[str]
+    ) -> None:
+        names = ("b/b/c", "a/x/c", "a/b/c", "a/b", "a-1", "a")
+        d.set_many((name.split("/"), values[0]) for name in names)
+        assert ["/".join(as_tuple(key)) for key in d.glob(pattern)] == expected
+
+    @pytest.mark.parametrize("pattern", ["", "a//b", "../a", "a b/*", "a**/c", ()])
+    def test_a_pattern_that_no_key_can_match_is_refused(self, d: AnyDict, pattern: Any) -> None:
+        with pytest.raises(ValueError, match="pattern"):
+            d.glob(pattern)
+
+    @pytest.mark.parametrize("pattern", [3, None, ["a", 3]])
+    def test_what_is_no_pattern_is_refused(self, d: AnyDict, pattern: Any) -> None:
+        with pytest.raises(TypeError, match="pattern"):
+            d.glob(pattern)
+
+
+class RangeChangingTests(ConformanceBase):
+    """The items of a range are removed by their view."""
+
+    def test_a_range_is_removed_by_its_keys(self, d: AnyDict, values: tuple[Any, ...]) -> None:
+        d.set_many((name, values[0]) for name in "abcde")
+        d.discard_many(d.keys(start="b", stop="d"))
+        assert sorted(as_tuple(key) for key in d) == [("a",), ("d",), ("e",)]
+
 
 class BulkChangingTests(ConformanceBase):
     """Many items are replaced and removed at once."""

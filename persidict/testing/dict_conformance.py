@@ -10,6 +10,7 @@ from persidict.testing._bulk import (
     BulkAppendOnlyTests,
     BulkChangingTests,
     BulkReadingTests,
+    RangeChangingTests,
     RangeTests,
 )
 from persidict.testing._changing import ChangingTests, IsolationTests
@@ -76,6 +77,7 @@ class MutableDictConformance(
     TransformChangeTests,
     ChangingValueTests,
     BulkChangingTests,
+    RangeChangingTests,
     TransferChangingTests,
 ):
     """What a dictionary does whose items can be changed and removed."""

@@ -78,6 +78,8 @@ def operations_of_its_own() -> None:
     assert_type(d.timestamp("a"), float)
     assert_type(d.info("a"), ItemInfo)
     assert_type(d.infos("a"), Iterator[ItemInfo])
+    assert_type(d.glob("a/*"), Iterator[NonEmptySafeStrTuple])
+    assert_type(reversed(d.keys("a")), Iterator[NonEmptySafeStrTuple])
     assert_type(d.location("a"), str)
     assert_type(d.presign("a", "PUT", 60), str)
     d.copy_item("a", "b")
