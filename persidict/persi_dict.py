@@ -15,6 +15,7 @@ from persidict.contract.globbing import GlobOperations
 from persidict.contract.handles import HandleOperations
 from persidict.contract.inspecting import InspectingOperations
 from persidict.contract.listing import Listing
+from persidict.contract.plain import PlainMapping
 from persidict.contract.primitives import (
     Version,
     key_range_of,
@@ -429,6 +430,22 @@ class PersiDict(
             stop: See `keys`.
         """
         return ItemsView(self, key_range_of(prefix, start, stop))
+
+    def plain(self) -> PlainMapping[ValueType]:
+        """Return the same dictionary as a mapping whose keys are strings and tuples of strings.
+
+        A key of this dictionary equals ``"a"`` and ``("a",)``, and can hash like one of them
+        only: like the tuple. In `plain` it is ``"a"``, so that ``dict(d.plain())`` equals the dict
+        that one would write. Costs nothing; reads and writes go through.
+
+        Examples:
+            >>> from persidict import LocalDict
+            >>> d = LocalDict()
+            >>> d["a"] = 1
+            >>> dict(d) == {"a": 1}, dict(d.plain()) == {"a": 1}
+            (False, True)
+        """
+        return PlainMapping(self)
 
     def __eq__(self, other: object) -> bool:
         """Compare: equal parameters and type, or equal content with any Mapping."""

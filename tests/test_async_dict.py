@@ -86,6 +86,7 @@ AT_ONCE = {
 
 NOT_AWAITED_HERE = {
     "transaction",  # belongs to one thread: `call`
+    "plain",  # a mapping, which cannot be awaited
     *("presign", "with_params"),  # tested by themselves: a GatedDict has no URL
     *("clone", "get_default_params", "get_default_jsparams", "get_jsparams"),
     *("essential_param_names", "auxiliary_param_names"),

@@ -44,7 +44,7 @@ ALLOWED_NAMES = {
     *("etag", "info", "infos", "glob", "timestamp", "location", "presign", "random_key"),
     *("newest_keys", "newest_values", "oldest_keys", "oldest_values"),
     *("items_and_timestamps", "keys_and_timestamps", "values_and_timestamps"),
-    *("get_subdict", "subdicts", "transaction", "with_params", "read_only"),
+    *("get_subdict", "subdicts", "transaction", "with_params", "read_only", "plain"),
     *("get_params", "get_jsparams", "get_essential_jsparams", "get_auxiliary_jsparams"),
 }
 """What changes no items, or is tested here by itself: presign, transaction."""

@@ -117,11 +117,15 @@ class KeysView(_Ranged, _KeysView[NonEmptySafeStrTuple]):
         checked = as_key(key)
         return self._has_room_for(checked) and checked in self._mapping
 
-    def __and__(self, other: Iterable[Any]) -> set[NonEmptySafeStrTuple]:
-        return set(self) & _as_keys(other)
+    def __and__(self, other: Iterable[Any]) -> set[Any]:
+        """Return those of the others that are keys here, as they are, like `Set` does.
 
-    def __rand__(self, other: Iterable[Any]) -> set[Any]:
-        return _as_keys(other) & set(self)
+        So they can be looked up on both sides, which pytest does to show a difference.
+        """
+        own = set(self)
+        return {element for element in other if _as_keys((element,)) <= own}
+
+    __rand__ = __and__
 
     def __or__(self, other: Iterable[Any]) -> set[Any]:
         return set(self) | _as_keys(other)

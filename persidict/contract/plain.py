@@ -1,0 +1,114 @@
+"""A dictionary under plain keys: strings, and tuples of strings."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
+from itertools import islice
+from typing import Any, Generic, TypeAlias, TypeVar, cast
+
+from persidict.contract.display import SHOWN
+from persidict.jokers_and_status_flags import ValueType
+from persidict.safe_str_tuple import NonEmptySafeStrTuple
+
+PlainKey: TypeAlias = str | tuple[str, ...]
+"""A key of one string as that string, one of several as a tuple of them."""
+
+Default = TypeVar("Default")
+
+_NO_DEFAULT: Any = object()
+
+
+def plain_key(key: NonEmptySafeStrTuple) -> PlainKey:
+    """Return a key in its plain form."""
+    strings = key.strings
+    return strings[0] if len(strings) == 1 else strings
+
+
+class PlainMapping(MutableMapping[PlainKey, ValueType], Generic[ValueType]):
+    """A dictionary as a mapping whose keys are plain, and equal to what a dict would have.
+
+    A key that comes out of it is a string, or a tuple of two strings or more, and so it hashes
+    and compares as dicts and sets need it. Everything else is as on the dictionary, which
+    reads and writes: what it costs, what it refuses, which keys it takes.
+
+    Args:
+        d: The dictionary, a PersiDict.
+
+    Examples:
+        >>> from persidict import LocalDict
+        >>> d = LocalDict()
+        >>> d["a"], d["b", "c"] = 1, 2
+        >>> dict(d.plain()) == {"a": 1, ("b", "c"): 2}
+        True
+    """
+
+    def __init__(self, d: MutableMapping[NonEmptySafeStrTuple, ValueType]) -> None:
+        self._d = cast("Any", d)
+
+    def __repr__(self) -> str:
+        shown = [f"{key!r}: {value!r}" for key, value in islice(self.items(), SHOWN + 1)]
+        more = ["..."] if len(shown) > SHOWN else []
+        return f"{type(self).__name__}({{{', '.join([*shown[:SHOWN], *more])}}})"
+
+    def __getitem__(self, key: PlainKey) -> ValueType:
+        return cast("ValueType", self._d[key])
+
+    def __setitem__(self, key: PlainKey, value: ValueType) -> None:
+        self._d[key] = value
+
+    def __delitem__(self, key: PlainKey) -> None:
+        del self._d[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._d
+
+    def __len__(self) -> int:
+        return len(self._d)
+
+    def __bool__(self) -> bool:
+        return bool(self._d)
+
+    def __iter__(self) -> Iterator[PlainKey]:
+        return map(plain_key, self._d)
+
+    def get(self, key: PlainKey, default: Any = None) -> Any:
+        """Return the value under a key, or `default` if there is none."""
+        return self._d.get(key, default)
+
+    def pop(self, key: PlainKey, default: Any = _NO_DEFAULT) -> Any:
+        """Take an item out and return its value; see `PersiDict.pop`."""
+        return self._d.pop(key) if default is _NO_DEFAULT else self._d.pop(key, default)
+
+    def popitem(self) -> tuple[PlainKey, ValueType]:
+        """Take some item out and return it; see `PersiDict.popitem`."""
+        key, value = self._d.popitem()
+        return plain_key(key), value
+
+    def setdefault(self, key: PlainKey, default: Any = None) -> Any:
+        """Return the value under a key, after inserting `default` if there was none."""
+        return self._d.setdefault(key, default)
+
+    def update(self, other: Any = (), /, **kwargs: Any) -> None:
+        """Store many items; see `PersiDict.set_many`."""
+        self._d.update(other, **kwargs)
+
+    def clear(self) -> None:
+        """Delete all items; see `PersiDict.clear`."""
+        self._d.clear()
+
+    def items(self) -> ItemsView[PlainKey, ValueType]:
+        """Return a view of the items, read lazily, as the dictionary reads them."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[ValueType]:
+        """Return a view of the values, read lazily, as the dictionary reads them."""
+        return cast("ValuesView[ValueType]", self._d.values())
+
+
+class _Items(ItemsView[PlainKey, ValueType]):
+    """The items, read side by side where the storage gains from it."""
+
+    _mapping: PlainMapping[ValueType]
+
+    def __iter__(self) -> Iterator[tuple[PlainKey, ValueType]]:
+        return ((plain_key(key), value) for key, value in self._mapping._d.items())
