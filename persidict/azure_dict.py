@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from persidict.checks import check_flag, check_int
 from persidict.codecs import Codec
+from persidict.contract.inspecting import HttpMethod
 from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import PlainNaming
 from persidict.protection import Protection
-from persidict.safe_str_tuple import SafeStrTuple
+from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stored_dict import StoredDict
 from persidict.stores.shared.secret import Secret, as_secret
 from persidict.urls import Place, place
 
 if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
+
+    from persidict.stores.clouds.azure import AzureStore
 
 _VARIABLE: Final = "AZURE_STORAGE_CONNECTION_STRING"
 
@@ -148,6 +151,9 @@ class AzureDict(StoredDict[ValueType]):
         path = f"{self.container_name}/{self.root_prefix}".rstrip("/")
         return place("az", path, "container_name", "root_prefix")
 
+    def _presign(self, key: NonEmptySafeStrTuple, method: HttpMethod, expires: int) -> str:
+        return self._azure_store.signed_url(self._naming.name_of(key), method, expires)
+
     @property
     def base_url(self) -> str:
         """Where the items are: ``az://container/prefix``."""
@@ -156,10 +162,11 @@ class AzureDict(StoredDict[ValueType]):
     @property
     def container_client(self) -> ContainerClient:
         """The library's client of the container, in this process."""
-        from persidict.stores.clouds.azure import AzureStore
+        return self._azure_store.container
 
-        assert isinstance(self._store, AzureStore)
-        return self._store.container
+    @property
+    def _azure_store(self) -> AzureStore:
+        return cast("AzureStore", self._store)
 
 
 def _from_environment() -> Secret:

@@ -58,6 +58,7 @@ class GCSDict(StoredDict[ValueType]):
         max_concurrency: How many requests may be under way at once.
         codec: How values become bytes, in place of what the format says; see StoredDict.
         protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
+        read_only: Whether this handle refuses to change items; see `read_only()`.
 
     Raises:
         ValueError: A name is empty.
@@ -84,6 +85,7 @@ class GCSDict(StoredDict[ValueType]):
         max_concurrency: int = 32,
         codec: Codec | None = None,
         protection: Protection | None = None,
+        read_only: bool = False,
     ) -> None:
         super().__init__(
             append_only=append_only,
@@ -91,6 +93,7 @@ class GCSDict(StoredDict[ValueType]):
             serialization_format=serialization_format,
             codec=codec,
             protection=protection,
+            read_only=read_only,
         )
         for name, text, may_be_none in (
             ("bucket_name", bucket_name, False),
@@ -125,7 +128,7 @@ class GCSDict(StoredDict[ValueType]):
                 chosen_codec.content_type if protection is None else "application/octet-stream"
             ),
         )
-        if self._create_bucket:
+        if self._create_bucket and not read_only:
             store.ensure_bucket()
         self._attach(store, chosen_codec, PlainNaming(serialization_format))
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import multiprocessing
 import pickle
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from multiprocessing.synchronize import Barrier
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import parse_qs, urlsplit
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -17,6 +22,7 @@ if not azurite.is_wanted():
     pytest.skip(f"{azurite.REQUIRE}=1 asks for them", allow_module_level=True)
 
 from azure.core.exceptions import ResourceNotFoundError, ServiceResponseError
+from azure.storage.blob import BlobServiceClient, UserDelegationKey
 from hypothesis import settings
 
 from persidict.azure_dict import AzureDict
@@ -257,3 +263,84 @@ def test_a_wrong_parameter_is_named(
 ) -> None:
     with pytest.raises(error, match="|".join(wrong)):
         connect(**wrong)
+
+
+# ---------------------------------------------------------------------- signed URLs
+
+
+def send(url: str, method: str, data: bytes | None = None) -> tuple[int, bytes]:
+    """Send what anybody can send who has a URL, and return status and body."""
+    request = Request(url, data=data, method=method, headers={"x-ms-blob-type": "BlockBlob"})
+    try:
+        with urlopen(request, timeout=30) as reply:
+            return reply.status, reply.read()
+    except HTTPError as error:
+        return error.code, b""
+
+
+def text_dict(connect: Callable[..., Dict], **params: Any) -> Dict:
+    return connect(serialization_format="txt", base_class_for_values=str, **params)
+
+
+def test_a_signed_url_reads_an_item_and_nothing_else(connect: Callable[..., Dict]) -> None:
+    d = text_dict(connect)
+    d["a", "b"] = "text"
+    url = d.get_subdict("a").presign("b")
+    assert send(url, "GET") == (200, b"text")
+    assert send(d.presign(("a", "b"), "HEAD"), "HEAD") == (200, b"")
+    assert send(url, "PUT", b"other")[0] == send(url, "DELETE")[0] == 403
+    assert send(url.replace("/a/b.txt", "/a/c.txt"), "GET")[0] == 403
+    assert d["a", "b"] == "text"
+
+
+def test_a_signed_url_writes_and_deletes_an_item(connect: Callable[..., Dict]) -> None:
+    d = text_dict(connect)
+    assert send(d.presign("a", "PUT"), "PUT", b"text")[0] == 201
+    assert d["a"] == "text"
+    assert send(d.presign("a", "DELETE"), "DELETE")[0] == 202
+    assert "a" not in d
+
+
+def test_a_signed_url_holds_no_longer_than_it_was_asked_to(connect: Callable[..., Dict]) -> None:
+    query = parse_qs(urlsplit(connect().presign("a", expires=60)).query)
+    left = datetime.fromisoformat(query["se"][0]) - datetime.now(UTC)
+    assert timedelta(seconds=50) < left <= timedelta(seconds=60)
+
+
+def test_without_a_key_a_url_is_signed_by_delegation(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Identity:
+        def get_token(self, *scopes: str, **options: Any) -> Any:
+            raise AssertionError("no request was to be sent")
+
+    asked = []
+
+    def delegated(service: BlobServiceClient, begin: Any, end: Any) -> UserDelegationKey:
+        asked.append(service.url)
+        key = UserDelegationKey()
+        key.signed_oid = key.signed_tid = "00000000-0000-0000-0000-000000000000"
+        key.signed_start = key.signed_expiry = "2026-01-01T00:00:00Z"
+        key.signed_service, key.signed_version = "b", "2025-01-05"
+        key.value = base64.b64encode(b"secret").decode()
+        return key
+
+    monkeypatch.setattr(BlobServiceClient, "get_user_delegation_key", delegated)
+    d: Dict = AzureDict(
+        container_name="items",
+        account_url="https://account.blob.core.windows.net",
+        credential=Identity(),
+        create_container=False,
+    )
+    query = parse_qs(urlsplit(d.presign("a")).query)
+    assert asked == ["https://account.blob.core.windows.net/"]
+    assert (query["sks"], query["sp"], query["spr"]) == (["b"], ["r"], ["https"])
+
+
+def test_a_sas_token_that_cannot_sign_says_so() -> None:
+    d: Dict = AzureDict(
+        container_name="items",
+        account_url="https://account.blob.core.windows.net",
+        credential="sv=2025-01-05&sig=abc",
+        create_container=False,
+    )
+    with pytest.raises(TypeError, match="a SAS token cannot sign"):
+        d.presign("a")

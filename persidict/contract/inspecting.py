@@ -89,8 +89,10 @@ class InspectingOperations(DictPrimitives, Generic[ValueType]):
     ) -> str:
         """Return a URL with which anybody can do one thing with an item for a while.
 
-        No request is made, and nothing checks whether there is such an item. What is read
-        and written through the URL are the stored bytes, see `raw`.
+        Nothing checks whether there is such an item. What is read and written through the URL
+        are the stored bytes, see `raw`. No request is made, but for credentials that have to be
+        fetched, and on Azure with an object of ``azure-identity``: one for a key to sign with.
+        Who uses a URL of Azure's for ``"PUT"`` sends the header ``x-ms-blob-type: BlockBlob``.
 
         Args:
             key: The key.

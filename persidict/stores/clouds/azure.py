@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import requests
@@ -17,7 +18,15 @@ from azure.core.exceptions import (
     ServiceRequestError,
 )
 from azure.core.pipeline.transport import RequestsTransport
-from azure.storage.blob import BlobPrefix, BlobProperties, ContainerClient, ContentSettings
+from azure.storage.blob import (
+    BlobPrefix,
+    BlobProperties,
+    BlobSasPermissions,
+    BlobServiceClient,
+    ContainerClient,
+    ContentSettings,
+    generate_blob_sas,
+)
 from requests.adapters import HTTPAdapter
 
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ItemNotAvailableFlag
@@ -30,6 +39,17 @@ _NO_REPEATING: Final[dict[str, Any]] = {"retry_total": 0}
 _MISSING_CONTAINER: Final = frozenset({"ContainerNotFound", "ContainerBeingDeleted"})
 _THROTTLED: Final = (429, 503)
 _NOT_MODIFIED: Final = 304
+
+_PERMISSIONS: Final = {
+    "GET": BlobSasPermissions(read=True),
+    "HEAD": BlobSasPermissions(read=True),
+    "PUT": BlobSasPermissions(create=True, write=True),
+    "DELETE": BlobSasPermissions(delete=True),
+}
+"""What a URL for one method allows."""
+
+_CLOCKS_DIFFER_BY: Final = timedelta(minutes=15)
+"""How far back a signed URL begins to hold, as Microsoft advises."""
 
 
 def _kind_of(error: AzureError) -> Kind:
@@ -197,6 +217,51 @@ class AzureStore(CloudStore):
                     yield CommonPrefix(entry.name)
                 else:
                     yield self._info(entry.name, entry)[0]
+
+    # ------------------------------------------------------------------ signed URLs
+
+    def signed_url(self, name: str, method: str, expires: int) -> str:
+        """Return a URL with which anybody can send requests of one method for a while.
+
+        With the account's key it is signed here. With an object of ``azure-identity`` one request
+        asks for a key that holds as long (a user delegation key).
+
+        Args:
+            name: The object's name.
+            method: ``"GET"``, ``"HEAD"``, ``"PUT"`` or ``"DELETE"``.
+            expires: For how many seconds.
+
+        Raises:
+            TypeError: The client has nothing to sign with: a SAS token, or nothing.
+        """
+        blob = self.container.get_blob_client(self._prefix + name)
+        begin = datetime.now(UTC) - _CLOCKS_DIFFER_BY
+        end = datetime.now(UTC) + timedelta(seconds=expires)
+        signature = generate_blob_sas(
+            blob.account_name or "",
+            blob.container_name,
+            blob.blob_name,
+            permission=_PERMISSIONS[method],
+            start=begin,
+            expiry=end,
+            protocol="https" if blob.url.startswith("https:") else None,
+            **self._signing_key(begin, end),
+        )
+        return f"{blob.url.partition('?')[0]}?{signature}"
+
+    def _signing_key(self, begin: datetime, end: datetime) -> dict[str, Any]:
+        credential = self.container.credential
+        account_key = getattr(credential, "account_key", None)
+        if account_key is not None:
+            return {"account_key": account_key}
+        if not hasattr(credential, "get_token"):
+            raise TypeError(
+                "a URL is signed with the account's key or an object of azure-identity;"
+                " a SAS token cannot sign: pass another credential"
+            )
+        account_url = f"{self.container.scheme}://{self.container.primary_hostname}"
+        with BlobServiceClient(account_url, credential=credential) as service:
+            return {"user_delegation_key": service.get_user_delegation_key(begin, end)}
 
     def location(self, name: str) -> str:
         return f"az://{self.container.container_name}/{self._prefix}{name}"
