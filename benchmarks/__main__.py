@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import page, plots, published
+from benchmarks import overview, page, plots, published
 from benchmarks.environment import describe
 from benchmarks.harness import Bench, Result, Row, Suite, summary, table
 from benchmarks.peers import PeerUnavailable, load
@@ -64,11 +64,26 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help=f"where the virtual environment of {published.NAME} is kept, and made if it is missing"
         " (default: the user's cache directory; nowhere with --quick)",
     )
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="write a PNG for each suite")
+    parser.add_argument(
+        "--plots",
+        type=Path,
+        metavar="DIR",
+        help=f"write a PNG for each suite, and {overview.NAME}, one of S3 beside other libraries",
+    )
     parser.add_argument(
         "--page", type=Path, metavar="FILE", help="put the results between this page's marks"
     )
+    parser.add_argument(
+        "--readme",
+        type=Path,
+        metavar="FILE",
+        help=f"put {overview.NAME} between this file's marks; needs --plots, s3_single and s3_many",
+    )
     arguments = parser.parse_args(argv)
+    if arguments.readme is not None and (
+        arguments.plots is None or not {"s3_single", "s3_many"} <= {*arguments.suites}
+    ):
+        parser.error("--readme needs --plots, and the suites s3_single and s3_many")
     for name in arguments.suites:
         if name not in SUITES:
             parser.error(f"there is no suite {name!r}; there are {', '.join(SUITES)}")
@@ -111,9 +126,24 @@ def main(argv: list[str] | None = None) -> int:
     found = list(itertools.chain.from_iterable(results.values()))
     end = f"{summary(found)} It took {minutes:.1f} minutes."
     print(f"\n{end}\n\n{page.behind(found)}")
+    picture = None if arguments.plots is None else _draw_overview(found, arguments.plots)
     if arguments.page is not None:
+        if picture is not None:
+            parts.insert(0, page.image(overview.TITLE, picture, arguments.page))
         page.update(arguments.page, "\n\n".join([head, end, page.behind(found), *parts]))
+    if arguments.readme is not None and picture is not None:
+        told = [page.image(overview.TITLE, picture, arguments.readme)]
+        told.append(overview.sentence(overview.panels(found)))
+        page.update(arguments.readme, "\n\n".join(told), page.README_BEGIN, page.README_END)
     return 0
+
+
+def _draw_overview(results: Sequence[Result], directory: Path) -> Path | None:
+    shown = overview.panels(results)
+    if not shown:
+        return None
+    overview.draw(shown, directory / overview.NAME)
+    return directory / overview.NAME
 
 
 def _plot(title: str, results: Sequence[Result], path: Path) -> None:

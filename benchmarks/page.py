@@ -11,6 +11,8 @@ from benchmarks.harness import Result, Row, table
 
 BEGIN: Final = "<!-- results: written by python -m benchmarks --page -->"
 END: Final = "<!-- end of results -->"
+README_BEGIN: Final = "<!-- speed: written by python -m benchmarks --readme -->"
+README_END: Final = "<!-- end of speed -->"
 _CLEARLY: Final = 1.05
 
 
@@ -35,15 +37,15 @@ def image(title: str, picture: Path, path: Path) -> str:
     return f"![{title}]({place.as_posix()})"
 
 
-def update(path: Path, text: str) -> None:
+def update(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Replace what is between the marks of a page.
 
     Raises:
         ValueError: The page has no marks.
     """
     old = path.read_text(encoding="utf-8")
-    head, begin, rest = old.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{path} has no lines {BEGIN!r} and {END!r}")
+    head, has_begin, rest = old.partition(begin)
+    _, has_end, tail = rest.partition(end)
+    if not (has_begin and has_end):
+        raise ValueError(f"{path} has no lines {begin!r} and {end!r}")
     path.write_text(f"{head}{begin}\n\n{text}\n\n{end}{tail}", encoding="utf-8")

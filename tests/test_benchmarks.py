@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import page, published
+from benchmarks import overview, page, published
 from benchmarks.__main__ import SUITES, main
 from benchmarks.harness import (
     Bench,
@@ -337,3 +337,84 @@ def test_missed_targets_and_faster_peers_are_listed() -> None:
 def test_a_picture_is_named_as_seen_from_the_page(tmp_path: Path) -> None:
     picture, path = tmp_path / "docs" / "plots" / "files.png", tmp_path / "docs" / "page.md"
     assert page.image("Files", picture, path) == "![Files](plots/files.png)"
+
+
+# ---------------------------------------------------------------------- the picture of README
+
+
+def beside(title: str, against: str, seconds: float, ratio: float) -> Row:
+    """Return the row of persidict beside a library, with the ratio of their times."""
+    return Row(
+        title, against, Spread.of([seconds]), Spread.of([seconds / ratio]), Spread.of([ratio])
+    )
+
+
+def measured_on_s3() -> list[Result]:
+    libraries = ("obstore", "s3fs FSMap", "boto3, 32 threads", "persidict 0.309")
+    titles = ("items(), per object, 20 ms away", "get, 0 ms away", "get, 20 ms away")
+    rows: list[Result] = [
+        beside(title, library, 0.001, 0.5) for title in titles for library in libraries
+    ]
+    return [*rows, Omission("s3fs", "because"), beside("list(d), 0 ms away", "boto3", 1.0, 1.0)]
+
+
+def test_the_picture_shows_each_operation_at_each_distance_in_order() -> None:
+    shown = [panel[:2] for panel in overview.panels(measured_on_s3())]
+    assert shown == [
+        ("read one item", "0 ms away"),
+        ("read one item", "20 ms away"),
+        ("read many items", "20 ms away"),
+    ]
+
+
+def test_the_picture_shows_operations_in_a_second_of_every_library() -> None:
+    speeds = dict(overview.panels(measured_on_s3())[0].speeds)
+    others = dict.fromkeys(("obstore", "s3fs", "boto3", "persidict 0.309"), pytest.approx(500))
+    assert speeds == {"persidict": pytest.approx(1000), **others}
+
+
+def test_a_library_that_was_not_measured_is_left_out_of_the_picture() -> None:
+    panel = overview.panels([beside("get, 0 ms away", "boto3", 0.001, 0.5)])[0]
+    assert list(panel.speeds) == ["persidict", "boto3"]
+
+
+def test_of_two_ways_to_use_a_library_the_picture_shows_the_faster_one() -> None:
+    title = "update, per object, 20 ms away"
+    rows = [beside(title, "boto3", 0.001, 0.1), beside(title, "boto3, 32 threads", 0.001, 0.5)]
+    assert overview.panels(rows)[0].speeds["boto3"] == pytest.approx(500)
+
+
+def test_the_picture_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "plots" / overview.NAME
+    overview.draw(overview.panels(measured_on_s3()), path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_is_told_in_words_too() -> None:
+    told = overview.sentence(overview.panels(measured_on_s3()))
+    assert told.startswith("Times the speed of boto3: read one item, 0 ms away: 2.0 x;")
+
+
+def test_a_run_puts_the_picture_into_readme(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"head\n{page.README_BEGIN}\n{page.README_END}\ntail\n", encoding="utf-8")
+    arguments = ["s3_single", "s3_many", "--quick", "--plots", str(tmp_path / "plots")]
+    with contextlib.redirect_stdout(io.StringIO()):
+        main([*arguments, "--readme", str(readme)])
+    text = readme.read_text("utf-8")
+    assert f"![{overview.TITLE}](plots/{overview.NAME})\n\nTimes the speed of boto3: " in text
+    assert (tmp_path / "plots" / overview.NAME).stat().st_size > 10_000
+
+
+def test_readme_has_the_marks() -> None:
+    text = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    assert text.index(page.README_BEGIN) < text.index(page.README_END)
+
+
+@pytest.mark.parametrize("arguments", [["s3_many"], ["s3_many", "s3_single"]])
+def test_a_picture_for_readme_needs_plots_and_both_suites(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit), contextlib.redirect_stderr(io.StringIO()) as told:
+        main([*arguments, "--quick", "--readme", "README.md"])
+    assert "--readme needs --plots" in told.getvalue()
