@@ -17,6 +17,7 @@ from persidict.exceptions import (
     MutationPolicyError,
     MutationPolicyErrorGroup,
     ProtectionError,
+    UnreadableItemsError,
 )
 from persidict.jokers_and_status_flags import (
     ALWAYS_RETRIEVE,
@@ -189,6 +190,7 @@ __all__ = [
     "StoreDict",
     "TransferResult",
     "TransformingFunction",
+    "UnreadableItemsError",
     "ValueNotRetrievedFlag",
     "ValueType",
     "WriteOnceDict",

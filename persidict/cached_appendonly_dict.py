@@ -8,7 +8,13 @@ from itertools import islice
 from typing import Any, Final, NoReturn
 
 from persidict.cached_dict import MISS, CachedDict, check_apart, check_takes_copies
-from persidict.exceptions import MutationPolicyError, NoBytesError, ObjectNotFound
+from persidict.contract.unreadable import UnreadableItems
+from persidict.exceptions import (
+    BackendError,
+    MutationPolicyError,
+    NoBytesError,
+    ObjectNotFound,
+)
 from persidict.jokers_and_status_flags import (
     ITEM_NOT_AVAILABLE,
     VALUE_NOT_RETRIEVED,
@@ -177,10 +183,13 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
     def _load_many(
         self, keys: Iterable[NonEmptySafeStrTuple]
     ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+        unreadable = UnreadableItems()
         remaining = iter(keys)
         while window := list(islice(remaining, _WINDOW)):
             missing = {key for key in window if not self._holds(key)}
-            fetched = self._fetch_many([key for key in window if key in missing])
+            fetched = unreadable.set_aside(
+                self._fetch_many([key for key in window if key in missing], unreadable)
+            )
             pending = next(fetched, None)
             for key in window:
                 if key not in missing:
@@ -191,9 +200,10 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
                 elif pending is not None and pending[0] == key:
                     yield pending
                     pending = next(fetched, None)
+        unreadable.raise_if_any()
 
     def _fetch_many(
-        self, keys: list[NonEmptySafeStrTuple]
+        self, keys: list[NonEmptySafeStrTuple], unreadable: UnreadableItems
     ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
         """Load many items from the main dictionary, and cache what comes."""
         remaining = deque(keys)
@@ -201,7 +211,11 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
             for key, stored in self._stored._load_many(keys):
                 while remaining.popleft() != key:
                     continue
-                value = self._value_of(key, stored)
+                try:
+                    value = self._value_of(key, stored)
+                except BackendError as error:  # raised when all others have been read
+                    unreadable.add(key, error)
+                    continue
                 self._write_copy(key, stored, value)
                 yield key, value
         except NoBytesError:

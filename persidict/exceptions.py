@@ -131,6 +131,34 @@ class BackendError(RuntimeError):
         return type(self), (str(self),), state
 
 
+class UnreadableItemsError(ExceptionGroup[Exception], BackendError):
+    """Of many items some could not be read; all others have been, before this is raised.
+
+    Can be caught as the BackendError that a single broken item raises.
+
+    Attributes:
+        exceptions: What went wrong, each with a note that names the item; of very many, those
+            of the first 100, and the message tells how many there are.
+        found: The others, by key, where an operation returns them all at once (`get_many`);
+            else empty.
+        count: How many items could not be read.
+    """
+
+    def __new__(cls, message: str, errors: Sequence[Exception], count: int) -> UnreadableItemsError:
+        """Make the group as its first base class does, which takes no count."""
+        return super().__new__(cls, message, errors)
+
+    def __init__(self, message: str, errors: Sequence[Exception], count: int) -> None:
+        self.found: dict[Any, Any] = {}
+        self.count = count
+        self.backend = None
+        self.operation = "get"
+        self.key = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.exceptions, self.count), {"found": self.found}
+
+
 class ProtectionError(BackendError):
     """Stored bytes are not what was written there: altered, moved, unprotected, or of another key.
 

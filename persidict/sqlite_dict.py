@@ -9,6 +9,7 @@ from typing import Any
 from persidict.checks import check_flag, check_int
 from persidict.codecs import Codec
 from persidict.contract.listing import Listing
+from persidict.contract.unreadable import UnreadableItems
 from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import PlainNaming
 from persidict.protection import Protection
@@ -153,11 +154,19 @@ class SQLiteDict(TransactionalDict[ValueType]):
         return _Rows(self, self._decoded_rows())
 
     def _decoded_rows(self) -> Iterator[_Entry]:
+        unreadable = UnreadableItems()
         key_of = self._naming.key_of
         for name, data, info in self._store.rows():
             key = key_of(name)
-            if key is not None:
-                yield key, self._decode(key, data), info.last_modified
+            if key is None:
+                continue
+            try:
+                value = self._decode(key, data)
+            except Exception as error:  # raised when all others have been read
+                unreadable.add(key, error)
+                continue
+            yield key, value, info.last_modified
+        unreadable.raise_if_any()
 
     def _remove_all(self) -> None:
         """Delete all items, some thousand in one transaction."""

@@ -20,6 +20,7 @@ from persidict.codecs import (
 )
 from persidict.contract.listing import Listing
 from persidict.contract.primitives import KeyRange
+from persidict.contract.unreadable import UnreadableItems
 from persidict.exceptions import (
     BackendError,
     ObjectNotFound,
@@ -277,10 +278,7 @@ class StoredDict(PersiDict[ValueType]):
         except Exception as error:
             _note(error, "get", key)
             raise
-        if isinstance(data, BUFFERS):
-            return self._decode(key, data)
-        with data:
-            return self._decode(key, data)
+        return self._decode_and_close(key, data)
 
     def _decode(self, key: NonEmptySafeStrTuple, data: Buffer | BinaryIO) -> Any:
         if self.protection is not None:
@@ -445,6 +443,7 @@ class StoredDict(PersiDict[ValueType]):
         self, entries: Iterable[tuple[NonEmptySafeStrTuple, str | ObjectInfo]]
     ) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
         """Fetch what is listed; entries whose objects have vanished are left out."""
+        unreadable = UnreadableItems()
         asked: deque[tuple[str, NonEmptySafeStrTuple]] = deque()
 
         def wanted() -> Iterator[str | ObjectInfo]:
@@ -456,7 +455,16 @@ class StoredDict(PersiDict[ValueType]):
             name, key = asked.popleft()
             while name != found_name:
                 name, key = asked.popleft()
-            yield key, self._decode(key, data), info.last_modified
+            try:
+                if isinstance(data, Exception):
+                    raise data
+                value = self._decode(key, data)
+            except Exception as error:  # raised when all others have been read
+                unreadable.add(key, error)
+            else:
+                assert info is not None
+                yield key, value, info.last_modified
+        unreadable.raise_if_any()
 
     def _entries(self) -> Iterator[tuple[NonEmptySafeStrTuple, str | ObjectInfo]]:
         """List all keys, each with what the store fetches it by at the least cost."""

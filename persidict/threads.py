@@ -90,17 +90,21 @@ class AsyncView(AsyncIterable[Element]):
 
     async def __aiter__(self) -> AsyncIterator[Element]:
         iterator: Generator[Element, None, None] | None = None
+        failure: Exception | None = None
 
         def read_some() -> tuple[list[Element], bool]:
-            nonlocal iterator
+            nonlocal iterator, failure
             if iterator is None:
                 iterator = (element for element in self._begin())
             chunk = []
             end = time.monotonic() + _CHUNK_SECONDS
-            for element in iterator:
-                chunk.append(element)
-                if len(chunk) == _CHUNK_ITEMS or time.monotonic() > end:
-                    return chunk, True
+            try:
+                for element in iterator:
+                    chunk.append(element)
+                    if len(chunk) == _CHUNK_ITEMS or time.monotonic() > end:
+                        return chunk, True
+            except Exception as error:  # raised behind what came before it
+                failure = error
             return chunk, False
 
         has_more = True
@@ -109,7 +113,10 @@ class AsyncView(AsyncIterable[Element]):
                 chunk, has_more = await self._threads.run(read_some)
                 for element in chunk:
                     yield element
+            if failure is not None:
+                raise failure
         finally:
+            failure = None
             if iterator is not None:
                 await self._threads.run(iterator.close)
 

@@ -10,6 +10,7 @@ from persidict.exceptions import (
     MutationPolicyError,
     MutationPolicyErrorGroup,
     PreconditionFailed,
+    UnreadableItemsError,
     without_frames,
 )
 from persidict.jokers_and_status_flags import DELETE_CURRENT, KEEP_CURRENT, ValueType
@@ -41,9 +42,18 @@ class BulkOperations(DictPrimitives, Generic[ValueType]):
         Returns:
             The values by key, in the order of the keys; absent items are left out. Each
             value was current at some moment of the call, not all at the same one.
+
+        Raises:
+            UnreadableItemsError: Some items could not be read; its `found` has the others.
         """
         _refuse_one_key(keys)
-        return dict(self._load_many(map(as_key, _each("keys", keys))))
+        found: dict[NonEmptySafeStrTuple, ValueType] = {}
+        try:
+            found.update(self._load_many(map(as_key, _each("keys", keys))))
+        except UnreadableItemsError as error:
+            error.found = found
+            raise
+        return found
 
     def set_many(self, items: Mapping[Any, Any] | Iterable[_Pair], /, **kwargs: Any) -> None:
         """Store many items, each atomically; the whole is not.

@@ -12,6 +12,7 @@ from persidict import log
 from persidict.back_off import seconds_to_pause
 from persidict.buffers import Buffer
 from persidict.classes import is_typed_dict
+from persidict.contract.unreadable import UnreadableItems
 from persidict.exceptions import (
     MutationPolicyError,
     ObjectNotFound,
@@ -326,11 +327,17 @@ class DictPrimitives(ABC):
         self, keys: Iterable[NonEmptySafeStrTuple]
     ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
         """Read many items, in the order given; those that do not exist are left out."""
+        unreadable = UnreadableItems()
         for key in keys:
             try:
-                yield key, self._load(key)[0]
+                value = self._load(key)[0]
             except ObjectNotFound:
                 continue
+            except Exception as error:  # raised when all others have been read
+                unreadable.add(key, error)
+                continue
+            yield key, value
+        unreadable.raise_if_any()
 
     def _write_many(
         self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from io import BytesIO
 from typing import BinaryIO, Final, Literal, NamedTuple, TypeAlias
 
@@ -57,6 +58,16 @@ class NotModified:
 
 NOT_MODIFIED: Final = NotModified()
 """What `get` returns when the object still is the version named by `if_none_match`."""
+
+Read: TypeAlias = tuple[str, Buffer, ObjectInfo]
+"""One of many objects: name, bytes, and what is known of them."""
+
+Unread: TypeAlias = tuple[str, Exception, None]
+"""One of many objects that could not be read, and why."""
+
+Found: TypeAlias = tuple[Buffer, ObjectInfo]
+OneOfMany: TypeAlias = Found | NotModified | Exception | None
+"""What came of reading one of many objects; None: it does not exist."""
 
 
 class ObjectStore(ABC):
@@ -180,9 +191,7 @@ class ObjectStore(ABC):
         for entry in self.list(prefix, start_after=start_after, page_size=page_size):
             yield entry[0]
 
-    def get_many(
-        self, entries: Iterable[str | ObjectInfo]
-    ) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
+    def get_many(self, entries: Iterable[str | ObjectInfo]) -> Iterator[Read | Unread]:
         """Read many objects, in the order given; those that do not exist are left out.
 
         Args:
@@ -190,16 +199,39 @@ class ObjectStore(ABC):
                 at hand need not ask for it again. Consumed lazily.
 
         Yields:
-            Name, bytes, and what is known of them.
+            Name, bytes, and what is known of them; or name, the exception that reading it
+            raised, and None, where that `concerns_one_object`.
         """
         for entry in entries:
-            name = entry if isinstance(entry, str) else entry.name
-            try:
-                found = self.get(name)
-            except ObjectNotFound:
-                continue
-            assert not isinstance(found, NotModified)
-            yield name, *found
+            found = self._get_and_report(entry if isinstance(entry, str) else entry.name)
+            if found is not None:
+                yield found
+
+    def _get_and_report(self, name: str) -> Read | Unread | None:
+        """Read one of many objects; None: it does not exist."""
+        found = self._outcome_of(partial(self.get, name))
+        if found is None or isinstance(found, NotModified):
+            return None
+        return (name, found, None) if isinstance(found, Exception) else (name, *found)
+
+    def _outcome_of(self, get: Callable[[], Found | NotModified]) -> OneOfMany:
+        """Return what came of reading one of many objects."""
+        try:
+            return get()
+        except ObjectNotFound:
+            return None
+        except Exception as error:
+            if not self.concerns_one_object(error):
+                raise
+            return without_frames(error)
+
+    def concerns_one_object(self, error: Exception) -> bool:
+        """Tell whether others may be read all the same when one has raised an exception.
+
+        Args:
+            error: What `get` has raised.
+        """
+        return True
 
     def put_many(
         self, items: Iterable[tuple[str, Buffer]], *, if_none_match: AnyVersion | None = None

@@ -7,7 +7,7 @@ from functools import cache
 from typing import BinaryIO, Protocol, cast, runtime_checkable
 
 from persidict.jokers_and_status_flags import ETagValue
-from persidict.stores.object_store import Buffer, NotModified, ObjectInfo, ObjectStore
+from persidict.stores.object_store import Buffer, NotModified, ObjectInfo, ObjectStore, OneOfMany
 from persidict.traffic import Traffic
 
 
@@ -110,7 +110,7 @@ class ReadsManyUnlessKnown(Protocol):
 
     def get_many_unless_known(
         self, wanted: Iterable[tuple[str | ObjectInfo, ETagValue | None]]
-    ) -> Iterator[tuple[str, tuple[Buffer, ObjectInfo] | NotModified | None]]:
+    ) -> Iterator[tuple[str, OneOfMany]]:
         """Read many objects, in the order given.
 
         Args:
@@ -118,7 +118,8 @@ class ReadsManyUnlessKnown(Protocol):
                 None. Consumed lazily.
 
         Yields:
-            Each name with what the port's `get` returns; with None where there is no object.
+            Each name with what the port's `get` returns; with None where there is no object,
+            and with the exception where it `concerns_one_object`.
         """
 
 

@@ -13,6 +13,8 @@ from persidict.stores.object_store import (
     NotModified,
     ObjectInfo,
     ObjectStore,
+    Read,
+    Unread,
 )
 from persidict.traits import Traits
 
@@ -101,10 +103,11 @@ class WrapperStore(ObjectStore):
     ) -> Iterator[str]:
         return self._wrapped.names(prefix, start_after=start_after, page_size=page_size)
 
-    def get_many(
-        self, entries: Iterable[str | ObjectInfo]
-    ) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
+    def get_many(self, entries: Iterable[str | ObjectInfo]) -> Iterator[Read | Unread]:
         return self._wrapped.get_many(entries)
+
+    def concerns_one_object(self, error: Exception) -> bool:
+        return self._wrapped.concerns_one_object(error)
 
     def put_many(
         self, items: Iterable[tuple[str, Buffer]], *, if_none_match: AnyVersion | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 import pytest
 
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
+from persidict.stores.object_store import Read, Unread
 from persidict.testing.model import DictModel, Key
 from persidict.testing.samples import sample_values
 
@@ -27,6 +28,15 @@ def as_tuple(key: NonEmptySafeStrTuple) -> Key:
 def content_of(d: AnyDict) -> dict[Key, Any]:
     """Return the content of a dictionary as a plain dict."""
     return {as_tuple(key): value for key, value in d.items()}
+
+
+def read_of(found: Iterable[Read | Unread]) -> Iterator[Read]:
+    """Yield what a store's `get_many` read; raise what kept it from reading an object."""
+    for name, data, info in found:
+        if isinstance(data, Exception):
+            raise data
+        assert info is not None
+        yield name, data, info
 
 
 def model_of(d: AnyDict) -> DictModel:

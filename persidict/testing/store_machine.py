@@ -22,6 +22,7 @@ from persidict.stores.object_store import (
     ObjectStore,
     list_from_sorted,
 )
+from persidict.testing._base import read_of
 from persidict.testing._stores import NAMES, NewStore
 
 _NAME = st.sampled_from(NAMES)
@@ -175,7 +176,8 @@ class StoreMachine(RuleBasedStateMachine):
         if by_listing:
             entries = [e for e in self.store.list() if isinstance(e, ObjectInfo)]
             names = [info[0] for info in entries]
-        read = [(name, bytes(data), info.etag) for name, data, info in self.store.get_many(entries)]
+        found = read_of(self.store.get_many(entries))
+        read = [(name, bytes(data), info.etag) for name, data, info in found]
         assert read == [(name, *self.held[name]) for name in names if name in self.held]
 
     @rule(names=_SOME_NAMES, data=_DATA, only_new=st.booleans())

@@ -10,7 +10,12 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from persidict.contract.sameness import same_content
-from persidict.exceptions import ObjectNotFound, ProtectionError, without_frames
+from persidict.exceptions import (
+    ObjectNotFound,
+    ProtectionError,
+    UnreadableItemsError,
+    without_frames,
+)
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
 from persidict.stored_dict import StoredDict
@@ -63,19 +68,25 @@ def read_many(
 ) -> Iterator[Reading]:
     """Read many items, as `_load_many` does; tell of each key what came of it."""
     remaining = deque(keys)
+    passed_over = []
     while remaining:
         try:
             for key, value in dictionary._load_many(list(remaining)):
-                while (passed_over := remaining.popleft()) != key:
-                    yield Reading(passed_over, error=ObjectNotFound(passed_over))
+                while (first := remaining.popleft()) != key:
+                    passed_over.append(first)
                 yield Reading(key, value)
+        except UnreadableItemsError:  # some of those that did not come, the others are absent
+            for key in (*passed_over, *remaining):
+                yield _read_one(dictionary, key)
+            return
         except Exception:  # met again, by the item that it is about, one by one
             for key in list(islice(remaining, _AFTER_A_FAILURE)):
                 remaining.popleft()
                 yield _read_one(dictionary, key)
         else:
-            yield from (Reading(key, error=ObjectNotFound(key)) for key in remaining)
-            return
+            passed_over += remaining
+            break
+    yield from (Reading(key, error=ObjectNotFound(key)) for key in passed_over)
 
 
 def _read_one(dictionary: PersiDict[Any], key: NonEmptySafeStrTuple) -> Reading:

@@ -25,6 +25,9 @@ from persidict.stores.object_store import (
     NotModified,
     ObjectInfo,
     ObjectStore,
+    OneOfMany,
+    Read,
+    Unread,
 )
 from persidict.stores.optional import CopiesInside, ReadsManyUnlessKnown
 from persidict.stores.shared.recent_notes import RecentNotes
@@ -40,8 +43,6 @@ _MOST_HELD: Final = 16 * 1024
 """Of how many copies, and of how many bytes each, may wait for their turn in memory."""
 
 _MAX_VALIDATIONS: Final = 1 << 16
-
-_Read = tuple[str, Buffer, ObjectInfo]
 
 
 class _Plan(NamedTuple):
@@ -366,7 +367,7 @@ class CachedStore(WrapperStore):
 
     # ------------------------------------------------------------------ many objects
 
-    def get_many(self, entries: Iterable[str | ObjectInfo]) -> Iterator[_Read]:
+    def get_many(self, entries: Iterable[str | ObjectInfo]) -> Iterator[Read | Unread]:
         """Read many objects, in the order given; see the port.
 
         Where the caller knows the versions from a listing, copies of these are served
@@ -387,7 +388,7 @@ class CachedStore(WrapperStore):
 
     def _read_together(
         self, store: ReadsManyUnlessKnown, first: _Plan, remaining: Iterator[str | ObjectInfo]
-    ) -> Iterator[_Read]:
+    ) -> Iterator[Read | Unread]:
         """Read on from one that is asked for, until too many that are not wait behind one."""
         planned: deque[_Plan] = deque()
 
@@ -414,7 +415,7 @@ class CachedStore(WrapperStore):
             if found is not None:
                 yield found
 
-    def _hits_in_front(self, planned: deque[_Plan]) -> Iterator[_Read]:
+    def _hits_in_front(self, planned: deque[_Plan]) -> Iterator[Read | Unread]:
         while planned and planned[0].is_hit:
             found = self._serve(planned.popleft())
             if found is not None:
@@ -429,7 +430,7 @@ class CachedStore(WrapperStore):
         is_hit = self._trusting or (not isinstance(entry, str) and cached.etag == entry.etag)
         return _Plan(entry, name, cached.etag, cached, is_hit, time.monotonic())
 
-    def _serve(self, plan: _Plan) -> _Read | None:
+    def _serve(self, plan: _Plan) -> Read | Unread | None:
         """Return a copy that is current; one that has vanished meanwhile is fetched."""
         cached = plan.copy or self._recall(*self._file_of(plan.name))
         if cached is None or (cached.etag != plan.etag and not self._trusting):
@@ -439,14 +440,14 @@ class CachedStore(WrapperStore):
             return plan.name, cached.data, _info(plan.name, cached)
         return plan.name, cached.data, plan.entry
 
-    def _settle(
-        self, plan: _Plan, answer: tuple[Buffer, ObjectInfo] | NotModified | None
-    ) -> _Read | None:
+    def _settle(self, plan: _Plan, answer: OneOfMany) -> Read | Unread | None:
         """Return an object that the store has been asked for, and keep its copy in step."""
         name = plan.name
         if answer is None:
             self._forget(name)
             return None
+        if isinstance(answer, Exception):
+            return name, answer, None
         if not isinstance(answer, NotModified):
             data, info = answer
             self._counts.misses += 1
@@ -460,20 +461,11 @@ class CachedStore(WrapperStore):
         self._note_validation(file_name, cached.etag, plan.asked)
         return name, cached.data, _info(name, cached)
 
-    def _read_one(self, entry: str | ObjectInfo) -> _Read | None:
+    def _read_one(self, entry: str | ObjectInfo) -> Read | Unread | None:
         if isinstance(entry, str):
-            name = entry
-        else:
-            name = entry.name
-            plan = self._plan(entry)
-            if plan.is_hit:
-                return self._serve(plan)
-        try:
-            found = self.get(name)
-        except ObjectNotFound:
-            return None
-        assert not isinstance(found, NotModified)
-        return name, *found
+            return self._get_and_report(entry)
+        plan = self._plan(entry)
+        return self._serve(plan) if plan.is_hit else self._get_and_report(entry.name)
 
     def put_many(
         self, items: Iterable[tuple[str, Buffer]], *, if_none_match: AnyVersion | None = None

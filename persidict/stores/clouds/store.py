@@ -23,6 +23,8 @@ from persidict.stores.object_store import (
     NotModified,
     ObjectInfo,
     ObjectStore,
+    Read,
+    Unread,
 )
 from persidict.stores.shared.lineage import LineageMemory, extend, first, new_token, versions_in
 from persidict.stores.shared.parallel import WorkerPool, map_in_order
@@ -189,21 +191,11 @@ class CloudStore(ObjectStore):
             _pause_after(last, attempt, self.traits.back_off_seconds)
         raise AssertionError("unreachable")
 
-    def get_many(
-        self, entries: Iterable[str | ObjectInfo]
-    ) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
-        for found in map_in_order(self._get_if_there, entries, self._pool):
+    def get_many(self, entries: Iterable[str | ObjectInfo]) -> Iterator[Read | Unread]:
+        names = (entry if isinstance(entry, str) else entry.name for entry in entries)
+        for found in map_in_order(self._get_and_report, names, self._pool):
             if found is not None:
                 yield found
-
-    def _get_if_there(self, entry: str | ObjectInfo) -> tuple[str, Buffer, ObjectInfo] | None:
-        name = entry if isinstance(entry, str) else entry.name
-        try:
-            found = self.get(name)
-        except ObjectNotFound:
-            return None
-        assert not isinstance(found, NotModified)
-        return name, *found
 
     def list(
         self,

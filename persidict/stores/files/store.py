@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, Final, Literal, cast
 
-from persidict.exceptions import ObjectNotFound
+from persidict.exceptions import BackendError, ObjectNotFound, without_frames
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.files import bulk, listing, platform
 from persidict.stores.files.private import require_private
@@ -29,6 +29,8 @@ from persidict.stores.object_store import (
     NotModified,
     ObjectInfo,
     ObjectStore,
+    Read,
+    Unread,
 )
 from persidict.stores.shared.parallel import WorkerPool
 from persidict.stores.site import Site, identity_of, real_path
@@ -225,9 +227,7 @@ class FileStore(ObjectStore):
         assert data is not None
         return data
 
-    def get_many(
-        self, entries: Iterable[str | ObjectInfo]
-    ) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
+    def get_many(self, entries: Iterable[str | ObjectInfo]) -> Iterator[Read | Unread]:
         """Read many files, in the order given; see the port.
 
         Of files in one directory that come one after the other, only the first has the
@@ -238,12 +238,15 @@ class FileStore(ObjectStore):
             name = entry if isinstance(entry, str) else entry.name
             path = self._tree.path_of(name)
             directory = os.path.dirname(name)
-            if directory != looked_at:
-                self._tree.refuse_links(path)
-                looked_at = directory
             try:
+                if directory != looked_at:
+                    self._tree.refuse_links(path)
+                    looked_at = directory
                 data, info, _ = self._read(name, path, None)
             except ObjectNotFound:
+                continue
+            except (OSError, BackendError) as error:
+                yield name, without_frames(error), None
                 continue
             assert isinstance(data, bytes)
             assert info is not None

@@ -22,6 +22,9 @@ from persidict.stores.object_store import (
     NotModified,
     ObjectInfo,
     ObjectStore,
+    OneOfMany,
+    Read,
+    Unread,
     reported,
 )
 from persidict.stores.s3.capabilities import ABILITIES, S3Capabilities, Support
@@ -52,7 +55,7 @@ from persidict.stores.s3.stream import (
 )
 from persidict.stores.s3.taking import can_take, sweep
 from persidict.stores.s3.transport.client import SharedClient
-from persidict.stores.s3.transport.errors import no_s3_reply
+from persidict.stores.s3.transport.errors import concerns_one_object, no_s3_reply
 from persidict.stores.s3.transport.etag_form import is_aws_endpoint
 from persidict.stores.s3.transport.messages import (
     CopyObject,
@@ -75,7 +78,6 @@ from persidict.traffic import Traffic
 from persidict.traits import Traits
 
 _Wanted = tuple[str | ObjectInfo, ETagValue | None]
-_Found = tuple[Buffer, ObjectInfo] | NotModified | None
 
 _OK: Final = 200
 _PAGE_SIZE: Final = 1000
@@ -424,19 +426,19 @@ class S3Store(ObjectStore):
             f"pages of a listing that go round in a circle: {page.next_token!r} comes again",
         )
 
-    def get_many(
-        self, entries: Iterable[str | ObjectInfo]
-    ) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
+    def get_many(self, entries: Iterable[str | ObjectInfo]) -> Iterator[Read | Unread]:
         """Read many objects at the same time, in the order given; see the port.
 
         Those that are known to be large are read in parallel ranges, a few at a time.
         """
         for name, found in self.get_many_unless_known((entry, None) for entry in entries):
-            if found is not None:
+            if isinstance(found, Exception):
+                yield name, found, None
+            elif found is not None:
                 assert not isinstance(found, NotModified)
                 yield name, *found
 
-    def get_many_unless_known(self, wanted: Iterable[_Wanted]) -> Iterator[tuple[str, _Found]]:
+    def get_many_unless_known(self, wanted: Iterable[_Wanted]) -> Iterator[tuple[str, OneOfMany]]:
         """Read many objects, but for versions that the caller has; see the optional port."""
         for are_large, group in groupby(wanted, self._is_known_to_be_large):
             if are_large:
@@ -450,7 +452,7 @@ class S3Store(ObjectStore):
             return self._prefix + entry in self._requests.bucket.large_names
         return entry.size > self._large_object_size
 
-    def _get_each(self, wanted: Iterable[_Wanted]) -> Iterator[tuple[str, _Found]]:
+    def _get_each(self, wanted: Iterable[_Wanted]) -> Iterator[tuple[str, OneOfMany]]:
         def planned() -> Iterator[tuple[tuple[str, ETagValue | None], GetObject]]:
             for entry, known in wanted:
                 name = _name_of(entry)
@@ -459,22 +461,17 @@ class S3Store(ObjectStore):
                 yield (name, known), GetObject(self._prefix + name, if_none_match=known)
 
         for (name, known), answer in self._requests.perform_many(planned()):
-            try:
-                found = self._get(name, known, answer)
-            except ObjectNotFound:
-                yield name, None
-            else:
-                yield name, found
+            yield name, self._outcome_of(partial(self._get, name, known, answer))
 
-    def _get_if_there(self, wanted: _Wanted) -> tuple[str, _Found]:
+    def _get_if_there(self, wanted: _Wanted) -> tuple[str, OneOfMany]:
         entry, known = wanted
         name = _name_of(entry)
         if not isinstance(entry, str) and entry.size > self._large_object_size:
             self._requests.bucket.large_names.put(self._prefix + name, None)
-        try:
-            return name, self.get(name, if_none_match=known)
-        except ObjectNotFound:
-            return name, None
+        return name, self._outcome_of(partial(self.get, name, if_none_match=known))
+
+    def concerns_one_object(self, error: Exception) -> bool:
+        return concerns_one_object(error)
 
     def put_many(
         self, items: Iterable[tuple[str, Buffer]], *, if_none_match: AnyVersion | None = None

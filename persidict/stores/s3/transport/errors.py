@@ -13,6 +13,7 @@ from botocore.exceptions import (
     ConnectionError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
@@ -24,7 +25,12 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from persidict.exceptions import BackendError
-from persidict.stores.s3.transport.messages import NO_SUCH_BUCKET, Refusal, http_date
+from persidict.stores.s3.transport.messages import (
+    CREDENTIAL_CODES,
+    NO_SUCH_BUCKET,
+    Refusal,
+    http_date,
+)
 from persidict.stores.s3.transport.not_s3 import NotOfS3, check_refusal
 
 S3Error = (ClientError, BotoCoreError)
@@ -49,6 +55,7 @@ _CREDENTIALS_HINT: Final = (
 _REGION_HINT: Final = "the bucket lies in another region: pass that one as region"
 _HINTS: Final = {
     NO_SUCH_BUCKET: "create the bucket, or pass create_bucket=True",
+    "InvalidObjectState": "the object is archived: have S3 restore it, then read it",
     "InvalidAccessKeyId": _CREDENTIALS_HINT,
     "SignatureDoesNotMatch": _CREDENTIALS_HINT,
     "InvalidToken": _CREDENTIALS_HINT,
@@ -158,6 +165,14 @@ def no_s3_reply(
 def cut_short(actual: int, expected: int) -> Refusal:
     """Return the Refusal of a body that ends before all of it has come."""
     return body_trouble(IncompleteReadError(actual_bytes=actual, expected_bytes=expected))
+
+
+def concerns_one_object(error: Exception) -> bool:
+    """Tell whether an object cannot be read and others can, as far as an exception shows."""
+    if isinstance(error, ClientError):
+        status, code, _ = _told(error)
+        return bool(status) and code not in (NO_SUCH_BUCKET, *CREDENTIAL_CODES)
+    return isinstance(error, (FlexibleChecksumError, IncompleteReadError))
 
 
 def body_trouble(error: Exception) -> Refusal:

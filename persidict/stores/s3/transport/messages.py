@@ -325,7 +325,7 @@ _THROTTLING_CODES: Final = frozenset(
         "TooManyRequestsException",
     }
 )
-_CREDENTIAL_CODES: Final = frozenset(
+CREDENTIAL_CODES: Final = frozenset(
     {
         "AuthorizationHeaderMalformed",
         "ExpiredToken",
@@ -449,7 +449,7 @@ class Refusal(Exception):
     @property
     def is_credential_trouble(self) -> bool:
         """Whether the answer tells of the caller and nothing of the server."""
-        return self.code in _CREDENTIAL_CODES
+        return self.code in CREDENTIAL_CODES
 
     @property
     def is_unsupported(self) -> bool:
