@@ -31,6 +31,7 @@ from persidict.opening import open_dict
 from persidict.stores.clouds.azure import AzureStore
 from persidict.stores.clouds.store import Kind, Trouble
 from persidict.testing import DictConformance, StoreConformance, state_machine_for
+from persidict.transfer import copy_items, sync_items
 
 Dict = AzureDict[Any]
 
@@ -238,6 +239,35 @@ def test_secrets_show_nowhere(server: azurite.Azurite, connect: Callable[..., Di
     d = connect(connection_string=secret)
     assert secret not in repr(d)
     assert secret not in str(d.get_params())
+
+
+def test_copying_and_syncing_send_no_bytes(
+    connect: Callable[..., Dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = connect(), connect()
+    source.update({str(number): number for number in range(20)})
+    with monkeypatch.context() as patch:
+        patch.delattr(AzureStore, "_send_get")
+        patch.delattr(AzureStore, "_send_put")
+        copy_items(source, target)
+    assert target == source
+    source["0"] = "new"
+    del source["1"]
+    sync_items(source, target, delete=True)
+    assert dict(target.items()) == dict(source.items())
+
+
+def test_a_copy_is_no_version_that_there_was_before(connect: Callable[..., Dict]) -> None:
+    d = connect()
+    d["a"] = 1
+    d["b"] = 2
+    before = {d.etag("a"), d.etag("b")}
+    assert d.copy_item("a", "b") == d.etag("b")
+    assert d.etag("b") not in before
+    assert d["b"] == 1
+    with pytest.raises(KeyError):
+        d.copy_item("absent", "b")
+    assert d.transform_item("b", transformer=add_one).new_value == 2
 
 
 def test_a_url_opens_the_same_dictionary(connect: Callable[..., Dict]) -> None:

@@ -31,12 +31,13 @@ from requests.adapters import HTTPAdapter
 
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ItemNotAvailableFlag
 from persidict.stores.clouds.store import METADATA_KEY, ClientOfProcess, CloudStore, Kind, Trouble
-from persidict.stores.object_store import Buffer, CommonPrefix, ObjectInfo
+from persidict.stores.object_store import Buffer, CommonPrefix, ObjectInfo, ObjectStore
 
 _NO_REPEATING: Final[dict[str, Any]] = {"retry_total": 0}
 """Has the library send a request once: whether it may be repeated is decided here."""
 
 _MISSING_CONTAINER: Final = frozenset({"ContainerNotFound", "ContainerBeingDeleted"})
+_SECONDS_FOR_A_COPY: Final = 900
 _THROTTLED: Final = (429, 503)
 _NOT_MODIFIED: Final = 304
 
@@ -262,6 +263,39 @@ class AzureStore(CloudStore):
         account_url = f"{self.container.scheme}://{self.container.primary_hostname}"
         with BlobServiceClient(account_url, credential=credential) as service:
             return {"user_delegation_key": service.get_user_delegation_key(begin, end)}
+
+    # ------------------------------------------------------------------ copying
+
+    def can_copy_from(self, source: ObjectStore) -> bool:
+        """Tell whether another store is in the same account; see `CopiesInside`."""
+        if not isinstance(source, AzureStore):
+            return False
+        mine, theirs = self.container, source.container
+        return (theirs.primary_hostname, theirs.account_name) == (
+            mine.primary_hostname,
+            mine.account_name,
+        ) and getattr(theirs.credential, "account_key", None) is not None
+
+    def _send_copy(
+        self, source: CloudStore, source_name: str, name: str, lineage: str
+    ) -> ETagValue | None:
+        assert isinstance(source, AzureStore)
+        url = source.signed_url(source_name, "GET", _SECONDS_FOR_A_COPY)
+        try:
+            with _typed():
+                reply = self.container.get_blob_client(self._prefix + name).start_copy_from_url(
+                    url,
+                    metadata={METADATA_KEY: lineage},
+                    requires_sync=True,  # the other way shows what is not whole yet
+                    **_NO_REPEATING,
+                )
+        except Trouble as trouble:
+            if trouble.kind is Kind.ABSENT:
+                source.head(source_name)
+            if trouble.kind in (Kind.ABSENT, Kind.FAILED, Kind.UNMET):
+                return None  # one that is too large (256 MiB), for example
+            raise
+        return _quoted(reply["etag"])
 
     def location(self, name: str) -> str:
         return f"az://{self.container.container_name}/{self._prefix}{name}"

@@ -6,9 +6,8 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -38,9 +37,7 @@ from persidict.stores.clouds.store import (
     Kind,
     Trouble,
 )
-from persidict.stores.object_store import Buffer, CommonPrefix, ObjectInfo, ObjectStore, reported
-from persidict.stores.shared.lineage import first, new_token
-from persidict.stores.shared.parallel import map_in_order
+from persidict.stores.object_store import Buffer, CommonPrefix, ObjectInfo, ObjectStore
 
 _ONCE: Final[dict[str, Any]] = {"retry": None}
 """Has the library send a request once: whether it may be repeated is decided here."""
@@ -328,24 +325,10 @@ class GCSStore(CloudStore):
         """Tell whether another store is reached with the same rights; see `CopiesInside`."""
         return isinstance(source, GCSStore) and source._shared is self._shared
 
-    def copy_many(
-        self, source: ObjectStore, names: Iterable[tuple[str, str]]
-    ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
-        """Copy many objects at the same time, each in one request; see `CopiesInside`."""
+    def _send_copy(
+        self, source: CloudStore, source_name: str, name: str, lineage: str
+    ) -> ETagValue | None:
         assert isinstance(source, GCSStore)
-        return map_in_order(partial(self._copy, source), names, self._pool)
-
-    def _copy(self, source: GCSStore, names: tuple[str, str]) -> tuple[str, ETagValue | Exception]:
-        source_name, name = names
-        token = new_token()
-        lineage = first(token, None)
-
-        def send() -> ETagValue:
-            return self._send_copy(source, source_name, name, lineage)
-
-        return name, reported(lambda: self._carry_out(name, token, None, send))
-
-    def _send_copy(self, source: GCSStore, source_name: str, name: str, lineage: str) -> ETagValue:
         blob = self.blob(name)
         blob.metadata = {METADATA_KEY: lineage}
         blob.content_type = self._content_type

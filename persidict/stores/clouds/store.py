@@ -12,7 +12,7 @@ from typing import Final, Generic, Literal, NoReturn, TypeVar
 
 from persidict import log
 from persidict.back_off import seconds_to_pause
-from persidict.exceptions import ObjectNotFound, PreconditionFailed
+from persidict.exceptions import ObjectNotFound, PreconditionFailed, without_frames
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists, ETagValue
 from persidict.stores.object_store import (
     ANY_VERSION,
@@ -70,6 +70,10 @@ class Trouble(Exception):
         super().__init__(str(error))
         self.kind = kind
         self.error = error
+
+
+class _NotCopied(Exception):
+    """The service does not copy this object."""
 
 
 class ClientOfProcess(Generic[ClientType]):
@@ -255,6 +259,48 @@ class CloudStore(ObjectStore):
     ) -> Iterator[tuple[str, ETagValue | Exception]]:
         put = partial(self._put_and_report, if_none_match=if_none_match)
         return map_in_order(put, items, self._pool)
+
+    # ------------------------------------------------------------------ copying
+
+    @abstractmethod
+    def can_copy_from(self, source: ObjectStore) -> bool:
+        """Tell whether `copy_many` takes objects of another store; see `CopiesInside`."""
+
+    @abstractmethod
+    def _send_copy(
+        self, source: CloudStore, source_name: str, name: str, lineage: str
+    ) -> ETagValue | None:
+        """Have the service copy an object; None: it does not copy this one.
+
+        Raises ObjectNotFound where the source does not exist.
+        """
+
+    def copy_many(
+        self, source: ObjectStore, names: Iterable[tuple[str, str]]
+    ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
+        """Copy many objects at the same time, each in one request; see `CopiesInside`."""
+        assert isinstance(source, CloudStore)
+        return map_in_order(partial(self._copy, source), names, self._pool)
+
+    def _copy(
+        self, source: CloudStore, names: tuple[str, str]
+    ) -> tuple[str, ETagValue | Exception | None]:
+        source_name, name = names
+        token = new_token()
+        lineage = first(token, None)
+
+        def send() -> ETagValue:
+            made = self._send_copy(source, source_name, name, lineage)
+            if made is None:
+                raise _NotCopied
+            return made
+
+        try:
+            return name, self._carry_out(name, token, None, send)
+        except _NotCopied:
+            return name, None
+        except Exception as error:  # reported to the caller, item by item
+            return name, without_frames(error)
 
     # ------------------------------------------------------------------ deleting
 
