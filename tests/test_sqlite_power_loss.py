@@ -154,6 +154,22 @@ os._exit(0)
 """
 
 
+REPLACING = """
+import os, sys
+from persidict import SQLiteDict
+path, how = sys.argv[1], sys.argv[2]
+durable = SQLiteDict(path=path, large_value_size=3000)
+durable.update({f"k{i:02}": b"old" + bytes([i]) * 4000 for i in range(40)})
+d = SQLiteDict(path=path, fsync=False, large_value_size=3000)
+for i in range(40):
+    if how == "replaced":
+        d[f"k{i:02}"] = b"new"
+    else:
+        del d[f"k{i:02}"]
+os._exit(0)
+"""
+
+
 class Note(NamedTuple):
     """Something that was done to a file."""
 
@@ -222,6 +238,14 @@ class Disk:
         for name in [n for n in self.durable_names if os.path.dirname(n) == directory]:
             del self.durable_names[name]
         self.durable_names.update(inside)
+
+    def at_its_worst(self) -> dict[str, bytes]:
+        """Return what is left where nothing gets there by itself but what is deleted."""
+        return {
+            name: self.synced[file]
+            for name, file in self.durable_names.items()
+            if self.names.get(name) == file
+        }
 
     def after_power_loss(self, rng: random.Random) -> dict[str, bytes]:
         """Return what the disk may hold: of each thing not synced, chance decides."""
@@ -310,6 +334,34 @@ def test_a_power_loss_at_any_moment_leaves_whole_items(
         shutil.rmtree(after, ignore_errors=True)
     if fsync:
         assert lost == 0
+
+
+@pytest.mark.parametrize("how", ["replaced", "deleted"])
+def test_a_value_file_goes_only_after_the_log_no_longer_needs_it(
+    how: str, noting: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    notes_path = tmp_path / "notes"
+    environment = {**os.environ, "LD_PRELOAD": str(noting), "NOTES": str(notes_path)}
+    environment["NOTED"] = str(place)
+    arguments = [str(place / "x.db"), how]
+    subprocess.run(
+        [sys.executable, "-c", REPLACING, *arguments], env=environment, check=True, timeout=120
+    )
+    disk = Disk()
+    for note in notes_in(notes_path):
+        disk.apply(note)
+    after = tmp_path / "after"
+    for name, content in disk.at_its_worst().items():
+        target = after / Path(name).relative_to(place)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    assert len(list((after / "x.db-values").iterdir())) < 40, "none was deleted"
+    d: SQLiteDict[Any] = SQLiteDict(path=after / "x.db", large_value_size=3000)
+    for number in range(40):
+        old = b"old" + bytes([number]) * 4000
+        assert d.get(f"k{number:02}") in (old, b"new" if how == "replaced" else None)
 
 
 def check(path: Path, promised: int, *, fsync: bool) -> int:
