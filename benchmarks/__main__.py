@@ -25,6 +25,7 @@ SUITES: Final = (
     "s3",
     "s3_single",
     "s3_many",
+    "s3_wire",
     "large",
     "caches",
     "counter",

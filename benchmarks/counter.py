@@ -136,6 +136,7 @@ def on_s3(bench: Bench) -> Iterator[Result]:
             _persidict(own),
             "boto3, If-Match in a loop",
             lambda: _worker(by_hand),
+            at_most=1.0,
         )
         yield from compared(
             bench,

@@ -196,11 +196,17 @@ class S3fsMap(ObjectPeer):
 
 
 class Obstore(ObjectPeer):
-    """obstore; many objects by its coroutines."""
+    """obstore; many objects by its coroutines.
+
+    Args:
+        endpoint_url: The server.
+        concurrency: How many of them are under way.
+    """
 
     title = "obstore"
 
-    def __init__(self, endpoint_url: str) -> None:
+    def __init__(self, endpoint_url: str, concurrency: int = CONCURRENCY) -> None:
+        self._concurrency = concurrency
         self._store = load("obstore.store").S3Store(
             BUCKET,
             prefix="obstore",
@@ -239,23 +245,23 @@ class Obstore(ObjectPeer):
             reply = await self._store.get_async(name)
             return name, pickle.loads(await reply.bytes_async())
 
-        return dict(_side_by_side(read_one(name) for name in names))
+        return dict(_side_by_side(map(read_one, names), self._concurrency))
 
     def write(self, items: Mapping[str, Any]) -> object:
         async def write_one(name: str, value: Any) -> object:
             return await self._store.put_async(name, pickle.dumps(value, 5))
 
-        return _side_by_side(write_one(name, value) for name, value in items.items())
+        return _side_by_side(map(write_one, items.keys(), items.values()), self._concurrency)
 
     def clear(self) -> object:
         return self._store.delete(self.names())
 
 
-def _side_by_side(jobs: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
-    """Run coroutines, as many at once as the others have threads."""
+def _side_by_side(jobs: Iterable[Coroutine[Any, Any, Any]], concurrency: int) -> list[Any]:
+    """Run coroutines, so many at once."""
 
     async def run_all() -> list[Any]:
-        free = asyncio.Semaphore(CONCURRENCY)
+        free = asyncio.Semaphore(concurrency)
 
         async def run_one(job: Coroutine[Any, Any, Any]) -> Any:
             async with free:

@@ -25,6 +25,9 @@ from persidict import ANY_ETAG, ETAG_IS_THE_SAME, ITEM_NOT_AVAILABLE
 _CPU_TARGETS: Final = {"boto3": 1 / 8, "obstore": 1.2}
 """What an operation may take of this process's CPU time, all threads, beside another library."""
 
+_FASTER_THAN_BOTO3: Final = {"get": 5.0, "put": 5.0}
+"""How many times as fast an operation has to be next door."""
+
 _READ = "d['a']"
 _WRITE = "d['a'] = v"
 _LOOK = "'a' in d"
@@ -83,8 +86,15 @@ def beside_peer(bench: Bench, where: Place, peer: ObjectPeer) -> Iterator[Row]:
 def rows(bench: Bench, where: Place, others: dict[str, Measure], against: str) -> Iterator[Row]:
     """Do the same with a dictionary."""
     own = _own(where)
+    has_targets = against == "boto3" and not where.round_trip
     for operation, other in others.items():
-        yield bench.compare(f"{operation}, {where.far}", own[operation], other, against=against)
+        yield bench.compare(
+            f"{operation}, {where.far}",
+            own[operation],
+            other,
+            against=against,
+            at_least=_FASTER_THAN_BOTO3.get(operation) if has_targets else None,
+        )
 
 
 def _single(peer: ObjectPeer, clock: Callable[[], float]) -> dict[str, Measure]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import random
 import threading
@@ -559,15 +560,19 @@ def test_thirty_forks_under_load_all_get_their_own_replies(server: ScriptedServe
 
 
 def _get_in_other_process(endpoint_url: str, results: Any) -> None:
-    results.put(get_all(direct_wire(endpoint_url), names(20)))
+    results.send(get_all(direct_wire(endpoint_url), names(20)))
 
 
 def test_a_spawned_process_is_on_its_own(server: ScriptedServer) -> None:
     context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    process = context.Process(target=_get_in_other_process, args=(server.endpoint_url, results))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_get_in_other_process, args=(server.endpoint_url, sender))
     process.start()
-    assert results.get(timeout=240) == [key.encode() for key in names(20)]
+    sender.close()
+    # importing everything takes long where many tests run; a process that dies is told at once
+    assert multiprocessing.connection.wait([receiver, process.sentinel], 240)
+    assert receiver.poll(), f"it ended with {process.exitcode} and has sent nothing"
+    assert receiver.recv() == [key.encode() for key in names(20)]
     process.join()
 
 

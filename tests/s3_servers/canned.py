@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from base64 import b64decode, b64encode
 from collections import Counter
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from .canned_storage import CannedRequest, CannedStorage
@@ -57,11 +59,11 @@ class CannedServer(Server):
         pid: The process that it is.
     """
 
-    def __init__(self, process: ChildProcess) -> None:
+    def __init__(self, process: ChildProcess, scheme: str = "http") -> None:
         self._process = process
         self._port = process.announced["port"]
         self.pid = process.pid
-        self.endpoint_url = f"http://127.0.0.1:{self._port}"
+        self.endpoint_url = f"{scheme}://127.0.0.1:{self._port}"
 
     def counts(self) -> Counter[str]:
         """Return how often each operation was asked for since the start or `reset_counts`."""
@@ -76,29 +78,40 @@ class CannedServer(Server):
         self._process.stop()
 
 
-def start_canned(*synthetic: Synthetic) -> CannedServer:
+def start_canned(*synthetic: Synthetic, certificate: Path | None = None) -> CannedServer:
     """Start a server in a child process, empty but for the synthetic objects.
 
     It speaks what boto3 needs for objects, listings and multipart uploads, enforces
     conditions as AWS does, checks no signatures, and keeps everything in memory.
+
+    Args:
+        *synthetic: What it has from the beginning.
+        certificate: A certificate with its key, to speak TLS with; it is not counted then.
     """
     items = [{**vars(item), "body": b64encode(item.body).decode()} for item in synthetic]
-    return CannedServer(ChildProcess("canned", {"synthetic": items}))
+    arguments = {"synthetic": items, "certificate": certificate and str(certificate)}
+    return CannedServer(ChildProcess("canned", arguments), "https" if certificate else "http")
 
 
-def serve(synthetic: list[dict[str, Any]]) -> None:
+def serve(synthetic: list[dict[str, Any]], certificate: str | None) -> None:
     """Be the child process."""
     watch_parent()
     storage = CannedStorage()
     for item in synthetic:
         known = Synthetic(**{**item, "body": b64decode(item["body"])})
         storage.fill(known.bucket, known.names(), known.body)
-    asyncio.run(_serve(storage))
+    tls = None
+    if certificate is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+    asyncio.run(_serve(storage, tls))
 
 
-async def _serve(storage: CannedStorage) -> None:
+async def _serve(storage: CannedStorage, tls: ssl.SSLContext | None) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Protocol(storage), "127.0.0.1", 0, backlog=256)
+    server = await loop.create_server(
+        lambda: _Protocol(storage), "127.0.0.1", 0, backlog=256, ssl=tls
+    )
     announce(port=server.sockets[0].getsockname()[1])
     await server.serve_forever()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import selectors
 from collections import deque
 from collections.abc import Callable
@@ -48,9 +49,26 @@ def start_latency_proxy(upstream_url: str, *, round_trip: float) -> LatencyProxy
 def serve(upstream_url: str, round_trip: float) -> None:
     """Be the child process."""
     watch_parent()
-    # select() is exact to microseconds; epoll would round every delay up to milliseconds
-    loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
+    loop = asyncio.SelectorEventLoop(_exact_selector())
     loop.run_until_complete(_serve(upstream_url, round_trip))
+
+
+def _exact_selector() -> selectors.BaseSelector:
+    """Return a selector that is exact to microseconds, and takes many connections if it can.
+
+    epoll would round every delay up to milliseconds, and select() knows no more than 1024
+    descriptors: so select() waits for epoll's own.
+    """
+    if not hasattr(selectors, "EpollSelector"):
+        return selectors.SelectSelector()
+
+    class ExactSelector(selectors.EpollSelector):
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            if timeout is None or timeout > 0:
+                select.select([self.fileno()], [], [], timeout)
+            return super().select(0)
+
+    return ExactSelector()
 
 
 async def _serve(upstream_url: str, round_trip: float) -> None:

@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -150,6 +150,9 @@ class ScriptedServer:
                 continue  # it is closed already
 
     def stop(self) -> None:
+        # closing alone would leave it listening for as long as its thread waits in accept()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.close_connections()
 
