@@ -40,6 +40,32 @@ def without_frames(error: ErrorType) -> ErrorType:
     return error
 
 
+class _MissingKey(KeyError):
+    """The KeyError of an item that is not there: it reads like that of a dict.
+
+    Its argument is the key as dictionaries have it; a dict of tuples would show strings.
+    """
+
+    def __str__(self) -> str:
+        strings = getattr(self.args[0], "strings", None) if len(self.args) == 1 else None
+        if not isinstance(strings, tuple):
+            return super().__str__()
+        return repr(strings[0] if len(strings) == 1 else strings)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return missing_key, self.args, self.__dict__ or None
+
+
+_MissingKey.__name__ = _MissingKey.__qualname__ = KeyError.__name__
+_MissingKey.__module__ = KeyError.__module__
+"""In a traceback, too, it is what everybody knows, and what `except` has to name."""
+
+
+def missing_key(key: object) -> KeyError:
+    """Return what is raised where there is no item under a key."""
+    return _MissingKey(key)
+
+
 class MutationPolicyError(TypeError):
     """A change that the dictionary's policy forbids was refused; nothing was changed.
 

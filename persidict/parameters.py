@@ -8,7 +8,6 @@ bases of ours as soon as it is loaded, by whomever: nobody can ask for
 from __future__ import annotations
 
 import sys
-from abc import ABCMeta
 from typing import TYPE_CHECKING, Any, Self, cast
 
 if TYPE_CHECKING:
@@ -153,19 +152,6 @@ class Singleton(Parameterizable, _Singleton):
         if "_only" not in cls.__dict__:
             cls._only = object.__new__(cls)
         return cast("Self", cls._only)
-
-
-class RawToo(ABCMeta):
-    """Makes constructors take ``raw=True``, for handles on the stored bytes."""
-
-    if not TYPE_CHECKING:  # the signatures of the constructors hold
-
-        def __call__(cls, *args, raw=False, **params):
-            """Construct, and take `raw` of it if that is what is wanted."""
-            made = super().__call__(*args, **params)
-            if raw not in (True, False):
-                raise TypeError(f"raw must be True or False, not {raw!r:.80}")
-            return made.raw if raw else made
 
 
 def _as_json(params: dict[str, Any]) -> JsonSerializedObject:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, TypeVar, cast, overload
 
 from persidict.checks import check_flag
+from persidict.construction import RawToo
 from persidict.contract.bulk import BulkOperations
 from persidict.contract.conditional import ConditionalOperations
 from persidict.contract.display import ShownToPeople
@@ -39,7 +40,7 @@ from persidict.jokers_and_status_flags import (
     Joker,
     ValueType,
 )
-from persidict.parameters import Parameterizable, RawToo
+from persidict.parameters import Parameterizable
 from persidict.safe_str_tuple import (
     NonEmptyPersiDictKey,
     NonEmptySafeStrTuple,

@@ -36,6 +36,7 @@ from persidict.jokers_and_status_flags import (
     ValueType,
 )
 from persidict.naming import KeyNaming, Stretch
+from persidict.notes import extra_for, note, note_origin
 from persidict.persi_dict import PersiDict
 from persidict.protection import NotProtected, Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple, checked_key
@@ -64,25 +65,6 @@ Found = TypeVar("Found")
 
 _ANSWERS = (ObjectNotFound, PreconditionFailed)
 """What a store answers, as opposed to what goes wrong in it."""
-
-
-def _note(error: Exception, operation: str, key: NonEmptySafeStrTuple | None) -> None:
-    """Say in a storage's own error what was being done to which item."""
-    about = "" if key is None else f" of item {key!r}"
-    error.add_note(f"persidict: during {operation!r}{about}")
-    if isinstance(error, BackendError):
-        error.operation = error.operation or operation
-        error.key = error.key or key
-
-
-def _note_origin(error: Exception) -> None:
-    """Say where an error was raised, which its frames, that are not kept, would show."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    if traceback is not None:
-        code = traceback.tb_frame.f_code
-        error.add_note(f"persidict: {code.co_filename}:{traceback.tb_lineno} in {code.co_name}")
 
 
 def _checked_codec(codec: Any, serialization_format: Any) -> Codec | None:
@@ -216,7 +198,7 @@ class StoredDict(PersiDict[ValueType]):
         except _ANSWERS:
             raise
         except Exception as error:
-            _note(error, "open", key)
+            note(error, "open", key)
             raise
 
     def get_params(self) -> dict[str, Any]:
@@ -243,7 +225,7 @@ class StoredDict(PersiDict[ValueType]):
         except _ANSWERS:
             raise
         except Exception as error:
-            _note(error, "get", key)
+            note(error, "get", key)
             raise
         if isinstance(found, NotModified):
             assert if_none_match is not None
@@ -258,7 +240,7 @@ class StoredDict(PersiDict[ValueType]):
         except _ANSWERS:
             raise
         except Exception as error:
-            _note(error, "get", key)
+            note(error, "get", key)
             raise
         assert not isinstance(found, NotModified)
         data, info = found
@@ -276,7 +258,7 @@ class StoredDict(PersiDict[ValueType]):
         except _ANSWERS:
             raise
         except Exception as error:
-            _note(error, "get", key)
+            note(error, "get", key)
             raise
         return self._decode_and_close(key, data)
 
@@ -291,14 +273,14 @@ class StoredDict(PersiDict[ValueType]):
                 begin = data.tell()
                 value = self._codec.decode_stream(data)
         except (MissingExtraError, MemoryError) as error:
-            _note(error, "decode", key)
+            note(error, "decode", key)
             raise
         except Exception as error:
             size = len(data) if isinstance(data, BUFFERS) else data.seek(0, io.SEEK_END) - begin
             raise BackendError(
                 f"item {key!r} cannot be decoded from the format {self.serialization_format!r}"
                 f" ({self._place_of(key)!r}, {size} bytes):"
-                f" {type(error).__name__}: {error}",
+                f" {type(error).__name__}: {error}{extra_for(error)}",
                 operation="decode",
                 key=key,
             ) from error
@@ -306,7 +288,7 @@ class StoredDict(PersiDict[ValueType]):
             try:
                 self._check_is_instance(value)
             except TypeError as error:
-                _note(error, "get", key)
+                note(error, "get", key)
                 raise
         return value
 
@@ -327,7 +309,7 @@ class StoredDict(PersiDict[ValueType]):
                 key=key,
             ) from None
         except Exception as error:
-            _note(error, "check", key)
+            note(error, "check", key)
             raise
 
     def _head(self, key: NonEmptySafeStrTuple) -> ObjectInfo:
@@ -336,14 +318,14 @@ class StoredDict(PersiDict[ValueType]):
         except _ANSWERS:
             raise
         except Exception as error:
-            _note(error, "head", key)
+            note(error, "head", key)
             raise
 
     def _contains(self, key: NonEmptySafeStrTuple) -> bool:
         try:
             return self._store.contains(self._naming.name_of(key))
         except Exception as error:
-            _note(error, "contains", key)
+            note(error, "contains", key)
             raise
 
     def _encode(self, key: NonEmptySafeStrTuple, value: Any) -> Buffer:
@@ -373,7 +355,7 @@ class StoredDict(PersiDict[ValueType]):
         except _ANSWERS:
             raise
         except Exception as error:
-            _note(error, "put", key)
+            note(error, "put", key)
             raise
 
     def _remove(self, key: NonEmptySafeStrTuple, expected: ETagValue | None) -> None:
@@ -384,7 +366,7 @@ class StoredDict(PersiDict[ValueType]):
         except _ANSWERS:
             raise
         except Exception as error:
-            _note(error, "delete", key)
+            note(error, "delete", key)
             raise
 
     # ------------------------------------------------------------------ many items
@@ -401,7 +383,7 @@ class StoredDict(PersiDict[ValueType]):
                 yield from keys_in(*group)
             self._naming.end_listing()
         except Exception as error:
-            _note(error, "list", None)
+            note(error, "list", None)
             raise
 
     def _named_keys(
@@ -415,7 +397,7 @@ class StoredDict(PersiDict[ValueType]):
                     yield key, name
             self._naming.end_listing()
         except Exception as error:
-            _note(error, "list", None)
+            note(error, "list", None)
             raise
 
     def _versions(
@@ -432,7 +414,7 @@ class StoredDict(PersiDict[ValueType]):
                     yield key, info
             self._naming.end_listing()
         except Exception as error:
-            _note(error, "list", None)
+            note(error, "list", None)
             raise
 
     def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
@@ -496,7 +478,7 @@ class StoredDict(PersiDict[ValueType]):
                 try:
                     data = self._encode(key, value)
                 except Exception as error:  # reported to the caller, item by item
-                    _note_origin(error)
+                    note_origin(error)
                     unencodable.append((key, without_frames(error)))
                     continue
                 name = self._naming.name_of(key)

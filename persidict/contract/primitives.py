@@ -17,6 +17,7 @@ from persidict.exceptions import (
     MutationPolicyError,
     ObjectNotFound,
     PreconditionFailed,
+    missing_key,
     without_frames,
 )
 from persidict.jokers_and_status_flags import (
@@ -104,7 +105,7 @@ def key_range_of(
 
 def raise_key_error(key: NonEmptySafeStrTuple, absent: ObjectNotFound) -> NoReturn:
     """Turn a storage's absence into the dict's, chained from the storage's own error."""
-    raise KeyError(key) from (absent.__cause__ or absent)
+    raise missing_key(key) from (absent.__cause__ or absent)
 
 
 class DictPrimitives(ABC):

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 from persidict.checks import check_flag
 from persidict.codecs import MissingExtraError
 from persidict.contract.bulk import good_keys
-from persidict.exceptions import ObjectNotFound, PreconditionFailed
+from persidict.exceptions import ObjectNotFound, PreconditionFailed, missing_key
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple
 from persidict.transfer.route import Item, Reading, Route, md5
@@ -283,7 +283,7 @@ class _Ledger:
         if not isinstance(error, ObjectNotFound):
             self.note_failed(key, error)
         elif self._must_exist:
-            self.note_failed(key, KeyError(key))
+            self.note_failed(key, missing_key(key))
         else:
             self._advance()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from http.client import BadStatusLine
 from types import ModuleType
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from persidict.exceptions import BackendError
+from persidict.stores.s3.transport.direct.reply_parser import NotHTTP
 from persidict.stores.s3.transport.messages import (
     CREDENTIAL_CODES,
     NO_SUCH_BUCKET,
@@ -47,6 +49,7 @@ _TRUST_TROUBLE: Final = ("certificate", "handshake", "wrong_version", "unknown_p
 
 _NOTE: Final = "persidict: S3 "
 _SHOWN: Final = 200
+_TLS_ALERT: Final = b"\x15\x03"
 
 _CREDENTIALS_HINT: Final = (
     "check the credentials: aws_access_key_id and aws_secret_access_key (and"
@@ -205,9 +208,46 @@ def _hint(error: BaseException) -> str:
     if isinstance(error, ParamValidationError):
         return "choose a bucket name that S3 allows"
     if isinstance(error, (*ConnectionTrouble, BackendError)):
-        return "check endpoint_url and the network; boto_config sets timeouts and retries"
-    status, code, _ = _told(error)
-    return _HINTS.get(code) or _STATUS_HINTS.get(status, "")
+        return f"{_what_answered(error)}check endpoint_url and the network;" + (
+            " boto_config sets timeouts and retries"
+        )
+    status, code, metadata = _told(error)
+    hint = _HINTS.get(code) or _STATUS_HINTS.get(status, "")
+    server = metadata.get("HTTPHeaders", {}).get("server")
+    if server is None or code != str(status):
+        return hint
+    return "; ".join(filter(None, (hint, f"what answered calls itself {server[:_SHOWN]!r}")))
+
+
+def _what_answered(error: BaseException) -> str:
+    """Say what is at the other end, if it does not speak the language that it was spoken to in."""
+    if "WRONG_VERSION_NUMBER" in str(error):
+        return "what answers there speaks no TLS, as https:// would need; "
+    for reason in _reasons(error):
+        if isinstance(reason, BadStatusLine):
+            said = str(reason.args[0]).encode("latin-1", "replace")
+        elif isinstance(reason, NotHTTP):
+            said = reason.beginning
+        else:
+            continue
+        if said.startswith(_TLS_ALERT):
+            return "what answers there wants TLS: https:// instead of http://; "
+        if said.strip():
+            return f"what answers there does not speak HTTP: it said {said.strip()[:_SHOWN]!r}; "
+    return ""
+
+
+def _reasons(error: BaseException) -> Iterator[BaseException]:
+    """Yield what an exception goes back to, wherever the libraries on the way have put it."""
+    waiting: list[object] = [error]
+    seen: set[int] = set()
+    while waiting:
+        reason = waiting.pop()
+        if isinstance(reason, BaseException) and id(reason) not in seen:
+            seen.add(id(reason))
+            yield reason
+            told = getattr(reason, "kwargs", {}).get("error")
+            waiting += [told, reason.__cause__, reason.__context__, *reason.args]
 
 
 def annotate(error: BaseException, operation: str, bucket: str, key: str = "") -> None:

@@ -16,6 +16,8 @@ _MOST_FIELDS: Final = 256
 _MOST_INTERIM_REPLIES: Final = 16
 _MOST_SIZE_LINE: Final = 1024
 _HEAD_END: Final = b"\r\n\r\n"
+_BEGINNING: Final = b"HTTP/1."
+_SHOWN: Final = 60
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n\0]*)?\r\n")
 _FIELD: Final = re.compile(r"^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\r\n\0]*)\r\n", re.MULTILINE)
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
@@ -37,6 +39,18 @@ _LENGTH_FRAMING, _CHUNK_SIZE_LINE, _CHUNK_DATA, _CHUNK_END, _TRAILERS, _UNTIL_CL
 
 class MalformedReply(ValueError):
     """What arrived is no reply of HTTP/1.1, or one that is refused because of its size."""
+
+
+class NotHTTP(MalformedReply):
+    """What arrived does not begin like a reply.
+
+    Attributes:
+        beginning: How it begins.
+    """
+
+    def __init__(self, beginning: bytes) -> None:
+        super().__init__("what arrived does not begin like a reply of HTTP/1.1")
+        self.beginning = beginning
 
 
 class ReplyParser:
@@ -161,13 +175,15 @@ class ReplyParser:
             end = rest.find(_HEAD_END)
         if len(pending) > MOST_HEAD_BYTES:
             raise MalformedReply("the head of a reply is too long")
+        if not pending.startswith(_BEGINNING[: len(pending)]):
+            raise NotHTTP(bytes(pending[:_SHOWN]))  # whose speaker may wait for an answer
         self._pending = pending if isinstance(pending, bytearray) else bytearray(pending)
         return None
 
     def _read_head(self, head: str) -> None:
         start = _STATUS_LINE.match(head)
         if start is None:
-            raise MalformedReply("what arrived does not begin like a reply of HTTP/1.1")
+            raise NotHTTP(head[:_SHOWN].encode("latin-1"))
         self.status = int(start[2])
         self.headers = headers = _fields(head, start.end())
         if self.status < 200:
