@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from abc import ABCMeta
 from collections.abc import Collection, Sequence
-from inspect import Parameter
 from typing import TYPE_CHECKING, Final
 
 from persidict.urls import hint, parameters_of
@@ -14,11 +13,7 @@ _SHOWN: Final = 60
 _WORTH_A_HINT: Final = 3
 """Characters; what is shorter resembles anything."""
 
-_POSITIONAL: Final = (
-    Parameter.POSITIONAL_ONLY,
-    Parameter.POSITIONAL_OR_KEYWORD,
-    Parameter.VAR_POSITIONAL,
-)
+_POSITIONAL: Final = ("POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD", "VAR_POSITIONAL")
 
 
 class RawToo(ABCMeta):
@@ -43,11 +38,11 @@ class RawToo(ABCMeta):
 def _explain(cls: type, args: Sequence[object], params: Collection[str]) -> None:
     """Raise a TypeError that says what to write instead, if arguments do not fit."""
     known = parameters_of(cls)
-    kinds = {parameter.kind for parameter in known.values()}
+    kinds = {parameter.kind.name for parameter in known.values()}
     if args and kinds.isdisjoint(_POSITIONAL):
         raise TypeError(_instead_of(cls, args, list(known))) from None
     unknown = [name for name in params if name not in known]
-    if unknown and Parameter.VAR_KEYWORD not in kinds:
+    if unknown and "VAR_KEYWORD" not in kinds:
         meant = hint(unknown[0], known) if len(unknown[0]) >= _WORTH_A_HINT else ""
         raise TypeError(
             f"a {cls.__name__} has no parameter {unknown[0]!r}{meant};"
