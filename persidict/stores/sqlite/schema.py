@@ -58,6 +58,7 @@ HEAD: Final = "SELECT etag, size, modified FROM objects WHERE name = ?"
 HAS: Final = "SELECT 1 FROM objects WHERE name = ?"
 ETAG: Final = "SELECT etag FROM objects WHERE name = ?"
 GET: Final = "SELECT data, etag, size, modified, file FROM objects WHERE name = ?"
+READ: Final = "SELECT data, file FROM objects WHERE name = ?"
 GET_IF: Final = (
     "SELECT CASE WHEN etag = ?2 THEN NULL ELSE data END, etag, size, modified, file"
     " FROM objects WHERE name = ?1"
