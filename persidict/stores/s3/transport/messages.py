@@ -91,6 +91,11 @@ class Reply:
         """How many bytes the object has, of which this is the whole or a range."""
         return self.content_length if self.content_range is None else self.content_range[2]
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether the body is said to be a range of the object."""
+        return self.status == 206
+
 
 class ListedObject(NamedTuple):
     """What a listing tells of an object; `last_modified` in POSIX seconds."""
@@ -309,6 +314,7 @@ class CreateBucket(Request[Reply]):
 NO_SUCH_BUCKET: Final = "NoSuchBucket"
 
 _UNSUPPORTED: Final = frozenset({400, 405, 501})
+_OF_THE_OBJECT: Final = frozenset({404, 409, 412, 416})
 _PASSING_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 _PASSING_CODES: Final = frozenset({"RequestTimeout", "RequestTimeoutException", "InternalError"})
 _THROTTLING_CODES: Final = frozenset(
@@ -487,6 +493,11 @@ class Refusal(Exception):
     def is_quick(self) -> bool:
         """Whether it failed at once, so that many more attempts cost little time."""
         return self.is_passing if self.status else self._is_broken_connection
+
+
+def tells_of_the_object(status: int) -> bool:
+    """Tell whether a status would be taken for what S3 says of an object, not of the caller."""
+    return status in _OF_THE_OBJECT
 
 
 def status_of_code(code: str) -> int:

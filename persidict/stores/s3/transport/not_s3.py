@@ -23,10 +23,9 @@ from persidict.stores.s3.transport.messages import (
     Reply,
     Request,
     UploadsPage,
+    tells_of_the_object,
 )
 
-_PARTIAL_CONTENT: Final = 206
-_TELLING: Final = frozenset({404, 409, 412, 416})
 _MOST_PARTS: Final = 10_000
 
 
@@ -50,7 +49,7 @@ def check_refusal(status: int, headers: Mapping[str, str]) -> None:
     Raises:
         NotOfS3: Somebody else says so.
     """
-    if status in _TELLING and is_web_page(headers):
+    if tells_of_the_object(status) and is_web_page(headers):
         raise NotOfS3("HTML")
 
 
@@ -75,7 +74,7 @@ def check(request: Request[Any], answer: Any, headers: Mapping[str, str]) -> Non
 
 def _check_object(request: GetObject, reply: Reply) -> None:
     if reply.content_range is None:
-        if reply.status == _PARTIAL_CONTENT:
+        if reply.is_partial:
             raise NotOfS3("a part of the object, and not which one")
     elif not _is_range_of(reply, request):
         raise NotOfS3("a range that nobody asked for")
