@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from types import TracebackType
@@ -45,7 +45,12 @@ from persidict.jokers_and_status_flags import (
     ValueType,
 )
 from persidict.persi_dict import PersiDict
-from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple, PersiDictKey
+from persidict.safe_str_tuple import (
+    NonEmptyPersiDictKey,
+    NonEmptySafeStrTuple,
+    PersiDictKey,
+    SafeStrTuple,
+)
 from persidict.threads import AsyncStream, AsyncView, Threads
 
 if TYPE_CHECKING:
@@ -446,6 +451,10 @@ class AsyncDict(Generic[ValueType]):
     ) -> AsyncView[tuple[NonEmptySafeStrTuple, ValueType]]:
         """Return the items, for ``async for``; see `PersiDict.items`."""
         return self._view(partial(iter, self._dict.items(prefix, start, stop)))
+
+    def glob(self, pattern: str | Sequence[str] | SafeStrTuple) -> AsyncView[NonEmptySafeStrTuple]:
+        """Return the keys that match a pattern, for ``async for``; see `PersiDict.glob`."""
+        return self._view(partial(self._dict.glob, pattern))
 
     def keys_and_timestamps(self) -> AsyncView[tuple[NonEmptySafeStrTuple, float]]:
         """Return keys and times, for ``async for``; see `PersiDict.keys_and_timestamps`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from persidict.contract.primitives import KeyRange, Version, raise_key_error
@@ -21,7 +22,8 @@ from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple,
 from persidict.stores.shared.parallel import WorkerPool, map_in_order
 from persidict.wrapper_dict import WrapperDict
 
-_PURGING_THREADS: Final = 16
+_THREADS: Final = 16
+"""How many items are deleted, or read, at once where that takes a network."""
 
 
 def _now() -> float:
@@ -105,12 +107,10 @@ class ExpiringDict(WrapperDict[ValueType]):
             while True:
                 stored, etag = raw._load(checked)
                 try:
-                    raw._write(checked, stored, etag)
+                    raw._write_settled(checked, stored, etag)
                     return
-                except PreconditionFailed as refused:
-                    if refused.written_after_all(None) is not None:
-                        return
-                    # changed meanwhile, by which its time has begun anew, or deleted
+                except PreconditionFailed:
+                    continue  # changed meanwhile, by which its time has begun anew, or deleted
         except ObjectNotFound as absent:
             raise_key_error(checked, absent)
 
@@ -135,7 +135,7 @@ class ExpiringDict(WrapperDict[ValueType]):
         )
         if self._traits.reads_are_cheap:
             return sum(map(self._delete, expired))
-        return sum(map_in_order(self._delete, expired, WorkerPool(_PURGING_THREADS)))
+        return sum(map_in_order(self._delete, expired, WorkerPool(_THREADS)))
 
     def _delete(self, item: tuple[NonEmptySafeStrTuple, ETagValue]) -> bool:
         key, etag = item
@@ -163,7 +163,11 @@ class ExpiringDict(WrapperDict[ValueType]):
     # ------------------------------------------------------------------ one item
 
     def _is_expired(self, version: Version) -> bool:
-        return _now() - version.last_modified >= self.ttl
+        return self._is_past(version.last_modified)
+
+    def _is_past(self, last_modified: float) -> bool:
+        """Tell whether what was written at a time is expired by now."""
+        return _now() - last_modified >= self.ttl
 
     def _fresh(self, key: NonEmptySafeStrTuple, version: Version) -> Version:
         """Return the version of an item, or raise ObjectNotFound if it is expired."""
@@ -175,7 +179,13 @@ class ExpiringDict(WrapperDict[ValueType]):
         return self._fresh(key, self._wrapped._head(key))
 
     def _load_version(self, key: NonEmptySafeStrTuple) -> tuple[Any, Version]:
-        value, version = self._wrapped._load_version(key)
+        try:
+            value, version = self._wrapped._load_version(key)
+        except ObjectNotFound:
+            raise
+        except Exception:
+            self._head(key)  # what is expired is absent, also if it cannot be decoded
+            raise
         return value, self._fresh(key, version)
 
     def _load(
@@ -204,12 +214,8 @@ class ExpiringDict(WrapperDict[ValueType]):
                     continue  # deleted meanwhile
                 if not self._is_expired(found):
                     raise PreconditionFailed(actual_etag=found.etag) from refused
-            try:
-                return self._wrapped._write(key, value, found.etag)
-            except PreconditionFailed as refused:
-                made = refused.written_after_all(None)
-                if made is not None:
-                    return made
+            with suppress(PreconditionFailed):  # somebody else was faster: what is there now?
+                return self._wrapped._write_settled(key, value, found.etag)
 
     def _require(self, key: NonEmptySafeStrTuple, expected: ETagValue) -> None:
         """Raise PreconditionFailed unless an item is a version, and not expired."""
@@ -232,6 +238,10 @@ class ExpiringDict(WrapperDict[ValueType]):
                 if expected is not None:
                     raise
 
+    def _copy(self, source: NonEmptySafeStrTuple, target: NonEmptySafeStrTuple) -> ETagIfExists:
+        self._head(source)
+        return self._wrapped._copy(source, target)
+
     # ------------------------------------------------------------------ many items
 
     def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
@@ -249,9 +259,24 @@ class ExpiringDict(WrapperDict[ValueType]):
                 yield key, version
 
     def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
-        for key, value, last_modified in self._wrapped._items():
-            if _now() - last_modified < self.ttl:
-                yield key, value, last_modified
+        return self._wrapped._items_written(lambda time: not self._is_past(time))
+
+    def _load_many(
+        self, keys: Iterable[NonEmptySafeStrTuple]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any]]:
+        if self._traits.reads_are_cheap:
+            yield from super()._load_many(keys)
+            return
+        for key, found in map_in_order(self._find, keys, WorkerPool(_THREADS)):
+            if found is not ITEM_NOT_AVAILABLE:
+                yield key, found
+
+    def _find(self, key: NonEmptySafeStrTuple) -> tuple[NonEmptySafeStrTuple, Any]:
+        """Return a key and its value, ITEM_NOT_AVAILABLE if there is none."""
+        try:
+            return key, self._value(key)
+        except ObjectNotFound:
+            return key, ITEM_NOT_AVAILABLE
 
     def _write_many(
         self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from persidict.checks import check_flag, check_int
@@ -153,12 +153,15 @@ class SQLiteDict(TransactionalDict[ValueType]):
     def _items(self) -> Iterator[_Entry]:
         return _Rows(self, self._decoded_rows())
 
-    def _decoded_rows(self) -> Iterator[_Entry]:
+    def _items_written(self, is_wanted: Callable[[float], bool]) -> Iterator[_Entry]:
+        return self._decoded_rows(is_wanted)
+
+    def _decoded_rows(self, is_wanted: Callable[[float], bool] | None = None) -> Iterator[_Entry]:
         unreadable = UnreadableItems()
         key_of = self._naming.key_of
         for name, data, info in self._store.rows():
             key = key_of(name)
-            if key is None:
+            if key is None or (is_wanted is not None and not is_wanted(info.last_modified)):
                 continue
             try:
                 value = self._decode(key, data)

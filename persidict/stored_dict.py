@@ -421,8 +421,15 @@ class StoredDict(PersiDict[ValueType]):
         # made here and not in the generator, which begins only when it is read
         return self._read(Listing(self._listed, self._entries()))
 
+    def _items_written(
+        self, is_wanted: Callable[[float], bool]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
+        return self._read(self._entries(), is_wanted)
+
     def _read(
-        self, entries: Iterable[tuple[NonEmptySafeStrTuple, str | ObjectInfo]]
+        self,
+        entries: Iterable[tuple[NonEmptySafeStrTuple, str | ObjectInfo]],
+        is_wanted: Callable[[float], bool] | None = None,
     ) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
         """Fetch what is listed; entries whose objects have vanished are left out."""
         unreadable = UnreadableItems()
@@ -437,6 +444,8 @@ class StoredDict(PersiDict[ValueType]):
             name, key = asked.popleft()
             while name != found_name:
                 name, key = asked.popleft()
+            if is_wanted is not None and info is not None and not is_wanted(info.last_modified):
+                continue
             try:
                 if isinstance(data, Exception):
                     raise data

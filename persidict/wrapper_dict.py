@@ -271,6 +271,13 @@ class WrapperDict(PersiDict[ValueType]):
             return self._wrapped._items()
         return self._items_one_by_one()
 
+    def _items_written(
+        self, is_wanted: Callable[[float], bool]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
+        if self._forwards("_keys", "_head", "_load", "_items"):
+            return self._wrapped._items_written(is_wanted)
+        return super()._items_written(is_wanted)
+
     def _items_one_by_one(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
         for key in self._keys():
             try:

@@ -69,6 +69,7 @@ OPERATIONS: dict[str, Callable[[AsyncDict[Any]], Awaitable[Any]]] = {
     "delete_if_exists": lambda d: d.delete_if_exists("a"),
     "info": lambda d: d.info("a"),
     "infos": lambda d: d.infos().to_list(),
+    "glob": lambda d: d.glob("*").to_list(),
     "copy_item": lambda d: d.copy_item("a", "b"),
     "open for reading": lambda d: read_all(d, "a"),
     "open for writing": lambda d: write_all(d, "a", b"1"),

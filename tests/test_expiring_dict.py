@@ -17,14 +17,18 @@ from persidict import (
     ETAG_HAS_CHANGED,
     ETAG_IS_THE_SAME,
     ITEM_NOT_AVAILABLE,
+    BackendError,
     ExpiringDict,
     FileDirDict,
     LocalDict,
+    MeasuredDict,
+    NonEmptySafeStrTuple,
     copy_items,
     expiring_dict,
 )
 from persidict.persi_dict import PersiDict
 from persidict.testing import MutableDictConformance
+from persidict.traits import Traits
 from tests.dict_cases import in_files
 
 DAY = 24 * 3600.0
@@ -121,6 +125,65 @@ READS: dict[str, tuple[Callable[[ExpiringDict[Any]], Any], Any]] = {
 def test_an_expired_item_is_absent(d: ExpiringDict[Any], operation: str) -> None:
     function, expected = READS[operation]
     assert function(d) == expected
+
+
+@pytest.mark.parametrize("operation", list(READS))
+def test_an_expired_item_that_cannot_be_decoded_is_absent(
+    wrapped: PersiDict[Any], clock: Clock, operation: str
+) -> None:
+    wrapped.raw["a"] = b"\x80\x05 no pickle"
+    clock.ahead = DAY
+    function, expected = READS[operation]
+    assert function(ExpiringDict[Any](wrapped_dict=wrapped, ttl=DAY)) == expected
+
+
+def test_an_item_that_cannot_be_decoded_is_no_absence_before_it_is_expired(
+    wrapped: PersiDict[Any],
+) -> None:
+    wrapped.raw["a"] = b"\x80\x05 no pickle"
+    d: ExpiringDict[Any] = ExpiringDict(wrapped_dict=wrapped, ttl=DAY)
+    with pytest.raises(BackendError, match="cannot be decoded"):
+        d.get("a")
+    with pytest.raises(BackendError, match="cannot be decoded"):
+        list(d.items())
+
+
+@pytest.mark.parametrize("between", [lambda d: d, lambda d: MeasuredDict(wrapped_dict=d)])
+def test_what_is_expired_and_cannot_be_decoded_hides_nothing_else(
+    tmp_path: Path, between: Callable[[PersiDict[Any]], PersiDict[Any]]
+) -> None:
+    files: FileDirDict[Any] = FileDirDict(base_dir=tmp_path, fsync=False)
+    for key in "ac":
+        files.raw[key] = b"\x80\x05 no pickle"
+    for path in tmp_path.rglob("*.pkl"):
+        os.utime(path, (0, 0))
+    files["b"] = "new"
+    d: ExpiringDict[Any] = ExpiringDict(wrapped_dict=between(files), ttl=DAY)
+    assert list(d.items()) == [(("b",), "new")]
+    assert d.newest_values() == ["new"]
+    assert d.get_many(list("abc")) == {NonEmptySafeStrTuple("b"): "new"}
+
+
+def test_an_item_is_copied_inside_the_storage_as_its_bytes_are(wrapped: PersiDict[Any]) -> None:
+    wrapped.raw["a"] = b"no pickle"
+    ExpiringDict[Any](wrapped_dict=wrapped, ttl=DAY).copy_item("a", "b")
+    assert wrapped.raw["b"] == b"no pickle"
+
+
+def test_many_are_read_side_by_side_where_that_takes_a_network() -> None:
+    both = threading.Barrier(2, timeout=60)
+
+    class Far(LocalDict[Any]):
+        _traits = Traits(reads_are_cheap=False)
+
+        def _load_version(self, key: Any) -> Any:
+            both.wait()
+            return super()._load_version(key)
+
+    far = Far()
+    far.update({"a": 1, "b": 2})
+    d: ExpiringDict[Any] = ExpiringDict(wrapped_dict=far, ttl=DAY)
+    assert list(d.get_many(["b", "a"]).values()) == [2, 1]
 
 
 def test_a_transformer_gets_item_not_available_for_an_expired_item(d: ExpiringDict[Any]) -> None:

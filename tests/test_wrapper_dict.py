@@ -22,7 +22,9 @@ ITS_OWN = {
     "_refuse_if_read_only",
     "_become_raw",
     "_insert",
+    "_write_settled",
     "_pause",
+    "_seconds_to_pause",
     "_dated_keys",
 }
 """What a dictionary does by itself, whatever lies beneath."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 from typing import Any, BinaryIO, ClassVar, Final, NamedTuple, NoReturn, Protocol, TypeVar
 
@@ -238,8 +238,14 @@ class DictPrimitives(ABC):
 
     def _insert(self, key: NonEmptySafeStrTuple, value: Any) -> ETagIfExists:
         """Insert an item, or raise PreconditionFailed if there is one."""
+        return self._write_settled(key, value, ITEM_NOT_AVAILABLE)
+
+    def _write_settled(
+        self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists
+    ) -> ETagIfExists:
+        """Do what `_write` does; a refusal that it raises has been asked whether it is one."""
         try:
-            return self._write(key, value, ITEM_NOT_AVAILABLE)
+            return self._write(key, value, expected)
         except PreconditionFailed as refused:
             made: ETagIfExists | None = refused.written_after_all(None)
             if made is None:
@@ -319,6 +325,15 @@ class DictPrimitives(ABC):
     @abstractmethod
     def _items(self) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
         """Iterate over keys, values and times of last writing, each of one version."""
+
+    def _items_written(
+        self, is_wanted: Callable[[float], bool]
+    ) -> Iterator[tuple[NonEmptySafeStrTuple, Any, float]]:
+        """Iterate over the items that were written at a time that is wanted.
+
+        What was not is not decoded, where that can be helped.
+        """
+        return (item for item in self._items() if is_wanted(item[2]))
 
     def _keys_in(self, key_range: KeyRange) -> list[NonEmptySafeStrTuple]:
         """Return the keys in a range, in the order of tuples of strings."""
