@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from persidict.contract.primitives import KeyRange, Version, raise_key_error
+from persidict.contract.unreadable import UnreadableItems
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import (
     ITEM_NOT_AVAILABLE,
@@ -267,16 +268,22 @@ class ExpiringDict(WrapperDict[ValueType]):
         if self._traits.reads_are_cheap:
             yield from super()._load_many(keys)
             return
-        for key, found in map_in_order(self._find, keys, WorkerPool(_THREADS)):
-            if found is not ITEM_NOT_AVAILABLE:
-                yield key, found
+        unreadable = UnreadableItems()
+        for key, value, error in map_in_order(self._read, keys, WorkerPool(_THREADS)):
+            if error is None:
+                yield key, value
+            elif not isinstance(error, ObjectNotFound):
+                unreadable.add(key, error)
+        unreadable.raise_if_any()
 
-    def _find(self, key: NonEmptySafeStrTuple) -> tuple[NonEmptySafeStrTuple, Any]:
-        """Return a key and its value, ITEM_NOT_AVAILABLE if there is none."""
+    def _read(
+        self, key: NonEmptySafeStrTuple
+    ) -> tuple[NonEmptySafeStrTuple, Any, Exception | None]:
+        """Return a key, its value, and what went wrong in the place of one."""
         try:
-            return key, self._value(key)
-        except ObjectNotFound:
-            return key, ITEM_NOT_AVAILABLE
+            return key, self._value(key), None
+        except Exception as error:  # told when all others have been read
+            return key, None, error
 
     def _write_many(
         self, items: Iterable[tuple[NonEmptySafeStrTuple, Any]], *, only_new: bool

@@ -23,6 +23,7 @@ from persidict import (
     LocalDict,
     MeasuredDict,
     NonEmptySafeStrTuple,
+    UnreadableItemsError,
     copy_items,
     expiring_dict,
 )
@@ -144,7 +145,7 @@ def test_an_item_that_cannot_be_decoded_is_no_absence_before_it_is_expired(
     d: ExpiringDict[Any] = ExpiringDict(wrapped_dict=wrapped, ttl=DAY)
     with pytest.raises(BackendError, match="cannot be decoded"):
         d.get("a")
-    with pytest.raises(BackendError, match="cannot be decoded"):
+    with pytest.raises(UnreadableItemsError):
         list(d.items())
 
 
@@ -184,6 +185,19 @@ def test_many_are_read_side_by_side_where_that_takes_a_network() -> None:
     far.update({"a": 1, "b": 2})
     d: ExpiringDict[Any] = ExpiringDict(wrapped_dict=far, ttl=DAY)
     assert list(d.get_many(["b", "a"]).values()) == [2, 1]
+
+
+def test_one_that_cannot_be_read_is_told_when_all_others_have_been() -> None:
+    class Far(LocalDict[Any]):
+        _traits = Traits(reads_are_cheap=False)
+
+    far = Far()
+    far.update({"a": 1, "b": 2})
+    far.raw["x"] = b"no pickle"
+    d: ExpiringDict[Any] = ExpiringDict(wrapped_dict=far, ttl=DAY)
+    with pytest.raises(UnreadableItemsError) as caught:
+        d.get_many(["x", "b", "a"])
+    assert list(caught.value.found.values()) == [2, 1]
 
 
 def test_a_transformer_gets_item_not_available_for_an_expired_item(d: ExpiringDict[Any]) -> None:
