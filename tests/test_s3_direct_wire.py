@@ -25,7 +25,7 @@ from botocore.exceptions import (
 )
 
 from persidict.exceptions import BackendError
-from persidict.stores.s3.transport.direct import connections
+from persidict.stores.s3.transport.direct import checksums, connections
 from persidict.stores.s3.transport.direct.exchange import STREAMED_FROM
 from persidict.stores.s3.transport.messages import (
     CompleteMultipartUpload,
@@ -435,6 +435,60 @@ def test_a_checksum_that_is_announced_is_compared(
     with pytest.raises(Refusal) as caught:
         found.read()
     assert isinstance(caught.value.error, FlexibleChecksumError)
+
+
+CHECK_VALUES = {"crc32c": 0xE3069283, "crc64nvme": 0xAE8B14860A799888}
+"""Of the ASCII digits from 1 to 9, as the catalogue of parametrised CRC algorithms has them."""
+
+
+def check_value(name: str) -> str:
+    size = 4 if name == "crc32c" else 8
+    return base64.b64encode(CHECK_VALUES[name].to_bytes(size, "big")).decode()
+
+
+@pytest.mark.parametrize("name", CHECK_VALUES)
+@pytest.mark.parametrize("status", [200, 206])
+def test_checksums_that_need_awscrt_are_compared_where_it_is_installed(
+    server: ScriptedServer, name: str, status: int
+) -> None:
+    pytest.importorskip("awscrt")
+    body = b"123456789"
+    headers = [f"x-amz-checksum-{name}: {check_value(name)}"]
+    if status == 206:
+        headers.append("Content-Range: bytes 0-8/20")
+    wire = direct_wire(server.endpoint_url)
+    request = GetObject("key", byte_range=(0, 9) if status == 206 else None)
+    server.answer = lambda _: reply(body, *headers, status=status)
+    found = wire.send(request).body
+    assert found is not None
+    assert found.read() == body
+    server.answer = lambda _: reply(body[::-1], *headers, status=status)
+    damaged = wire.send(request).body
+    assert damaged is not None
+    with pytest.raises(Refusal) as caught:
+        damaged.read()
+    assert isinstance(caught.value.error, FlexibleChecksumError)
+
+
+@pytest.mark.parametrize("name", CHECK_VALUES)
+def test_the_log_says_once_that_a_checksum_is_not_compared_where_awscrt_is_missing(
+    server: ScriptedServer,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(checksums.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(checksums, "_algorithms", checksums._algorithms.__wrapped__)
+    checksums._tell_of_unknown.cache_clear()
+    server.answer = lambda _: reply(b"123456789", f"x-amz-checksum-{name}: AAAA")
+    with caplog.at_level("INFO", logger="persidict"):
+        for _ in range(3):
+            found = direct_wire(server.endpoint_url).send(GetObject("key")).body
+            assert found is not None
+            assert found.read() == b"123456789"
+    told = [text for text in caplog.messages if "awscrt" in text]
+    assert len(told) == 1
+    assert f"checksum {name} " in told[0]
 
 
 def test_a_checksum_of_checksums_is_not_compared(server: ScriptedServer) -> None:

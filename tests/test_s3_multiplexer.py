@@ -242,6 +242,34 @@ def test_writes_on_connections_that_close_are_each_done_once_or_told(
             assert acted[key] == 1
 
 
+def test_reading_goes_on_when_the_server_has_cut_all_connections(server: ScriptedServer) -> None:
+    keys = names(300)
+    found = direct_wire(server.endpoint_url).send_many(map(GetObject, keys), at_once)
+    first = read_all(next(found) for _ in range(100))
+    server.close_connections()
+    assert first + read_all(found) == [key.encode() for key in keys]
+
+
+def test_no_write_acts_twice_when_the_server_has_cut_all_connections(
+    server: ScriptedServer,
+) -> None:
+    keys = names(300)
+
+    def unless_it_may_have_acted(request: Any, refusal: Refusal, attempt: int) -> float | None:
+        return None if refusal.may_have_acted else at_once(request, refusal, attempt)
+
+    requests = [PutObject(key, b"body") for key in keys]
+    found = direct_wire(server.endpoint_url).send_many(requests, unless_it_may_have_acted)
+    answers: list[Any] = [next(found) for _ in range(100)]
+    server.close_connections()
+    answers += found
+    acted = Counter(request.key for request in server.arrived)
+    assert max(acted.values()) == 1
+    for key, answer in zip(keys, answers, strict=True):
+        assert answer.may_have_acted if isinstance(answer, Refusal) else acted[key] == 1
+    assert sum(isinstance(answer, Refusal) for answer in answers) <= 2 * 8
+
+
 def test_a_storm_of_slow_down_is_weathered(server: ScriptedServer) -> None:
     chance = random.Random(3)
     acted: Counter[str] = Counter()
@@ -579,7 +607,10 @@ def test_a_spawned_process_is_on_its_own(server: ScriptedServer) -> None:
 # ---------------------------------------------------------------------- credentials and TLS
 
 
-def test_credentials_that_expire_in_the_middle_are_refreshed_once(server: ScriptedServer) -> None:
+@pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_credentials_that_expire_in_the_middle_are_refreshed_once(
+    server: ScriptedServer, count: int
+) -> None:
     from datetime import UTC, datetime, timedelta
 
     refreshed: list[str] = []
@@ -599,16 +630,19 @@ def test_credentials_that_expire_in_the_middle_are_refreshed_once(server: Script
         "old", "secret", "token", expiry, refresh, "test", time_fetcher=lambda: clock
     )
     wire = direct_wire(server.endpoint_url, credentials=credentials)
-    keys = names(400)
+    keys = names(count)
     found = wire.send_many(map(GetObject, keys))
     for number, (key, item) in enumerate(zip(keys, found, strict=True)):
         assert item.body.read() == key.encode()  # type: ignore[union-attr]
-        if number == 100:
+        if number == count // 4:
             clock += timedelta(hours=2)
     used = [item.message.headers["authorization"] for item in server.arrived]
     old = [text for text in used if "Credential=old/" in text]
     assert len(refreshed) == 1
-    assert 100 < len(old) <= 101 + 2 * 8  # the server's threads note them in an order of their own
+    assert len(used) == count
+    assert (
+        count // 4 < len(old) <= count // 4 + 1 + 2 * 8
+    )  # the server's threads note them in an order of their own
 
 
 def test_a_refresh_serves_all_threads(server: ScriptedServer) -> None:

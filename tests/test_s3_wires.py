@@ -10,7 +10,7 @@ import threading
 import tracemalloc
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -273,27 +273,74 @@ def test_listeners_hear_of_each_request_and_may_add_headers() -> None:
     assert {item.message.headers["x-added"] for item in server.arrived} == {"by a listener"}
 
 
-def test_a_redirection_is_followed_by_botocore_and_then_known() -> None:
-    """The bucket lies elsewhere, which the first server tells as S3 does."""
-    elsewhere: list[str] = []
+REDIRECTIONS = {
+    "another signature": (400, "AuthorizationHeaderMalformed"),
+    "for good": (301, "PermanentRedirect"),
+    "for now": (307, "TemporaryRedirect"),
+}
+
+
+def _elsewhere(name: str, here: list[Arrived], there: list[Arrived]) -> Callable[[Arrived], bytes]:
+    """Answer as S3 does where the bucket lies in another region: in eu-west-3."""
+    status, code = REDIRECTIONS[name]
 
     def answer(request: Arrived) -> bytes:
         region = request.message.headers["authorization"].split("/")[2]
-        if region == "us-east-1":
-            body = (
-                b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>no</Message>"
-                b"<Region>eu-west-3</Region></Error>"
-            )
-            body = b"" if request.method == "HEAD" else body
-            return reply(body, "x-amz-bucket-region: eu-west-3", status=400)
-        elsewhere.append(request.message.headers["user-agent"])
-        return reply(b"hello")
+        if region == "eu-west-3":
+            there.append(request)
+            return reply(request.key.encode() if request.method == "GET" else b"")
+        here.append(request)
+        text = f"<Error><Code>{code}</Code><Message>no</Message><Region>eu-west-3</Region></Error>"
+        body = b"" if request.method == "HEAD" else text.encode()
+        headers = ["x-amz-bucket-region: eu-west-3", "Content-Type: application/xml"]
+        return reply(body, *headers, status=status)
 
-    with scripted(answer) as server:
+    return answer
+
+
+def _sent_directly(request: Arrived) -> bool:
+    return "amz-sdk-invocation-id" not in request.message.headers
+
+
+@pytest.mark.parametrize("name", REDIRECTIONS)
+@pytest.mark.parametrize("first", ["get", "put", "contains"])
+def test_a_redirection_is_followed_by_botocore_and_then_known(name: str, first: str) -> None:
+    here: list[Arrived] = []
+    there: list[Arrived] = []
+    with scripted(_elsewhere(name, here, there)) as server:
         d = connect(server.endpoint_url, create_bucket=False)
-        for _ in range(3):
-            d._store.get("key")
-        assert "eu-west-3" in repr(d.transport) or len(elsewhere) == 3
+        act: dict[str, Callable[[], object]] = {
+            "get": lambda: d._store.get("key"),
+            "put": lambda: d._store.put("key", b"body"),
+            "contains": lambda: d._store.contains("key"),
+        }
+        act[first]()
+        assert [_sent_directly(request) for request in there] == [False]
+        assert repr(d.transport).startswith("<direct wire")
+        assert "eu-west-3" in repr(d.transport)
+        seen_here = len(here)
+        for other in act.values():
+            other()
+        assert len(here) == seen_here
+        assert [_sent_directly(request) for request in there[1:]] == [True] * 3
+
+
+@pytest.mark.parametrize("name", REDIRECTIONS)
+def test_a_bulk_that_is_redirected_reads_and_writes_all_of_it(name: str) -> None:
+    here: list[Arrived] = []
+    there: list[Arrived] = []
+    keys = [f"key-{number:03}" for number in range(200)]
+    with scripted(_elsewhere(name, here, there)) as server:
+        d = connect(server.endpoint_url, create_bucket=False)
+        found = [(key, bytes(data)) for key, data, _ in d._store.get_many(keys)]
+        assert found == [(key, key.encode()) for key in keys]
+        assert Counter(request.key for request in there) == Counter(keys)
+        there.clear()
+        outcomes = list(d._store.put_many((key, b"body") for key in keys))
+        assert [key for key, _ in outcomes] == keys
+        assert not [etag for _, etag in outcomes if isinstance(etag, Exception)]
+        assert Counter(request.key for request in there) == Counter(keys)
+        assert all(map(_sent_directly, there))
 
 
 # ---------------------------------------------------------------------- listings

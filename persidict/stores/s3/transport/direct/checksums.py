@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
+_LOG: Final = logging.getLogger("persidict")
 _PREFIX: Final = "x-amz-checksum-"
+_OF_AWSCRT: Final = ("crc32c", "crc64nvme")
 
 
 class DamagedBody(ValueError):
@@ -79,13 +82,26 @@ def announced_checksum(headers: Mapping[str, str]) -> Checksum | None:
     """Return the checksum that a reply announces for its body, None if there is none to check.
 
     One that is made of those of parts (with ``-`` and their number) is not of these bytes,
-    and CRC32C and CRC64NVME are known only where ``awscrt`` is installed, as for botocore.
+    and CRC32C and CRC64NVME are known only where ``awscrt`` is installed, as for botocore:
+    where nothing can be compared because of that, the log says so, once in a process.
     """
     for name, make in _algorithms().items():
         announced = headers.get(_PREFIX + name)
         if announced is not None and "-" not in announced:
             return Checksum(name, make(), announced)
+    for name in _OF_AWSCRT:
+        if _PREFIX + name in headers and name not in _algorithms():
+            _tell_of_unknown(name)
     return None
+
+
+@lru_cache
+def _tell_of_unknown(name: str) -> None:
+    _LOG.info(
+        "the checksum %s that S3 announces for what is read is not compared: install"
+        " persidict[crt], which brings awscrt",
+        name,
+    )
 
 
 def crc32(data: bytes | bytearray | memoryview) -> str:
