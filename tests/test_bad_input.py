@@ -122,6 +122,7 @@ def test_items_are_deleted_below_a_base_dir_that_is_a_symbolic_link(tmp_path: Pa
     [
         ("a\0b", "base_dir must not contain a NUL"),
         ("s3://bucket/a/b", r"BasicS3Dict\(bucket_name='bucket', root_prefix='a/b'\)"),
+        (str(Path("s3://bucket/a")), r"BasicS3Dict\(bucket_name='bucket', root_prefix='a'\)"),
         ("https://host/a", "base_dir must be a directory, not a URL"),
     ],
 )

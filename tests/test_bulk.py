@@ -15,7 +15,7 @@ import pytest
 from persidict import FileDirDict, LocalDict, StoreDict, sync_items
 from persidict.persi_dict import PersiDict
 from persidict.stores.memory import MemoryStore
-from persidict.stores.object_store import AnyVersion, Buffer
+from persidict.stores.object_store import AnyVersion, Buffer, NotModified, ObjectInfo
 from persidict.stores.shared.parallel import WorkerPool, map_in_order
 from tests.dict_cases import CASES, DictCase
 
@@ -37,6 +37,23 @@ class ParallelStore(MemoryStore):
         assert self.hold.wait(30)
         try:
             return super().put(name, data, **conditions)
+        finally:
+            self.under_way -= 1
+
+    def get_many(
+        self, entries: Iterable[str | ObjectInfo]
+    ) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
+        return map_in_order(self._read, entries, self.pool)
+
+    def _read(self, entry: str | ObjectInfo) -> tuple[str, Buffer, ObjectInfo]:
+        name = entry if isinstance(entry, str) else entry.name
+        self.under_way += 1
+        self.begun.release()
+        assert name == "a.pkl" or self.hold.wait(30)
+        try:
+            found = self.get(name)
+            assert not isinstance(found, NotModified)
+            return name, *found
         finally:
             self.under_way -= 1
 
@@ -169,6 +186,61 @@ def test_when_an_interruption_is_raised_nothing_is_under_way() -> None:
     assert len(list(store.names())) == 3
 
 
+class Interrupting:
+    """A value in whose reading an interruption comes, when three others are under way."""
+
+    store: ClassVar[ParallelStore]
+
+    def __reduce__(self) -> Any:
+        return interrupt, ()
+
+
+def interrupt() -> None:
+    store = Interrupting.store
+    for _ in range(3):
+        assert store.begun.acquire(timeout=30)
+    threading.Timer(0.05, store.hold.set).start()
+    raise KeyboardInterrupt
+
+
+def test_when_an_interruption_of_a_sync_is_raised_nothing_is_under_way() -> None:
+    source: LocalDict[Any] = LocalDict()
+    source.update({"a": 1, "b": 2, "c": 3, "d": Interrupting(), "e": 5})
+    Interrupting.store = store = ParallelStore()
+    store.hold.clear()
+    with pytest.raises(KeyboardInterrupt):
+        # of another format, so that values are read
+        sync_items(source, StoreDict(store=store, serialization_format="json"))
+    assert store.under_way == 0
+    assert len(list(store.names())) == 3
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda d: dict(d.items()),
+        lambda d: list(d.values()),
+        lambda d: d.get_many([f"{letter}" for letter in "abcdefgh"]),
+        lambda d: sync_items(d, LocalDict(serialization_format="json")),
+    ],
+    ids=["items", "values", "get_many", "sync_items"],
+)
+def test_when_an_interruption_of_a_reading_is_raised_nothing_is_under_way(
+    read: Callable[[PersiDict[Any]], object],
+) -> None:
+    Interrupting.store = store = ParallelStore()
+    d: StoreDict[Any] = StoreDict(store=store)
+    d["a"] = Interrupting()
+    for letter in "bcdefgh":
+        d[letter] = letter
+    while store.begun.acquire(blocking=False):
+        pass
+    store.hold.clear()
+    with pytest.raises(KeyboardInterrupt):
+        read(d)
+    assert store.under_way == 0
+
+
 # ---------------------------------------------------------------------- failures in memory
 
 
@@ -231,6 +303,22 @@ def test_items_that_cannot_be_copied_are_not_kept_with_their_errors(nobody_lives
     assert len(result.failed) == 300
     for error in result.failed.values():
         assert error.__traceback__ is None
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["copied", "compared"])
+def test_values_that_a_sync_may_not_store_are_not_kept_with_their_errors(
+    is_there: bool, nobody_lives: None
+) -> None:
+    source: LocalDict[Any] = LocalDict()
+    source.update({f"k{number}": Refused(is_refused=False) for number in range(300)})
+    target: LocalDict[Any] = LocalDict(base_class_for_values=int, serialization_format="json")
+    if is_there:
+        target.update(dict.fromkeys(source, 1))
+    Refused.most = 0
+    result = sync_items(source, target)
+    assert len(result.failed) == 300
+    assert Refused.most <= 20
+    assert not Refused.living
 
 
 def test_a_text_that_cannot_be_encoded_is_shown_in_part(tmp_path: Path) -> None:

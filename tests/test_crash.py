@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from persidict import DELETE_CURRENT, ETAG_IS_THE_SAME, ITEM_NOT_AVAILABLE, FileDirDict
+from persidict.stores.files import platform
 from tests.faults import files_below, intercepted_system_calls, run_in_child
 
 # forking is what these tests are about, also from a process that has threads
@@ -112,15 +113,18 @@ def die_at(step: int, change: Change, dictionary: FileDirDict[Any]) -> None:
         change.make(dictionary, change.key)
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize(
+    ("name", "fsync"),
+    [*((name, True) for name in CHANGES), ("overwriting", False), ("swapping", False)],
+)
 def test_a_writer_killed_at_any_step_leaves_the_old_or_the_new_item_and_nothing_else(
-    name: str, tmp_path: Path
+    name: str, fsync: bool, tmp_path: Path
 ) -> None:
     change = CHANGES[name]
     outcomes = []
     for step in itertools.count(1):
         place = tmp_path / str(step)
-        dictionary = dict_in(place)
+        dictionary = dict_in(place, fsync=fsync)
         dictionary.update(change.items(change.old))
         exit_code = run_in_child(die_at, step, change, dictionary)
         outcomes.append(content(dict_in(place)))
@@ -133,6 +137,32 @@ def test_a_writer_killed_at_any_step_leaves_the_old_or_the_new_item_and_nothing_
         assert exit_code == -signal.SIGKILL
     assert outcomes[0] == change.items(change.old)
     assert outcomes[-1] == change.items(change.new)
+
+
+def die_between_exchange_and_unlink(dictionary: FileDirDict[Any]) -> None:
+    has_exchanged = False
+
+    def die_if_due(name: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal has_exchanged
+        if name == "unlink" and has_exchanged:
+            os.kill(os.getpid(), signal.SIGKILL)
+        has_exchanged = has_exchanged or name == "renameat2"
+
+    with intercepted_system_calls(die_if_due):
+        dictionary[BESIDE] = NEW
+
+
+@pytest.mark.skipif(not platform.load_renameat2(), reason="files cannot be exchanged here")
+def test_a_writer_killed_between_exchange_and_unlink_loses_nothing_and_the_old_file_is_swept(
+    tmp_path: Path,
+) -> None:
+    dictionary = dict_in(tmp_path, fsync=False)
+    dictionary.update({**OTHERS, BESIDE: OLD})
+    assert run_in_child(die_between_exchange_and_unlink, dictionary) == -signal.SIGKILL
+    assert len(temporary_files(tmp_path)) == 1
+    assert dictionary[BESIDE] == NEW
+    assert content(dictionary) == {**OTHERS, BESIDE: NEW}
+    assert temporary_files(tmp_path) == set()
 
 
 # ---------------------------------------------------------------------- at random moments

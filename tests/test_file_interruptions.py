@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import queue
 import random
 import signal
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from persidict import ETAG_IS_THE_SAME, ITEM_NOT_AVAILABLE, FileDirDict
+from persidict import ETAG_IS_THE_SAME, ITEM_NOT_AVAILABLE, FileDirDict, LocalDict, sync_items
 from persidict.stores.files.descriptor import OwnedDescriptor
 from persidict.stores.files.lock import DirectoryLock
 from tests.faults import files_below, intercepted_system_calls, run_in_child
@@ -26,8 +27,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
 ]
 
-INTERRUPTIONS = 5_000
-"""In the long run; ten times as many have been tried by hand."""
+INTERRUPTIONS = int(os.environ.get("PERSIDICT_INTERRUPTIONS", "5000"))
+"""How many there are in the long run."""
+MOST_SECONDS = 280 + INTERRUPTIONS // 20
 KEYS = [(f"dir{number % 3}", f"k{number}") for number in range(12)]
 
 
@@ -93,6 +95,40 @@ def clear(dictionary: FileDirDict[Any]) -> None:
     dictionary.clear()
 
 
+def sync(dictionary: FileDirDict[Any]) -> None:
+    source: LocalDict[Any] = LocalDict()
+    source.update({key: random.randbytes(200) for key in KEYS if random.random() < 0.8})
+    sync_items(source, dictionary, delete=True)
+    sync_items(dictionary, LocalDict(serialization_format="json"))
+
+
+class Helpers:
+    """Threads that write while another one is interrupted, and can be waited for."""
+
+    def __init__(self, dictionary: FileDirDict[Any]) -> None:
+        self._dictionary = dictionary
+        self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()  # put is a single step
+        self._meeting = threading.Barrier(3, timeout=60)
+        for _ in range(2):
+            threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            if self._wanted.get():
+                assign(self._dictionary)
+            else:
+                self._meeting.wait()
+
+    def begin(self) -> None:
+        for _ in range(2):
+            self._wanted.put(True)
+
+    def await_end(self) -> None:
+        for _ in range(2):
+            self._wanted.put(False)
+        self._meeting.wait()
+
+
 ACTS: list[Callable[[FileDirDict[Any]], None]] = [
     assign,
     assign,
@@ -102,12 +138,14 @@ ACTS: list[Callable[[FileDirDict[Any]], None]] = [
     look,
     set_many,
     clear,
+    sync,
 ]
 
 
 def interrupt(place: Path, times: int, fsync: bool) -> None:
     """Interrupt operations at random moments, and look at what each has left."""
     dictionary: FileDirDict[Any] = FileDirDict(base_dir=place, fsync=fsync)
+    helpers = Helpers(dictionary)
     set_many(dictionary)  # threads and libraries are there
     before = open_descriptors()
     thrown = 0
@@ -117,6 +155,8 @@ def interrupt(place: Path, times: int, fsync: bool) -> None:
         act = random.choice(ACTS)
         try:
             with interrupted_after(random.uniform(1e-6, longest[act])):
+                if random.random() < 0.2:
+                    helpers.begin()
                 act(dictionary)
                 longest[act] *= 0.98
                 continue
@@ -126,6 +166,7 @@ def interrupt(place: Path, times: int, fsync: bool) -> None:
             # with its traceback, and so with the frames of the operation; those that read
             # hand over what they have opened
             kept = [] if act is read else [error]
+        helpers.await_end()
         still_open = open_descriptors() - before
         assert not still_open, f"{act.__name__}: {still_open}"
         for directory in [place, *(path for path in place.iterdir() if path.is_dir())]:
@@ -138,11 +179,17 @@ def interrupt(place: Path, times: int, fsync: bool) -> None:
 
 
 @pytest.mark.parametrize("fsync", [False, True], ids=["not synced", "synced"])
-@pytest.mark.parametrize("times", [500, pytest.param(INTERRUPTIONS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "times",
+    [
+        500,
+        pytest.param(INTERRUPTIONS, marks=[pytest.mark.slow, pytest.mark.timeout(MOST_SECONDS)]),
+    ],
+)
 def test_an_exception_thrown_into_an_operation_leaves_no_lock_no_descriptor_and_no_file(
     times: int, fsync: bool, tmp_path: Path
 ) -> None:
-    assert run_in_child(interrupt, tmp_path / "items", times, fsync, timeout=280) == 0
+    assert run_in_child(interrupt, tmp_path / "items", times, fsync, timeout=MOST_SECONDS) == 0
 
 
 # ---------------------------------------------------------------------- the same thread, inside
@@ -292,6 +339,52 @@ def test_a_child_forked_while_its_parent_holds_a_lock_does_not_keep_it(tmp_path:
     finally:
         os.close(writing)
         os.waitpid(pid, 0)
+
+
+def clear_and_die(place: Path, step: int, done: int, born: int) -> None:
+    """Begin to clear; at the n-th system call, fork and be killed."""
+    dictionary: FileDirDict[Any] = FileDirDict(base_dir=place, fsync=False)
+    calls = 0
+
+    def fork_if_due(name: str, arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls != step:
+            return
+        if os.fork() == 0:
+            os.write(born, b"b")
+            os.read(done, 1)  # until the lock has been had
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with intercepted_system_calls(fork_if_due):
+        dictionary.clear()
+    os._exit(0)
+
+
+def test_a_child_forked_in_the_middle_of_clearing_keeps_no_lock_of_its_killed_parent(
+    tmp_path: Path,
+) -> None:
+    dictionary: FileDirDict[Any] = FileDirDict(base_dir=tmp_path, fsync=False)
+    for step in range(1, 1000):
+        dictionary.update(dict.fromkeys([("dir", "a"), ("dir", "b"), "c", "d"], 1))
+        done_reading, done_writing = os.pipe()
+        born_reading, born_writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            clear_and_die(tmp_path, step, done_reading, born_writing)
+        try:
+            if os.waitpid(pid, 0)[1] == 0:
+                break
+            assert os.read(born_reading, 1) == b"b"
+            for directory in [tmp_path, tmp_path / "dir_onqa"]:
+                if directory.exists():
+                    DirectoryLock(str(directory), timeout=5).descriptor.close()
+        finally:
+            os.write(done_writing, b"d")
+            for descriptor in (done_reading, done_writing, born_reading, born_writing):
+                os.close(descriptor)
+    assert step > 10
 
 
 # ---------------------------------------------------------------------- owners

@@ -118,6 +118,29 @@ def test_formats_share_no_file(one: Any, other: Any, digest_len: int, tmp_path: 
         first.clear()
 
 
+def test_a_file_of_one_text_format_in_the_way_of_a_directory_is_refused_with_the_reason(
+    tmp_path: Path,
+) -> None:
+    texts: FileDirDict[str] = FileDirDict(
+        base_dir=tmp_path,
+        digest_len=0,
+        serialization_format="txt",
+        base_class_for_values=str,
+        fsync=False,
+    )
+    others: FileDirDict[int] = FileDirDict(base_dir=tmp_path, digest_len=0, fsync=False)
+    texts["x"] = "first"
+    with pytest.raises(NotADirectoryError, match="any greater digest_len keeps them apart"):
+        others["x.txt", "b"] = 2
+    assert ("x.txt", "b") not in others
+    del texts["x"]
+    others["x.txt", "b"] = 2
+    with pytest.raises(IsADirectoryError, match="any greater digest_len keeps them apart"):
+        texts["x"] = "first"
+    texts.clear()
+    assert (dict(texts), dict(others)) == ({}, {("x.txt", "b"): 2})
+
+
 @pytest.mark.parametrize("key", ["a", ("a", "b"), "a.b", ("example.com", "b"), ("v1.2", "b.c")])
 def test_ordinary_keys_keep_their_file_names(key: Any, tmp_path: Path) -> None:
     dictionary: FileDirDict[Any] = FileDirDict(base_dir=tmp_path, digest_len=0, fsync=False)

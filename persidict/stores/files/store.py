@@ -50,6 +50,8 @@ _open_stream = cast("Callable[[int, str], BinaryIO]", open)
 
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/?(.*)", re.DOTALL)
+_S3_URL_MADE_A_PATH: Final = re.compile(r"s3:/(?!/)", re.IGNORECASE)
+"""What pathlib makes of the beginning of ``s3://bucket``."""
 
 
 def absolute_directory(name: str, directory: str | os.PathLike[str]) -> str:
@@ -73,6 +75,8 @@ def absolute_directory(name: str, directory: str | os.PathLike[str]) -> str:
 
 
 def _refuse_url(name: str, path: str) -> None:
+    if _S3_URL_MADE_A_PATH.match(path):
+        path = path.replace("/", "//", 1)
     url = _URL.fullmatch(path)
     if url is None:
         return

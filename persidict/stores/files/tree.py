@@ -17,6 +17,11 @@ SelfType = TypeVar("SelfType", bound="FileTree")
 
 _MOST_LOST: Final = 1000
 
+_PERHAPS_ANOTHER_FORMAT: Final = (
+    " (with digest_len=0, one of these may belong to a key in another serialization_format, as"
+    " 'x' in txt and 'x.txt', 'b' in pkl: any greater digest_len keeps them apart)"
+)
+
 
 class FileTree:
     """The files below a directory, of which no symbolic link leads to another.
@@ -95,7 +100,9 @@ class FileTree:
         if stat.S_ISLNK(status.st_mode):
             self.refuse_link(path)
         if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "a directory where a file should be", path)
+            raise IsADirectoryError(
+                errno.EISDIR, f"a directory where a file should be{_PERHAPS_ANOTHER_FORMAT}", path
+            )
         raise BackendError(f"{path!r} is not a regular file", backend="files")
 
     def mode_of(self, old: os.stat_result | None) -> int:
@@ -148,7 +155,9 @@ class FileTree:
             with contextlib.suppress(FileNotFoundError):
                 if not stat.S_ISDIR(os.stat(directory).st_mode):
                     error = NotADirectoryError(
-                        errno.ENOTDIR, "a file where a directory should be", directory
+                        errno.ENOTDIR,
+                        f"a file where a directory should be{_PERHAPS_ANOTHER_FORMAT}",
+                        directory,
                     )
                     self._fail_to_make(directory, error)
         except FileNotFoundError:
