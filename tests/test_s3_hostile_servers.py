@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from persidict.basic_s3_dict import BasicS3Dict
+from persidict.contract.primitives import DictPrimitives
 from persidict.exceptions import BackendError, ConcurrencyConflictError
 from persidict.jokers_and_status_flags import ANY_ETAG
 from persidict.stores.s3.transport.not_s3 import Circle
@@ -244,7 +245,7 @@ def test_a_time_that_is_none_is_no_matter_or_no_answer(name: str, time: str, ben
 def test_a_version_that_is_shown_and_always_refused_ends_with_a_conflict(
     operation: Operation, etag: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persidict.contract.primitives.pause", lambda *args: None)
+    monkeypatch.setattr(DictPrimitives, "_seconds_to_pause", lambda *args: 0.0)
 
     def answer(request: Arrived) -> bytes:
         if request.message.headers.keys() & {"if-match", "if-none-match"}:
