@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from persidict.checks import check_flag, check_int
+from persidict.checks import check_flag, check_int, check_prefix
 from persidict.codecs import Codec
 from persidict.contract.inspecting import HttpMethod
 from persidict.jokers_and_status_flags import ValueType
@@ -13,7 +13,7 @@ from persidict.naming import PlainNaming
 from persidict.protection import Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stored_dict import StoredDict
-from persidict.stores.shared.secret import Secret, as_secret
+from persidict.stores.shared.secret import Secret, as_secret, mask
 from persidict.urls import Place, place
 
 if TYPE_CHECKING:
@@ -91,9 +91,8 @@ class AzureDict(StoredDict[ValueType]):
             protection=protection,
             read_only=read_only,
         )
-        for name, text in (("container_name", container_name), ("root_prefix", root_prefix)):
-            if not isinstance(text, str):
-                raise TypeError(f"{name} must be a str, not {type(text).__name__}")
+        if not isinstance(container_name, str):
+            raise TypeError(f"container_name must be a str, not {type(container_name).__name__}")
         if account_url is not None and not isinstance(account_url, str):
             raise TypeError(f"account_url must be a str, not {type(account_url).__name__}")
         given = as_secret("connection_string", connection_string)
@@ -101,7 +100,7 @@ class AzureDict(StoredDict[ValueType]):
             raise ValueError("give either account_url or connection_string, not both")
         used = given if account_url is not None else given or _from_environment()
         self.container_name = container_name
-        self.root_prefix = f"{root_prefix.rstrip('/')}/" if root_prefix.rstrip("/") else ""
+        self.root_prefix = check_prefix("root_prefix", root_prefix)
         self.account_url = account_url
         self._connection_string = given
         self._credential = (
@@ -132,6 +131,10 @@ class AzureDict(StoredDict[ValueType]):
         if self._create_container and not read_only:
             store.ensure_container()
         self._attach(store, chosen_codec, PlainNaming(serialization_format))
+
+    @classmethod
+    def _mask(cls, params: dict[str, Any]) -> None:
+        mask(params, "connection_string", "credential")
 
     def _own_params(self) -> dict[str, Any]:
         return {

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
+from persidict.checks import check_prefix
 from persidict.codecs import Codec
 from persidict.contract.inspecting import HttpMethod
 from persidict.jokers_and_status_flags import ValueType
@@ -14,6 +15,7 @@ from persidict.protection import Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stored_dict import StoredDict
 from persidict.stores.object_store import CommonPrefix
+from persidict.stores.shared.secret import Secret, as_secret, mask, masked_url
 from persidict.urls import Place, place
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from persidict.stores.s3.capabilities import S3Capabilities
     from persidict.stores.s3.store import S3Store
     from persidict.stores.s3.transport.transport import Transport
-    from persidict.stores.shared.secret import Secret
 
 _OPERATIONS: Final[Mapping[HttpMethod, Any]] = {
     "GET": "get_object",
@@ -122,6 +123,12 @@ class BasicS3Dict(StoredDict[ValueType]):
         protection: Protection | None = None,
         read_only: bool = False,
     ) -> None:
+        # subclasses call this by itself; whatever fails from here on shows no secret
+        aws_access_key_id = as_secret("aws_access_key_id", aws_access_key_id)
+        aws_secret_access_key = as_secret("aws_secret_access_key", aws_secret_access_key)
+        aws_session_token = as_secret("aws_session_token", aws_session_token)
+        endpoint_url = masked_url(endpoint_url)
+        boto_config = _masked_config(boto_config)
         super().__init__(
             append_only=append_only,
             base_class_for_values=base_class_for_values,
@@ -136,9 +143,8 @@ class BasicS3Dict(StoredDict[ValueType]):
         from persidict.stores.s3.transport.options import RequestOptions, options_of
 
         _check_text("bucket_name", bucket_name)
-        _check_text("root_prefix", root_prefix, may_be_empty=True)
         self.bucket_name = bucket_name
-        self.root_prefix = f"{root_prefix.rstrip('/')}/" if root_prefix.rstrip("/") else ""
+        self.root_prefix = check_prefix("root_prefix", root_prefix)
         self._create_bucket = bool(create_bucket)
         self._connection = S3Connection.of(
             region=region,
@@ -167,6 +173,14 @@ class BasicS3Dict(StoredDict[ValueType]):
         )
         self._large_object_size = large_object_size
         self._attach(store, chosen_codec, PlainNaming(serialization_format))
+
+    @classmethod
+    def _mask(cls, params: dict[str, Any]) -> None:
+        mask(params, "aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+        if "endpoint_url" in params:
+            params["endpoint_url"] = masked_url(params["endpoint_url"])
+        if "boto_config" in params:
+            params["boto_config"] = _masked_config(params["boto_config"])
 
     def _own_params(self) -> dict[str, Any]:
         connection = self._connection
@@ -269,8 +283,16 @@ class BasicS3Dict(StoredDict[ValueType]):
         return parts
 
 
-def _check_text(name: str, text: Any, *, may_be_empty: bool = False) -> None:
+def _masked_config(config: Any) -> Any:
+    """Return the options of a configuration with the passwords of proxies masked."""
+    proxies = config.get("proxies") if isinstance(config, Mapping) else None
+    if not isinstance(proxies, Mapping):
+        return config
+    return {**config, "proxies": {name: masked_url(url) for name, url in proxies.items()}}
+
+
+def _check_text(name: str, text: Any) -> None:
     if not isinstance(text, str):
         raise TypeError(f"{name} must be a str, not {type(text).__name__}")
-    if not text and not may_be_empty:
+    if not text:
         raise ValueError(f"{name} must not be empty")

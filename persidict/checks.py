@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 
@@ -59,3 +60,26 @@ def check_flag(name: str, flag: Any) -> bool:
     if flag not in (True, False):
         raise TypeError(f"{name} must be True or False, not {flag!r:.80}")
     return bool(flag)
+
+
+def check_prefix(name: str, text: Any) -> str:
+    """Return what the names of all objects are to begin with, a slash at its end, or "".
+
+    Raises:
+        TypeError: It is not a str.
+        ValueError: A part of it is ``.`` or ``..``, which those on the way take for a way up,
+            or it has characters that listings cannot tell.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str, not {type(text).__name__}")
+    for part in text.split("/"):
+        if part in (".", ".."):
+            raise ValueError(f"{name} must not have {part!r} between slashes, it is {text!r}")
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs") or character in "\ufffe\uffff":
+            raise ValueError(
+                f"{name} must have neither control characters nor what is no character,"
+                f" it is {text!a}"
+            )
+    stem = text.rstrip("/")
+    return f"{stem}/" if stem else ""

@@ -23,6 +23,7 @@ class RawToo(ABCMeta):
 
         def __call__(cls, *args, raw=False, **params):
             """Construct, and take `raw` of it if that is what is wanted."""
+            cls._mask(params)
             try:
                 made = super().__call__(*args, **params)
             except TypeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from persidict.checks import check_flag, check_int
+from persidict.checks import check_flag, check_int, check_prefix
 from persidict.codecs import Codec
 from persidict.contract.inspecting import HttpMethod
 from persidict.jokers_and_status_flags import ValueType
@@ -13,7 +13,7 @@ from persidict.naming import PlainNaming
 from persidict.protection import Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stored_dict import StoredDict
-from persidict.stores.shared.secret import Secret, SecretObject, as_secret
+from persidict.stores.shared.secret import Secret, SecretObject, as_secret, mask
 from persidict.urls import Place, place
 
 if TYPE_CHECKING:
@@ -97,7 +97,6 @@ class GCSDict(StoredDict[ValueType]):
         )
         for name, text, may_be_none in (
             ("bucket_name", bucket_name, False),
-            ("root_prefix", root_prefix, False),
             ("project", project, True),
             ("endpoint_url", endpoint_url, True),
         ):
@@ -107,7 +106,7 @@ class GCSDict(StoredDict[ValueType]):
             raise ValueError("bucket_name must not be empty")
         self.bucket_name = bucket_name
         self.project = project
-        self.root_prefix = f"{root_prefix.rstrip('/')}/" if root_prefix.rstrip("/") else ""
+        self.root_prefix = check_prefix("root_prefix", root_prefix)
         self.endpoint_url = endpoint_url
         self._credentials = _masked(credentials)
         self._create_bucket = check_flag("create_bucket", create_bucket)
@@ -131,6 +130,10 @@ class GCSDict(StoredDict[ValueType]):
         if self._create_bucket and not read_only:
             store.ensure_bucket()
         self._attach(store, chosen_codec, PlainNaming(serialization_format))
+
+    @classmethod
+    def _mask(cls, params: dict[str, Any]) -> None:
+        mask(params, "credentials")
 
     def _own_params(self) -> dict[str, Any]:
         return {

@@ -109,6 +109,7 @@ def _open_path(path: str, params: dict[str, Any]) -> PersiDict[Any]:
 def _make(
     cls: type[PersiDict[Any]], url: str, place: dict[str, Any], query: str, params: dict[str, Any]
 ) -> PersiDict[Any]:
+    cls._mask(params)
     check_names(cls, params, where="open_dict")
     shown = _shown(url)
     written = parse_query(cls, query, shown)

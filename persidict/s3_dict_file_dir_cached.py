@@ -122,6 +122,15 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         protection: Protection | None = None,
         read_only: bool = False,
     ) -> None:
+        params: dict[str, Any] = {
+            "endpoint_url": endpoint_url,
+            "aws_access_key_id": aws_access_key_id,
+            "aws_secret_access_key": aws_secret_access_key,
+            "aws_session_token": aws_session_token,
+            "boto_config": boto_config,
+        }
+        del endpoint_url, aws_access_key_id, aws_secret_access_key, aws_session_token, boto_config
+        self._mask(params)
         check_digest_len(digest_len)
         self.digest_len = digest_len
         self.base_dir = absolute_directory("base_dir", base_dir)
@@ -134,12 +143,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
             serialization_format=serialization_format,
             append_only=append_only,
             base_class_for_values=base_class_for_values,
-            endpoint_url=endpoint_url,
             profile_name=profile_name,
-            aws_access_key_id=aws_access_key_id,
-            aws_secret_access_key=aws_secret_access_key,
-            aws_session_token=aws_session_token,
-            boto_config=boto_config,
             s3_client=s3_client,
             create_bucket=create_bucket,
             max_concurrency=max_concurrency,
@@ -150,6 +154,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
             codec=codec,
             protection=protection,
             read_only=read_only,
+            **params,
         )
         store = cast("S3Store", self._store)
         shared = store.shared

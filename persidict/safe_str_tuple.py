@@ -191,7 +191,8 @@ class SafeStrTuple(Sequence[str]):
         return self
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self.strings))})"
+        strings = getattr(self, "strings", ())  # which it has not got before it is checked
+        return f"{type(self).__name__}({', '.join(map(repr, strings))})"
 
 
 class NonEmptySafeStrTuple(SafeStrTuple):

@@ -29,6 +29,10 @@ class HandleOperations(DictPrimitives):
 
     # ------------------------------------------------------------------ parameters
 
+    @classmethod
+    def _mask(cls, params: dict[str, Any]) -> None:
+        """Mask those of the constructor's parameters, in place, that are secrets."""
+
     def get_params(self) -> dict[str, Any]:
         """Return the constructor's parameters, sorted by name.
 
@@ -68,6 +72,7 @@ class HandleOperations(DictPrimitives):
             >>> LocalDict().with_params(append_only=True).append_only
             True
         """
+        self._mask(changes)
         if self._raw_of is not None:
             return cast("SelfType", self._raw_of.with_params(**changes).raw)
         return _make(type(self), self._handle_params() | changes)
@@ -75,7 +80,11 @@ class HandleOperations(DictPrimitives):
     def __repr__(self) -> str:
         if self._raw_of is not None:
             return f"{self._raw_of!r}.raw"
-        params = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        try:
+            given = self.get_params()
+        except AttributeError:  # shown by a debugger in the middle of its constructor, say
+            return f"<{type(self).__name__}, not made yet>"
+        params = ", ".join(f"{name}={value!r}" for name, value in given.items())
         return f"{type(self).__name__}({params})"
 
     def __copy__(self: SelfType) -> SelfType:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 _MASK: Final = "***"
+_USERINFO: Final = re.compile(r"(?<=//)[^/?#]*@|^[^/?#]*@")
+"""User and password, which end with the last ``@`` before path and query."""
 
 
 class Secret:
@@ -82,6 +85,53 @@ class SecretObject:
         self._held = None
 
 
+class SecretURL(Secret):
+    """A URL with a user or a password in it, of which only those do not show.
+
+    JSON keeps all the rest of it.
+
+    Examples:
+        >>> SecretURL("http://me:hush@proxy:3128")
+        'http://***@proxy:3128'
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(shown(self._text))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SecretURL, (self._text,)
+
+    def __getstate__(self) -> dict[str, str]:
+        """Tell the encoders of JSON what is no secret."""
+        return {"url": _USERINFO.sub("", self._text)}
+
+    def __setstate__(self, state: Mapping[str, str]) -> None:
+        """Be the URL without user and password after a round trip through JSON."""
+        self._text = state["url"]
+
+
+def shown(url: str) -> str:
+    """Return a URL for people, with neither user nor password."""
+    return _USERINFO.sub(f"{_MASK}@", url)
+
+
+def masked_url(url: Any) -> Any:
+    """Return a URL with a user or a password in it in masked form; anything else as it is."""
+    return SecretURL(url) if isinstance(url, str) and _USERINFO.search(url) else url
+
+
+def mask(params: dict[str, Any], *names: str) -> None:
+    """Mask parameters in place, lest they show in the frames of what fails because of them."""
+    for name in names:
+        given = params.get(name)
+        if isinstance(given, str):
+            params[name] = Secret(given)
+        elif isinstance(given, (bytes, bytearray)):
+            params[name] = SecretObject(given)
+
+
 def as_secret(name: str, given: Any) -> Secret | None:
     """Return a credential in its masked form, None for one that is missing or empty.
 
@@ -91,6 +141,7 @@ def as_secret(name: str, given: Any) -> Secret | None:
     if given is None:
         return None
     if not isinstance(given, (str, Secret)):
-        raise TypeError(f"{name} must be a str, not {type(given).__name__}")
+        kind = type(given.reveal() if isinstance(given, SecretObject) else given)
+        raise TypeError(f"{name} must be a str, not {kind.__name__}")
     secret = Secret(given) if isinstance(given, str) else given
     return secret if secret.reveal() else None

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
-import botocore.credentials
 import botocore.loaders
 import botocore.session
 from botocore.exceptions import NoCredentialsError
@@ -33,7 +32,7 @@ from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.shared.latest_and_used import LatestAndUsed
 from persidict.stores.shared.parallel import WorkerPool
-from persidict.stores.shared.secret import Secret
+from persidict.stores.shared.secret import SecretURL, masked_url
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -73,6 +72,7 @@ class SharedClient:
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
     ) -> None:
         if ready is not None:
+            _refuse_userinfo("the endpoint of s3_client", ready)
             _send_bodies_at_once(ready)
         self._connection = connection
         self._ready = ready
@@ -194,10 +194,6 @@ def _parse_timestamp(text: Any) -> Any:
         return DEFAULT_TIMESTAMP_PARSER(text)
 
 
-def _revealed(secret: Secret | None) -> str | None:
-    return None if secret is None else secret.reveal()
-
-
 @lru_cache(maxsize=8)
 def _loader(data_path: str | None) -> botocore.loaders.Loader:
     """Return what reads the descriptions of services, and keeps them for all clients."""
@@ -210,25 +206,35 @@ def _make_client(connection: S3Connection) -> _Made:
     session.get_component("response_parser_factory").set_parser_defaults(
         timestamp_parser=_parse_timestamp
     )
+    _give_credentials(session, connection)
     client: S3Client = boto3.Session(botocore_session=session).client(
         "s3",
         region_name=connection.region,
         endpoint_url=connection.endpoint_url,
-        aws_access_key_id=_revealed(connection.access_key_id),
-        aws_secret_access_key=_revealed(connection.secret_access_key),
-        aws_session_token=_revealed(connection.session_token),
         config=connection.config(),
     )
+    _refuse_userinfo("AWS_ENDPOINT_URL", client)
     client.meta.events.unregister("needs-retry.s3", unique_id="retry-config-s3")
     _send_bodies_at_once(client)
 
     def credentials() -> Any:
-        key, secret = _revealed(connection.access_key_id), _revealed(connection.secret_access_key)
-        if key is None or secret is None:
-            return session.get_credentials()  # the same as the client's
-        return botocore.credentials.Credentials(key, secret, _revealed(connection.session_token))
+        return session.get_credentials()  # the same as the client's
 
     return _Made(client, credentials, session.get_config_variable("ca_bundle"))
+
+
+def _give_credentials(session: botocore.session.Session, connection: S3Connection) -> None:
+    """Let a session hold them: as arguments, they would show in the frames of what fails."""
+    key, secret = connection.access_key_id, connection.secret_access_key
+    if key is not None and secret is not None:
+        token = connection.session_token
+        session.set_credentials(key.reveal(), secret.reveal(), token.reveal() if token else None)
+
+
+def _refuse_userinfo(name: str, client: S3Client) -> None:
+    """Refuse an endpoint that would show a password wherever it is named."""
+    if isinstance(masked_url(client.meta.endpoint_url), SecretURL):
+        raise ValueError(f"{name} must not have a user and a password in it")
 
 
 def _signer_of(client: S3Client) -> str:

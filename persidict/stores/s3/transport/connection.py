@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from persidict.checks import check_int
-from persidict.stores.shared.secret import Secret, as_secret
+from persidict.stores.shared.secret import Secret, SecretURL, as_secret, masked_url
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -51,6 +51,8 @@ def config_options(config: Config | Mapping[str, Any] | None) -> dict[str, Any]:
     }
     if options.get("signature_version") is UNSIGNED:
         options["signature_version"] = _UNSIGNED_NAME
+    if options.get("proxies"):
+        options["proxies"] = {name: masked_url(url) for name, url in options["proxies"].items()}
     return options
 
 
@@ -62,10 +64,17 @@ def as_config(options: Mapping[str, Any]) -> Config:
     try:
         if "retries" in given:
             given["retries"] = dict(given["retries"])  # botocore rewrites it in place
-        return Config(**given)
+        # last, lest they show where something else is wrong
+        proxies = given.pop("proxies", None)
+        config = Config(**given)
+        return config if proxies is None else config.merge(Config(proxies=_revealed(proxies)))
     except (BotoCoreError, TypeError, ValueError) as error:
         error.add_note("persidict: the options of boto_config are those of a botocore Config")
         raise
+
+
+def _revealed(proxies: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: url.reveal() if isinstance(url, Secret) else url for name, url in proxies.items()}
 
 
 def _frozen(value: Any) -> Any:
@@ -134,7 +143,7 @@ class S3Connection:
         check_int("max_concurrency", max_concurrency, at_least=1)
         connection = cls(
             region=_text("region", region),
-            endpoint_url=_url("endpoint_url", endpoint_url),
+            endpoint_url=_url("endpoint_url", masked_url(endpoint_url)),
             profile_name=_text("profile_name", profile_name),
             access_key_id=as_secret("aws_access_key_id", access_key_id),
             secret_access_key=as_secret("aws_secret_access_key", secret_access_key),
@@ -216,6 +225,11 @@ def _text(name: str, given: Any) -> str | None:
 
 
 def _url(name: str, url: Any) -> str | None:
+    if isinstance(url, SecretURL):
+        raise ValueError(
+            f"{name} must not have a user and a password in it, as {url!r} has: give"
+            " aws_access_key_id and aws_secret_access_key"
+        )
     text = _text(name, url)
     if text and not text.startswith(("http://", "https://")):
         raise ValueError(f"{name} must begin with http:// or https://, it is {text!r}")

@@ -25,7 +25,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from persidict.exceptions import BackendError
+from persidict.exceptions import BackendError, without_frames
 from persidict.stores.s3.transport.direct.reply_parser import NotHTTP
 from persidict.stores.s3.transport.messages import (
     CREDENTIAL_CODES,
@@ -90,7 +90,14 @@ def _told(error: BaseException) -> tuple[int, str, Mapping[str, Any]]:
 
 
 def refusal_of(error: Exception, operation: str, endpoint: str) -> Refusal:
-    """Return what an exception of botocore says of a request, as the Refusal that brings it."""
+    """Return what an exception of botocore says of a request, as the Refusal that brings it.
+
+    The frames in which it was raised hold signatures and session tokens, and are not kept.
+    """
+    without_frames(error)
+    reason = getattr(error, "kwargs", {}).get("error")
+    if isinstance(reason, BaseException):
+        without_frames(reason)
     if isinstance(error, ClientError):
         status, code, metadata = _told(error)
         headers = metadata.get("HTTPHeaders", {})

@@ -21,6 +21,7 @@ from botocore.exceptions import (
     SSLError,
 )
 
+from persidict.exceptions import without_frames
 from persidict.stores.s3.transport.bodies import BrokenBody, BytesBody
 from persidict.stores.s3.transport.direct.checksums import Checksum, DamagedBody, announced_checksum
 from persidict.stores.s3.transport.direct.connections import CannotConnect
@@ -141,7 +142,8 @@ def trouble_of(
         is_read: Whether the head of a reply came, so that only its body is missing.
     """
     error = _botocore_error(trouble, endpoint, is_read=is_read)
-    error.__cause__ = trouble.__cause__
+    # the frames in which it was raised hold what was sent, signature included
+    error.__cause__ = without_frames(trouble.__cause__) if trouble.__cause__ else None
     return Refusal(
         operation,
         0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from persidict.stores.s3.transport.direct.checksums import Checksum, DamagedBody
@@ -68,8 +68,8 @@ class WireRequest:
 
     method: str
     target: str
-    headers: dict[str, str]
-    body: bytes | bytearray | memoryview | PartBody = b""
+    headers: dict[str, str] = field(repr=False)  # they hold signatures and session tokens
+    body: bytes | bytearray | memoryview | PartBody = field(default=b"", repr=False)
     asks_first: bool = False
     is_streamed: bool = False
     is_safe: bool = False

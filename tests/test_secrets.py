@@ -1,0 +1,221 @@
+"""Secrets given to a constructor show nowhere: in no repr, JSON or error, in no frame of it."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import EndpointConnectionError
+from mixinforge import dumpjs, loadjs
+
+from persidict import BasicS3Dict, FileDirDict, LocalDict, S3Dict, open_dict
+from persidict.stores.shared.secret import SecretURL
+
+PROXIES = {"http": "http://me:hush-proxy@127.0.0.1:9", "https": "http://me:hush-proxy@127.0.0.1:9"}
+SECRETS: dict[str, Any] = {
+    "aws_access_key_id": "AKIAHUSH",
+    "aws_secret_access_key": "hush-secret",
+    "aws_session_token": "hush-token",
+}
+WORDS = ("hush", "AKIAHUSH")
+SERVER = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def s3_params(tmp_path: Path) -> dict[str, Any]:
+    return {"bucket_name": "some-bucket", "region": "us-east-1", "create_bucket": False}
+
+
+def assert_hushed(text: str) -> None:
+    assert [word for word in WORDS if word in text] == []
+
+
+# ---------------------------------------------------------------------- proxies
+
+
+@pytest.fixture(params=[dict, lambda **options: Config(**options)], ids=["mapping", "Config"])
+def behind_proxy(request: pytest.FixtureRequest, s3_params: dict[str, Any]) -> BasicS3Dict[Any]:
+    config = request.param(proxies=PROXIES, connect_timeout=1, retries={"total_max_attempts": 1})
+    return BasicS3Dict(endpoint_url=SERVER, boto_config=config, **s3_params, **SECRETS)
+
+
+def test_the_password_of_a_proxy_does_not_show(behind_proxy: BasicS3Dict[Any]) -> None:
+    d = behind_proxy
+    for text in (repr(d), repr(d.get_params()), dumpjs(d), d.get_jsparams(), str(vars(d)), d.url):
+        assert_hushed(text)
+    assert "127.0.0.1:9" in repr(d)
+
+
+def test_the_password_of_a_proxy_shows_in_no_error(behind_proxy: BasicS3Dict[Any]) -> None:
+    with pytest.raises(Exception) as raised:  # whatever it is
+        behind_proxy["a"]
+    error: BaseException | None = raised.value
+    while error is not None:
+        assert_hushed(f"{error!r} {error} {getattr(error, '__notes__', '')} {vars(error)}")
+        error = error.__cause__ or error.__context__
+
+
+def test_the_password_of_a_proxy_reaches_the_client_and_travels_with_a_pickle(
+    behind_proxy: BasicS3Dict[Any],
+) -> None:
+    for d in (behind_proxy, pickle.loads(pickle.dumps(behind_proxy)), behind_proxy.with_params()):
+        assert d.s3_client.meta.config.proxies == PROXIES
+        assert d == behind_proxy
+
+
+def test_json_keeps_a_proxy_without_its_password(
+    behind_proxy: BasicS3Dict[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "from-environment")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "from-environment")
+    again = loadjs(dumpjs(behind_proxy))
+    assert set(again.s3_client.meta.config.proxies.values()) == {SERVER}
+
+
+# ---------------------------------------------------------------------- endpoints
+
+
+@pytest.mark.parametrize("endpoint_url", ["http://me:hush@127.0.0.1:9", "https://hush@host/a?b=@"])
+def test_a_password_in_an_endpoint_is_refused_with_the_way_to_give_one(
+    endpoint_url: str, s3_params: dict[str, Any]
+) -> None:
+    for make in (BasicS3Dict, S3Dict):
+        with pytest.raises(ValueError, match="aws_access_key_id") as raised:
+            make(endpoint_url=endpoint_url, **s3_params)
+        assert "endpoint_url" in str(raised.value)
+        assert_hushed(str(raised.value))
+
+
+def test_a_password_in_what_is_no_url_does_not_show_either(s3_params: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="endpoint_url") as raised:
+        BasicS3Dict(endpoint_url="me:hush@127.0.0.1:9", **s3_params)
+    assert_hushed(str(raised.value))
+
+
+def test_a_password_in_the_endpoint_of_the_environment_is_refused(
+    s3_params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://me:hush@127.0.0.1:9")
+    d: Any = BasicS3Dict(**s3_params, **SECRETS)
+    with pytest.raises(ValueError, match="AWS_ENDPOINT_URL") as raised:
+        d["a"]
+    assert_hushed(str(raised.value))
+
+
+def test_a_password_in_the_endpoint_of_a_ready_client_is_refused() -> None:
+    client = boto3.client("s3", endpoint_url="http://me:hush@127.0.0.1:9", region_name="us-east-1")
+    with pytest.raises(ValueError, match="s3_client") as raised:
+        BasicS3Dict(bucket_name="some-bucket", s3_client=client, create_bucket=False)
+    assert_hushed(str(raised.value))
+
+
+def test_a_password_in_a_url_to_open_is_refused() -> None:
+    with pytest.raises(ValueError) as raised:
+        open_dict("s3+http://me:hush@127.0.0.1:9/some-bucket")
+    assert_hushed(str(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://a:b@host:1/p@th", "'http://***@host:1/p@th'"),
+        ("http://a:b@c@host", "'http://***@host'"),
+        ("http://host/?a=b@c", "'http://host/?a=b@c'"),
+        ("a:b@host:1", "'***@host:1'"),
+    ],
+)
+def test_of_a_url_everything_but_user_and_password_shows(url: str, shown: str) -> None:
+    assert repr(SecretURL(url)) == shown
+
+
+# ---------------------------------------------------------------------- frames
+
+
+def locals_of(traceback: TracebackType | None) -> Iterator[str]:
+    """Yield what a report with local variables would show of the package's own frames."""
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if "/tests/" not in frame.f_code.co_filename:
+            for value in frame.f_locals.values():
+                try:
+                    yield repr(value)
+                except Exception as error:
+                    raise AssertionError(f"{frame.f_code.co_name}: no repr") from error
+        traceback = traceback.tb_next
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "no bucket": {"bucket_name": ""},
+    "no region": {"region": "no/region", "create_bucket": True},
+    "no option": {"boto_config": {"no_such_option": 1, "proxies": PROXIES}},
+    "no transport": {"transport": "fast"},
+    "no profile": {"profile_name": "no-such-profile", "create_bucket": True},
+    "no format": {"serialization_format": "a/b"},
+    "no parameter": {"no_such_parameter": 1},
+    "bytes": {"aws_secret_access_key": b"hush-secret"},
+    "password in the endpoint": {"endpoint_url": "http://me:hush@127.0.0.1:9"},
+    "no server": {"endpoint_url": SERVER, "create_bucket": True},
+    "no codec": {"codec": 1},
+    "no prefix": {"root_prefix": "../a"},
+}
+
+
+class OfOnesOwn(BasicS3Dict[Any]):
+    """A subclass whose author passes secrets on by hand."""
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("make", [BasicS3Dict, S3Dict, OfOnesOwn], ids=lambda make: make.__name__)
+def test_a_constructor_that_fails_keeps_no_secret_in_its_frames(
+    make: Any, wrong: str, s3_params: dict[str, Any]
+) -> None:
+    attempts = {"boto_config": {"retries": {"total_max_attempts": 1}, "proxies": {}}}
+    params = {**s3_params, **SECRETS, **attempts, **WRONG[wrong]}
+    with pytest.raises(Exception) as raised:  # each one another
+        make(**params)
+    error: BaseException | None = raised.value
+    while error is not None:
+        for shown in locals_of(error.__traceback__):
+            assert_hushed(shown)
+        error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize("transport", ["direct", "botocore"])
+def test_neither_does_an_operation(transport: str, s3_params: dict[str, Any]) -> None:
+    d: Any = BasicS3Dict(
+        endpoint_url=SERVER,
+        transport=transport,
+        boto_config={"retries": {"total_max_attempts": 1}},
+        **s3_params,
+        **SECRETS,
+    )
+    with pytest.raises(EndpointConnectionError) as raised:
+        d["a"]
+    error: BaseException | None = raised.value
+    while error is not None:
+        for shown in locals_of(error.__traceback__):
+            assert_hushed(shown)
+        error = error.__cause__ or error.__context__
+
+
+def test_neither_do_with_params_and_open_dict(s3_params: dict[str, Any]) -> None:
+    d: Any = BasicS3Dict(**s3_params)
+    for act in (
+        lambda: d.with_params(transport="fast", **SECRETS),
+        lambda: open_dict("s3://some-bucket", transport="fast", **SECRETS),
+    ):
+        with pytest.raises(ValueError, match="transport") as raised:
+            act()
+        for shown in locals_of(raised.value.__traceback__):
+            assert_hushed(shown)
+
+
+@pytest.mark.parametrize("cls", [BasicS3Dict, S3Dict, FileDirDict, LocalDict])
+def test_a_handle_that_is_not_made_yet_has_a_repr(cls: Any) -> None:
+    assert cls.__name__ in repr(object.__new__(cls))
