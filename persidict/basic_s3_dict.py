@@ -70,7 +70,8 @@ class BasicS3Dict(StoredDict[ValueType]):
         boto_config: A botocore `Config`, or a mapping of its options; overrides the
             defaults of this class (standard retries, 5 attempts, keep-alive).
         s3_client: A ready boto3 client, used instead of all of the above.
-        create_bucket: Whether to look for the bucket and to create it if it is missing.
+        create_bucket: Whether to look for the bucket and to create it if it is missing. One
+            that vanishes after this handle has used it is not created again.
         max_concurrency: How many requests may be under way at once.
         large_object_size: Items of more bytes than this are read in parallel ranges of one
             version, and written in parallel parts that one last request puts together under
@@ -84,6 +85,9 @@ class BasicS3Dict(StoredDict[ValueType]):
             with whatever writes an object, in one piece, in parts, or as a copy.
         request_options: What goes with every request that takes it: `RequestPayer`,
             `ExpectedBucketOwner`, `ExpectedSourceBucketOwner`, `BypassGovernanceRetention`.
+        expected_bucket_owner: The account that the bucket has to belong to, in twelve digits;
+            sent with every request. A bucket that was deleted and registered anew by somebody
+            else is refused by the server with 403.
         codec: How values become bytes, in place of what the format says; see StoredDict.
         protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
         read_only: Whether this handle refuses to change items; see `read_only()`.
@@ -119,6 +123,7 @@ class BasicS3Dict(StoredDict[ValueType]):
         transport: str = "auto",
         put_options: Mapping[str, Any] | None = None,
         request_options: Mapping[str, Any] | None = None,
+        expected_bucket_owner: str | None = None,
         codec: Codec | None = None,
         protection: Protection | None = None,
         read_only: bool = False,
@@ -140,7 +145,7 @@ class BasicS3Dict(StoredDict[ValueType]):
         from persidict.stores.s3.store import S3Store
         from persidict.stores.s3.transport.client import shared_client
         from persidict.stores.s3.transport.connection import S3Connection
-        from persidict.stores.s3.transport.options import RequestOptions, options_of
+        from persidict.stores.s3.transport.options import RequestOptions, options_of, with_owner
 
         _check_text("bucket_name", bucket_name)
         self.bucket_name = bucket_name
@@ -158,8 +163,10 @@ class BasicS3Dict(StoredDict[ValueType]):
             ready_client=s3_client,
             transport=transport,
         )
+        on_all = options_of("request_options", request_options)
+        self._on_all, self._expected_bucket_owner = on_all, expected_bucket_owner
         self._request_options = RequestOptions(
-            options_of("put_options", put_options), options_of("request_options", request_options)
+            options_of("put_options", put_options), with_owner(on_all, expected_bucket_owner)
         )
         chosen_codec = self._chosen_codec(compress=True)
         store = S3Store(
@@ -192,12 +199,13 @@ class BasicS3Dict(StoredDict[ValueType]):
             "bucket_name": self.bucket_name,
             "create_bucket": self._create_bucket,
             "endpoint_url": connection.endpoint_url,
+            "expected_bucket_owner": self._expected_bucket_owner,
             "large_object_size": self._large_object_size,
             "max_concurrency": connection.max_concurrency,
             "profile_name": connection.profile_name,
             "put_options": dict(self._request_options.on_writing) or None,
             "region": connection.region,
-            "request_options": dict(self._request_options.on_all) or None,
+            "request_options": dict(self._on_all) or None,
             "root_prefix": self.root_prefix,
             "s3_client": connection.ready_client,
             "transport": connection.transport,

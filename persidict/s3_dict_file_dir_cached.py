@@ -75,6 +75,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         transport: See BasicS3Dict.
         put_options: See BasicS3Dict.
         request_options: See BasicS3Dict.
+        expected_bucket_owner: See BasicS3Dict.
         codec: See BasicS3Dict.
         protection: See BasicS3Dict; what is cached is protected in the same way.
         read_only: See BasicS3Dict; copies are still kept of what is read.
@@ -118,6 +119,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         transport: str = "auto",
         put_options: Mapping[str, Any] | None = None,
         request_options: Mapping[str, Any] | None = None,
+        expected_bucket_owner: str | None = None,
         codec: Codec | None = None,
         protection: Protection | None = None,
         read_only: bool = False,
@@ -151,6 +153,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
             transport=transport,
             put_options=put_options,
             request_options=request_options,
+            expected_bucket_owner=expected_bucket_owner,
             codec=codec,
             protection=protection,
             read_only=read_only,

@@ -364,14 +364,6 @@ def test_a_bucket_that_may_not_be_looked_at_is_taken_to_be_there(
     assert d["a"] == 1
 
 
-def test_a_bucket_that_vanished_is_created_again(endpoint: str) -> None:
-    d = connect(endpoint)
-    d.s3_client.delete_bucket(Bucket=d.bucket_name)
-    assert (list(d), "a" in d) == ([], False)
-    d["a"] = 1
-    assert d["a"] == 1
-
-
 @pytest.mark.parametrize(
     "operation",
     [

@@ -36,6 +36,7 @@ class Copy:
         source_key: Its key there.
         key: The key that it gets, over whatever is there, atomically.
         content_type: The media type of the copy.
+        source_owner: The account that the other bucket has to belong to; None: any.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Copy:
         source_key: str,
         key: str,
         content_type: str,
+        source_owner: str | None = None,
     ) -> None:
         self._requests = requests
         self._readback = Readback(requests, key, requests.bucket.lineages.latest(key))
@@ -54,6 +56,7 @@ class Copy:
             key,
             source_bucket,
             source_key,
+            source_owner,
             content_type=content_type,
             metadata={METADATA_KEY: self._lineage},
         )

@@ -173,6 +173,7 @@ class S3Requests:
         self._create_bucket = create_bucket
         self._bucket: Bucket | None = None
         self._transport: Transport | None = None
+        self._has_succeeded = False
         self.traffic = TrafficCounter()
         if create_bucket:
             self._ensure_bucket()
@@ -202,7 +203,8 @@ class S3Requests:
 
         A request that must not act twice is repeated only after an answer, or the lack of
         one, that shows that it has not acted; else it is for the caller to find out. A
-        bucket that has vanished is created again.
+        bucket that is missing is created, unless a request has succeeded before: one that
+        has vanished is not put in the place of another one, as if nothing had happened.
 
         Args:
             request: The request.
@@ -221,9 +223,10 @@ class S3Requests:
                 refusal.may_have_acted = may_have_acted = refusal.may_have_acted or may_have_acted
                 if may_have_acted and not request.is_repeatable:
                     raise
-                if refusal.is_missing_bucket and self._create_bucket and not has_created_bucket:
-                    has_created_bucket = True
+                if refusal.is_missing_bucket:
                     self.bucket.is_known_to_exist = False
+                if refusal.is_missing_bucket and self._may_create_bucket and not has_created_bucket:
+                    has_created_bucket = True
                 elif not attempts.another(refusal):
                     raise
             if isinstance(request, UploadPart):
@@ -269,6 +272,8 @@ class S3Requests:
         for answer in self.transport.send_many(requests(), again):
             item, sent = under_way.popleft()
             self.traffic.count(sent=sent, received=_bytes_in_answer(answer))
+            if not isinstance(answer, Refusal):
+                self._has_succeeded = True
             yield item, answer
 
     def _sent(self, request: Request[ReplyType]) -> ReplyType:
@@ -277,9 +282,14 @@ class S3Requests:
         try:
             reply = self.transport.send(request)
             received = _bytes_in_answer(reply)
+            self._has_succeeded = True
         finally:
             self.traffic.count(sent=_bytes_in(request), received=received)
         return reply
+
+    @property
+    def _may_create_bucket(self) -> bool:
+        return self._create_bucket and not self._has_succeeded
 
     def support(self, ability: str, prefix: str) -> Support:
         """Tell what the server does with a condition; asks it the first time.
@@ -397,11 +407,13 @@ class S3Requests:
             if refusal.is_not_found:
                 return True
             raise
+        self._has_succeeded = True
         return False
 
     def _create(self) -> None:
         try:
             self._repeat(CreateBucket())
+            self._has_succeeded = True
             log.debug("created bucket %r", self.bucket_name)
         except Refusal as refusal:
             if not refusal.is_bucket_taken and self._is_bucket_missing():

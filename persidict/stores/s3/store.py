@@ -532,6 +532,7 @@ class S3Store(ObjectStore):
     ) -> Iterator[tuple[str, ETagValue | Exception | None]]:
         """Copy many objects at the same time, in one request each; see `CopiesInside`."""
         assert isinstance(source, S3Store)
+        source_owner = self._requests.options.owner_of_source(source._requests.options)
 
         def planned() -> Iterator[tuple[tuple[str, Copy], CopyObject]]:
             for source_name, name in names:
@@ -541,6 +542,7 @@ class S3Store(ObjectStore):
                     source.prefix + source_name,
                     self._prefix + name,
                     self._content_type,
+                    source_owner,
                 )
                 yield (name, copy), copy.request
 

@@ -211,6 +211,7 @@ def _describe_copy(request: CopyObject) -> dict[str, Any]:
     return {
         "Key": request.key,
         "CopySource": {"Bucket": request.source_bucket, "Key": request.source_key},
+        **({"ExpectedSourceBucketOwner": request.source_owner} if request.source_owner else {}),
         "ContentType": request.content_type,
         "Metadata": dict(request.metadata),
         "MetadataDirective": "REPLACE",

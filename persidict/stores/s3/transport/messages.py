@@ -235,6 +235,7 @@ class CopyObject(Request[Reply]):
     key: str
     source_bucket: str
     source_key: str
+    source_owner: str | None = None
     content_type: str = "application/octet-stream"
     metadata: Mapping[str, str] = field(default_factory=_nothing_more)
 

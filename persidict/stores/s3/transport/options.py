@@ -12,11 +12,13 @@ from persidict.stores.s3.transport.messages import NOTHING_MORE
 if TYPE_CHECKING:
     from botocore.model import ServiceModel
 
+_OWNER: Final = "ExpectedBucketOwner"
+_OWNER_OF_SOURCE: Final = "ExpectedSourceBucketOwner"
 _WRITING: Final = ("PutObject", "CreateMultipartUpload", "CopyObject")
 _FOR_ALL: Final = (
     "BypassGovernanceRetention",
-    "ExpectedBucketOwner",
-    "ExpectedSourceBucketOwner",
+    _OWNER,
+    _OWNER_OF_SOURCE,
     "RequestPayer",
 )
 _WHERE_THOSE_ARE: Final = (*_WRITING, "DeleteObject")
@@ -60,6 +62,17 @@ class RequestOptions:
         self.on_all = on_all
         self._params: dict[str, Mapping[str, Any]] = {}
         self._headers: dict[str, Mapping[str, str] | None] = {}
+
+    def owner_of_source(self, source: RequestOptions) -> str | None:
+        """Return whom a bucket that is copied from has to belong to, unless that goes anyway.
+
+        Args:
+            source: What goes with every request about that bucket.
+        """
+        if _OWNER_OF_SOURCE in self.on_all:
+            return None
+        owner: str | None = source.on_all.get(_OWNER)
+        return owner
 
     def __bool__(self) -> bool:
         return bool(self.on_writing or self.on_all)
@@ -146,6 +159,24 @@ def options_of(name: str, given: Any) -> Mapping[str, Any]:
         if not isinstance(key, str):
             raise TypeError(f"the names in {name} must be str, not {type(key).__name__}")
     return dict(given)
+
+
+def with_owner(options: Mapping[str, Any], owner: Any) -> Mapping[str, Any]:
+    """Return a user's options for every request, with whom the bucket has to belong to.
+
+    Raises:
+        TypeError: The owner is no str.
+        ValueError: There are two.
+    """
+    if owner is None:
+        return options
+    if not isinstance(owner, str):
+        raise TypeError(f"expected_bucket_owner must be a str or None, not {type(owner).__name__}")
+    if not owner:
+        raise ValueError("expected_bucket_owner must not be empty")
+    if options.get(_OWNER, owner) != owner:
+        raise ValueError(f"expected_bucket_owner and request_options[{_OWNER!r}] differ")
+    return {**options, _OWNER: owner}
 
 
 def _reason_against_writing(name: str) -> str | None:

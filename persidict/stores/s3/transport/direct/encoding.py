@@ -197,6 +197,8 @@ class Encoder:
             f"{request.source_bucket}/{request.source_key}", safe="/~"
         )
         headers["x-amz-metadata-directive"] = "REPLACE"
+        if request.source_owner:
+            headers["x-amz-source-expected-bucket-owner"] = request.source_owner
         return _Draft(request.key, headers)
 
     def _description(
