@@ -20,10 +20,9 @@ pytestmark = pytest.mark.skipif(
     not os.access(PEAK, os.W_OK), reason="needs Linux's /proc to find the peak of a process"
 )
 
-MEASURING = f"""
+PEAK_OF = f"""
 import re, sys
-import numpy
-from persidict import BasicS3Dict, FileDirDict, LocalDict
+from persidict import BasicS3Dict, FileDirDict, LocalDict, SQLiteDict
 
 def memory(name):
     return 1024 * int(re.search(name + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1])
@@ -35,18 +34,28 @@ def peak_of(operation):
     return memory("VmHWM") - before
 
 kind, place = sys.argv[1:3]
-if kind == "ram":
-    d = LocalDict()
-elif kind == "files":
-    d = FileDirDict(base_dir=place, fsync=False)
-else:
-    d = BasicS3Dict(
+
+def make(**params):
+    if kind == "ram":
+        return LocalDict(**params)
+    if kind == "files":
+        return FileDirDict(base_dir=place, fsync=False, **params)
+    if kind == "database":
+        return SQLiteDict(path=place + "/items.db", fsync=False, **params)
+    return BasicS3Dict(
         bucket_name="some",
         endpoint_url=place,
         region="us-east-1",
         aws_access_key_id={CREDENTIALS[0]!r},
         aws_secret_access_key={CREDENTIALS[1]!r},
+        **params,
     )
+"""
+
+MEASURING = f"""{PEAK_OF}
+import numpy
+
+d = make()
 d.update({{str(number): number for number in range(100)}})  # all threads and modules are there
 assert len(d.get_many(map(str, range(100)))) == 100
 array = numpy.random.default_rng(1).random(8 * 1024 * 1024)
@@ -75,6 +84,44 @@ def arrays_held(program: str, place: tuple[str, str]) -> float:
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     return float(ended.stdout)
+
+
+WRITTEN_MB = int(os.environ.get("PERSIDICT_TEST_STREAM_MB", "256"))
+"""How much is written through a stream; 2048 shows what is promised, and takes a minute."""
+
+WRITING = f"""{PEAK_OF}
+d = make(serialization_format="bin", base_class_for_values=bytes)
+
+def write(megabytes):
+    with d.open("a", "wb") as stream:
+        for _ in range(megabytes):
+            stream.write(bytes(1 << 20))
+
+write(100)  # all threads and modules are there
+peak = peak_of(lambda: write({WRITTEN_MB}))
+assert d.info("a").size == {WRITTEN_MB} << 20
+print(peak / (1 << 20))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["files", "database", "s3"])
+def test_however_much_is_written_through_a_stream_takes_no_memory(
+    kind: str, tmp_path: Path, server: CannedServer
+) -> None:
+    ten_parts_of_8_mb_under_way = 80
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-c", WRITING),
+            *(kind, server.endpoint_url if kind == "s3" else str(tmp_path)),
+        ],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert float(ended.stdout) < (ten_parts_of_8_mb_under_way if kind == "s3" else 0) + 32
 
 
 def test_an_array_is_copied_at_most_once_on_its_way_out(place: tuple[str, str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Generic, Literal, Self, cast, overload
 
-from persidict.buffers import Buffer
+from persidict.buffers import Buffer, MappedFile
 from persidict.contract.primitives import DictPrimitives, raise_key_error
 from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import (
@@ -118,7 +118,7 @@ class ItemWriter(io.BufferedIOBase):
             return self._file.read()
         self._file.flush()
         # whoever keeps the view keeps the mapping, and that the file, which has no name
-        return memoryview(mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ))
+        return memoryview(MappedFile(self._file.fileno(), size, access=mmap.ACCESS_READ))
 
     def __exit__(
         self,

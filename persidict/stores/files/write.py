@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from persidict.buffers import pieces
 from persidict.exceptions import BackendError, PreconditionFailed
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.files import platform
@@ -173,9 +174,10 @@ def _replace(
 
 def _fill(fd: int, temp_path: str, data: Buffer, *, sync: bool) -> os.stat_result:
     """Write the bytes and the modification time; return the status of the file."""
-    written = os.write(fd, data)
-    while written < len(data):
-        written += os.write(fd, memoryview(data)[written:])
+    for piece in pieces(data):
+        written = os.write(fd, piece)
+        while written < len(piece):
+            written += os.write(fd, memoryview(piece)[written:])
     # the kernel's own clock for files ticks too slowly to tell two versions apart
     now = next_mtime(len(data), os.fstat(fd).st_ino)
     os.utime(fd if _UTIME_BY_FD else temp_path, ns=(now, now))

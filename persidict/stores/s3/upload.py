@@ -6,6 +6,7 @@ import math
 from contextlib import suppress
 from typing import Final, NoReturn
 
+from persidict.buffers import let_go
 from persidict.exceptions import BackendError, ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagIfExists, ETagValue
 from persidict.stores.object_store import Buffer
@@ -223,6 +224,7 @@ class _Upload:
             self._raise_nothing_written(refusal)
         assert reply.etag is not None
         self._parts[number] = UploadedPart(number, reply.etag, reply.checksums)
+        let_go(self._data, start, self._part_size)
 
     def _raise_nothing_written(self, refusal: Refusal) -> NoReturn:
         error = self._requests.explain(refusal, self._key)

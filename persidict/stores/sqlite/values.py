@@ -22,6 +22,7 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from persidict.buffers import pieces
 from persidict.exceptions import BackendError
 from persidict.stores.files.lock import claim_file, remove_if_unclaimed
 from persidict.stores.files.platform import READ_FLAGS, sync_directory
@@ -42,6 +43,13 @@ def current_boot() -> str:
     with suppress(OSError):
         return _BOOT_ID.read_text().replace("-", "")[:_BOOT_DIGITS]
     return ""
+
+
+def _checksum(data: Buffer) -> int:
+    found = 0
+    for piece in pieces(data):
+        found = zlib.crc32(piece, found)
+    return found
 
 
 class NewFile:
@@ -65,9 +73,10 @@ class NewFile:
 
     def fill(self, data: Buffer, *, fsync: bool) -> None:
         """Write the bytes, and make them durable."""
-        view = memoryview(data)
-        while len(view):
-            view = view[self._file.write(view) :]
+        for piece in pieces(data):
+            view = memoryview(piece)
+            while len(view):
+                view = view[self._file.write(view) :]
         if fsync:
             os.fsync(self._file.fileno())
 
@@ -133,7 +142,7 @@ class ValueFiles:
         Costs: the file is created, written and closed; with `fsync`, it and its directory
         are synced.
         """
-        name = etag if fsync else f"{etag}.{zlib.crc32(data):08x}.{current_boot()}"
+        name = etag if fsync else f"{etag}.{_checksum(data):08x}.{current_boot()}"
         file = self._new(name)
         try:
             file.fill(data, fsync=fsync)
