@@ -14,7 +14,6 @@ from persidict.naming import PlainNaming
 from persidict.protection import Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stored_dict import StoredDict
-from persidict.stores.object_store import CommonPrefix
 from persidict.stores.shared.secret import Secret, as_secret, mask, masked_url
 from persidict.urls import Place, place
 
@@ -278,14 +277,10 @@ class BasicS3Dict(StoredDict[ValueType]):
     # ------------------------------------------------------------------ fewer requests
 
     def _first_parts(self) -> set[str]:
-        """List by delimiter: groups cost as much as items, whatever is in them."""
-        parts = set()
-        for entry in self._store.list(delimiter="/"):
-            if isinstance(entry, CommonPrefix):
-                part = entry.prefix.rstrip("/")
-                key = self._naming.key_of(f"{part}.{self.serialization_format}")
-            else:
-                key = self._naming.key_of(entry.name)
+        """List everything, but what comes behind the page on which a part is first seen."""
+        parts: set[str] = set()
+        for name in self._s3_store.names_of_groups(parts.__contains__):
+            key = self._naming.key_of(name)
             if key is not None:
                 parts.add(key.strings[0])
         return parts

@@ -127,7 +127,7 @@ class PlainNaming(KeyNaming):
         last = _part_at(key_range.stop, key_range.prefix)
         start_after = below + (first or "")
         if last is None:
-            return [Stretch(start_after, None)]
+            return [Stretch(None if first is None else start_after, None)]
         has_more_parts = key_range.stop is not None and len(key_range.stop) > level + 1
         found = [Stretch(start_after, below + last + (_BEHIND_SLASH if has_more_parts else ""))]
         for length in range(1, len(last)):

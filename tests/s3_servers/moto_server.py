@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 from xml.etree import ElementTree
 
 from .child_process import CONTROL, ChildProcess, Server, announce, control, exit_with_parent
@@ -223,6 +223,8 @@ class _Endpoint:
         ]
         if s3.operation == "DeleteObjects":
             return self._delete_objects(request, headers, body)
+        if s3.operation == "ListObjectsV2" and self._quirks.lists_by_directory:
+            return self._list_by_directory(request, headers)
         target = self._with_page_size(request) if "List" in s3.operation else request.target
         reply = self._storage.app.call(request.method, target, headers, body)
         if s3.operation in CHANGES and reply.status < 300:
@@ -239,6 +241,43 @@ class _Endpoint:
         asked = int(request.s3.query.get("max-keys", 1000))
         query = {**request.s3.query, "max-keys": str(min(asked, self._quirks.page_size))}
         return f"{urlsplit(request.target).path}?{urlencode(query)}"
+
+    def _list_by_directory(self, request: HttpRequest, headers: Headers) -> Reply:
+        """List as a file system does: entries of a directory by name, each with what is in it."""
+        query = dict(request.s3.query)
+        limit = min(int(query.pop("max-keys", 1000)), self._quirks.page_size)
+        start_after = query.pop("start-after", None)
+        offset = int(query.pop("continuation-token", 0))
+        if "delimiter" in query:
+            return self._storage.app.call(request.method, request.target, headers)
+        target = f"{urlsplit(request.target).path}?{urlencode({**query, 'max-keys': 100_000})}"
+        reply = self._storage.app.call(request.method, target, headers)
+        if reply.status != 200:
+            return reply
+        tree = _parse_xml(reply.body)
+        entries = tree.findall("Contents")
+        for entry in entries:
+            tree.remove(entry)
+        entries.sort(key=lambda entry: unquote(_text(entry, "Key")).split("/"))
+        if start_after is not None:
+            entries = [
+                entry
+                for entry in entries
+                if (key := unquote(_text(entry, "Key"))).split("/") > start_after.split("/")
+                and not key.startswith(f"{start_after}/")
+            ]
+        page = entries[offset : offset + limit]
+        tree.extend(page)
+        is_truncated = offset + limit < len(entries)
+        for name in ("IsTruncated", "NextContinuationToken", "KeyCount"):
+            for element in tree.findall(name):
+                tree.remove(element)
+        ElementTree.SubElement(tree, "KeyCount").text = str(len(page))
+        ElementTree.SubElement(tree, "IsTruncated").text = str(is_truncated).lower()
+        if is_truncated:
+            ElementTree.SubElement(tree, "NextContinuationToken").text = str(offset + limit)
+        kept = [item for item in reply.headers if item[0].lower() != "content-length"]
+        return Reply(200, kept, ElementTree.tostring(tree))
 
     def _delete_objects(self, request: HttpRequest, headers: Headers, body: bytes) -> Reply:
         tree = _parse_xml(body)

@@ -49,6 +49,8 @@ class ServerQuirks:
         atomic: Whether condition and change are one step.
         refuses_before_body: Whether an unmet condition is answered instead of
             ``100 Continue``, before the client sends the body.
+        lists_by_directory: Whether listings without a delimiter go from directory to
+            directory, as SeaweedFS's do, and not in the order of names.
         page_size: The most entries that a page of a listing has.
         forbidden: Names of operations that are answered 403. Without permission for
             ListObjectsV2, an absent object is 403, too, as on AWS.
@@ -74,6 +76,7 @@ class ServerQuirks:
     conflict_every: int = 0
     atomic: bool = True
     refuses_before_body: bool = True
+    lists_by_directory: bool = False
     page_size: int = 1000
     forbidden: frozenset[str] = frozenset()
     credentials: tuple[str, str] | None = None
@@ -140,6 +143,17 @@ CEPH = ServerQuirks(
     refuses_before_body=False,
 )
 """Ceph RADOS Gateway 16.2."""
+
+SEAWEEDFS = ServerQuirks(
+    put_if_none_match_etag=ENFORCED,
+    put_if_match_any=ENFORCED,
+    complete_if_none_match=IGNORED,
+    complete_if_match=IGNORED,
+    copy_conditions=IGNORED,
+    lists_by_directory=True,
+    refuses_before_body=False,
+)
+"""SeaweedFS 4.48, as far as it lists and writes."""
 
 NO_CONDITIONS = ServerQuirks(
     put_if_none_match_any=IGNORED,

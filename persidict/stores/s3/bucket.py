@@ -13,6 +13,9 @@ from persidict.stores.shared.latest_and_used import LatestAndUsed
 from persidict.stores.shared.lineage import LineageMemory
 from persidict.stores.shared.recent_notes import RecentNotes
 
+_EXPRESS: Final = "--x-s3"
+"""How the names of buckets of S3 Express end, which know other conditions and no order."""
+
 
 class Bucket:
     """What this process has learnt of one bucket on one endpoint.
@@ -27,8 +30,9 @@ class Bucket:
         lock: Held while somebody looks whether it exists.
     """
 
-    def __init__(self, endpoint: str) -> None:
-        self.probe = CapabilityProbe(is_aws=is_aws_endpoint(endpoint))
+    def __init__(self, endpoint: str, name: str) -> None:
+        is_ordinary = not name.endswith(_EXPRESS)
+        self.probe = CapabilityProbe(is_aws=is_ordinary and is_aws_endpoint(endpoint))
         self.lineages = LineageMemory()
         self.markers = RecentNotes[Stopwatch](1024)
         self.large_names = RecentNotes[None](1024)
@@ -47,7 +51,7 @@ _BUCKETS: Final[LatestAndUsed[tuple[str, str], Bucket]] = LatestAndUsed(256)
 
 def known_bucket(endpoint: str, name: str) -> Bucket:
     """Return what this process knows of a bucket on an endpoint."""
-    return _BUCKETS.get((endpoint, name), lambda: Bucket(endpoint))
+    return _BUCKETS.get((endpoint, name), lambda: Bucket(endpoint, name))
 
 
 def _forget_locks() -> None:

@@ -15,6 +15,7 @@ from persidict.stores.s3.transport.messages import (
     CompleteMultipartUpload,
     CreateMultipartUpload,
     DeleteObject,
+    ListObjectsV2,
     PutObject,
     Refusal,
     ReplyType,
@@ -28,6 +29,9 @@ Condition = Literal["if_match", "if_none_match"]
 
 PROBE_NAME: Final = "!persidict-probe-"
 """How the probes' own objects begin: ``!`` stands in no key, so that none is ever listed."""
+
+_LEFT_BEHIND: Final = "left-behind"
+"""How the name goes on of the one object that stays where nobody may delete it."""
 
 _ATTEMPTS: Final = 5
 _MISREAD: Final = 412
@@ -98,6 +102,8 @@ class CapabilityProbe:
         """Whether a 412 to ``If-Match: *`` has been seen to mean that there is nothing."""
         self.completion: dict[str, Support] = {}
         """What becomes of conditions, by their names, on CompleteMultipartUpload."""
+        self.is_in_order: bool | None = True if is_aws else None
+        """Whether listings come in the order of names; None: not known."""
 
     def support(self, ability: str, sender: Sender, prefix: str) -> Support:
         """Tell what the server does with a condition, asking it the first time.
@@ -109,17 +115,60 @@ class CapabilityProbe:
         if found is not Support.UNKNOWN:
             return found
         with self.lock:
-            found = self._found[ability]
-            if found is Support.UNKNOWN:
-                name = f"{prefix}{PROBE_NAME}{uuid.uuid4().hex}"
-                concluded = _PROBES[ability](_Probe(sender, name))
-                found = concluded.support
-                self._concluded[ability] = concluded
-                log.debug("probed %s: %s (status %d)", ability, found.value, concluded.status)
-                # other credentials may be allowed to ask: not for them is this concluded
-                if not concluded.is_forbidden:
-                    self._found[ability] = found
+            return self._find_out(ability, sender, prefix)
+
+    def _find_out(self, ability: str, sender: Sender, prefix: str) -> Support:
+        found = self._found[ability]
+        if found is Support.UNKNOWN:
+            concluded = _PROBES[ability](self._object(sender, prefix, ability))
+            found = concluded.support
+            self._concluded[ability] = concluded
+            log.debug("probed %s: %s (status %d)", ability, found.value, concluded.status)
+            # other credentials may be allowed to ask: not for them is this concluded
+            if not concluded.is_forbidden:
+                self._found[ability] = found
         return found
+
+    def _object(self, sender: Sender, prefix: str, ability: str = "put") -> _Probe:
+        """Return an object to probe with.
+
+        What only deletes leaves nothing behind. Before something is written that would stay,
+        a deletion shows whether these credentials may remove it again: if not, all processes
+        write the same one, which nobody deletes while another one looks at it.
+        """
+        common = f"{prefix}{PROBE_NAME}{_LEFT_BEHIND}"
+        if ability == "put_if_match":  # whatever is there, and whoever deletes it
+            return _Probe(sender, common)
+        if ability.startswith("delete") or self._may_delete(sender, prefix):
+            return _Probe(sender, f"{prefix}{PROBE_NAME}{uuid.uuid4().hex}")
+        return _Probe(sender, common, may_delete=False)
+
+    def _may_delete(self, sender: Sender, prefix: str) -> bool:
+        try:
+            self._find_out("delete_if_match", sender, prefix)
+        except Refusal as refusal:
+            return not refusal.is_forbidden
+        return not self.is_forbidden("delete_if_match")
+
+    def lists_in_order(self, sender: Sender, prefix: str) -> bool:
+        """Tell whether listings come in the order of names, asking the first time.
+
+        Costs 3 requests, and 1 more if nothing is known yet of deletions. Where nothing may be
+        written, or not deleted again, it stays unknown, which is not taken for order.
+        """
+        if self.is_in_order is None:
+            with self.lock:
+                if self.is_in_order is None:
+                    probe = self._object(sender, prefix)
+                    if probe.may_delete:
+                        self.is_in_order = _probe_order(probe)
+                        log.debug("probed the order of listings: %s", self.is_in_order)
+        return bool(self.is_in_order)
+
+    def note_disorder(self) -> None:
+        """Take note that a listing has come in another order than that of names."""
+        log.info("the server does not list in the order of names: ranges are sorted here")
+        self.is_in_order = False
 
     def known(self, ability: str) -> Support:
         """Return what is known so far, without asking."""
@@ -151,9 +200,9 @@ class CapabilityProbe:
             return True
         with self.lock:
             if condition not in self.completion:
-                name = f"{prefix}{PROBE_NAME}{uuid.uuid4().hex}"
                 try:
-                    self.completion[condition] = _probe_completion(_Probe(sender, name), condition)
+                    probe = self._object(sender, prefix)
+                    self.completion[condition] = _probe_completion(probe, condition)
                 except Refusal:
                     return False
                 found = self.completion[condition].value
@@ -191,13 +240,14 @@ def _concluded(refusal: Refusal) -> _Conclusion:
 class _Probe:
     """Requests about one object, which may be sent twice: nobody else knows of it."""
 
-    def __init__(self, sender: Sender, name: str) -> None:
-        self._sender = sender
+    def __init__(self, sender: Sender, name: str, *, may_delete: bool = True) -> None:
+        self.sender = sender
         self.name = name
+        self.may_delete = may_delete
 
     @property
     def transport(self) -> Transport:
-        return self._sender.transport
+        return self.sender.transport
 
     def put(self, *, if_match: str | None = None, if_none_match: str | None = None) -> str | None:
         request = PutObject(self.name, b"", if_match=if_match, if_none_match=if_none_match)
@@ -209,14 +259,16 @@ class _Probe:
     def send(self, request: Request[ReplyType]) -> ReplyType:
         for _ in range(_ATTEMPTS - 1):
             try:
-                return self._sender.perform(request)
+                return self.sender.perform(request)
             except Refusal as refusal:
                 if request.is_repeatable or not (refusal.may_have_acted and refusal.is_passing):
                     raise
-        return self._sender.perform(request)
+        return self.sender.perform(request)
 
     def clean_up(self) -> None:
         """Remove the object; it stays, empty, where these credentials may not delete."""
+        if not self.may_delete:
+            return
         try:
             self.delete()
         except Refusal as refusal:
@@ -308,7 +360,21 @@ def _probe_completion(probe: _Probe, condition: Condition) -> Support:
             if upload:
                 probe.send(AbortMultipartUpload(probe.name, upload))
         with suppress(Refusal):
-            probe.delete()
+            probe.clean_up()
+
+
+def _probe_order(probe: _Probe) -> bool | None:
+    """Tell whether ``name/x`` is listed behind ``name.``, as bytes are, not by directories."""
+    within = _Probe(probe.sender, f"{probe.name}/x")
+    try:
+        within.put()
+        page = probe.send(ListObjectsV2(probe.name, f"{probe.name}."))
+        return any(item.key == within.name for item in page.objects)
+    except Refusal:
+        return None
+    finally:
+        with suppress(Refusal):
+            within.clean_up()
 
 
 def _completed_under(probe: _Probe, completion: CompleteMultipartUpload) -> Support:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
-from itertools import count, groupby
-from operator import itemgetter
+from itertools import groupby
 from typing import BinaryIO, Final, Literal
 
 from persidict.checks import check_int
@@ -35,13 +33,10 @@ from persidict.stores.s3.download import (
     range_size,
     read_large,
 )
+from persidict.stores.s3.listing import Listings
 from persidict.stores.s3.marker import (
-    MARKER_SIZE,
     SECONDS_TO_WATCH,
-    Stopwatch,
-    is_marker,
     is_marker_etag,
-    is_stale,
 )
 from persidict.stores.s3.put import Put
 from persidict.stores.s3.requests import PAUSE_SECONDS, S3Requests, is_etag, pause
@@ -53,34 +48,30 @@ from persidict.stores.s3.stream import (
     open_stream,
     read_all,
 )
-from persidict.stores.s3.taking import can_take, sweep
+from persidict.stores.s3.taking import can_take
 from persidict.stores.s3.transport.client import SharedClient
-from persidict.stores.s3.transport.errors import concerns_one_object, no_s3_reply
+from persidict.stores.s3.transport.errors import concerns_one_object
 from persidict.stores.s3.transport.etag_form import is_aws_endpoint
 from persidict.stores.s3.transport.messages import (
     CopyObject,
     GetObject,
-    ListObjectsV2,
     ListPage,
     PutObject,
     Refusal,
     Reply,
 )
-from persidict.stores.s3.transport.not_s3 import Circle
 from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.s3.upload import put_large
 from persidict.stores.s3.uploads import OpenUploads
 from persidict.stores.s3.waiting import wait_for_deletion
-from persidict.stores.shared.parallel import Piece, map_in_order
+from persidict.stores.shared.parallel import map_in_order
 from persidict.stores.site import Site
 from persidict.traffic import Traffic
 from persidict.traits import Traits
 
 _Wanted = tuple[str | ObjectInfo, ETagValue | None]
 
-_OK: Final = 200
-_PAGE_SIZE: Final = 1000
 _PARALLEL_READ_ATTEMPTS: Final = 3
 _SIZE_TOLERANCE: Final = 4
 """How many times as large as in one format a value may be in another one."""
@@ -340,10 +331,13 @@ class S3Store(ObjectStore):
         delimiter: Literal["/"] | None = None,
         page_size: int | None = None,
     ) -> Iterator[ObjectInfo | CommonPrefix]:
-        """List objects in the order of their names, one request for each 1000; see the port.
+        """List objects, one request for each 1000; see the port.
 
         From the second page on, the next one is asked for while one is read. Markers that
         somebody has left behind who was about to delete them are deleted, in two requests each.
+
+        With `start_after`, a server that is not AWS is asked once, with 3 requests, whether it
+        lists in the order of names; if not, everything below the prefix is listed.
         """
         cut = len(self._prefix)
         for page in self._pages(prefix, start_after, delimiter, page_size):
@@ -360,11 +354,21 @@ class S3Store(ObjectStore):
     def names(
         self, prefix: str = "", *, start_after: str | None = None, page_size: int | None = None
     ) -> Iterator[str]:
-        """List names alone, in order."""
+        """List names alone; see `list`."""
         cut = len(self._prefix)
         for page in self._pages(prefix, start_after, None, page_size):
             for item in page.objects:
                 yield item[0][cut:]
+
+    def names_of_groups(self, is_settled: Callable[[str], bool]) -> Iterator[str]:
+        """List names, but of a group no more pages than it takes to settle it.
+
+        A group are the names that are the same up to their first slash.
+
+        Args:
+            is_settled: Tells whether no more names of a group are wanted.
+        """
+        return Listings(self._requests, self._prefix).names_of_groups(is_settled)
 
     def _pages(
         self,
@@ -373,58 +377,8 @@ class S3Store(ObjectStore):
         delimiter: str | None,
         page_size: int | None,
     ) -> Iterator[ListPage]:
-        request = ListObjectsV2(
-            self._prefix + prefix,
-            self._prefix + start_after if start_after else None,
-            delimiter,
-            None if page_size is None else max(1, min(page_size, _PAGE_SIZE)),
-        )
-        ahead: Piece[ListPage] | None = None
-        circle = Circle()
-        try:
-            for number in count():
-                page = self._page(request) if ahead is None else _result_of(ahead)
-                if page.next_token is not None:
-                    if circle.is_closed_by(page.next_token):
-                        self._requests.fail(self._circle_of(request, page), request.prefix)
-                    request = replace(request, max_keys=None, continuation_token=page.next_token)
-                    if number:  # whoever wants a second page will probably want them all
-                        ahead = Piece(partial(self._page, request))
-                        self.shared.readers_ahead.begin(ahead.do)
-                if MARKER_SIZE in map(_size_of, page.objects):
-                    self._sort_out_markers(page)
-                yield page
-                if page.next_token is None:
-                    return
-        finally:
-            if ahead is not None and not ahead.cancel():
-                ahead.wait()
-
-    def _sort_out_markers(self, page: ListPage) -> None:
-        """Leave out of a page what marks taken items, and delete what is left of dead deleters."""
-        items = []
-        for item in page.objects:
-            if not is_marker(item.etag, item.size):
-                items.append(item)
-            elif is_stale(item.last_modified, page.date):
-                sweep(self._requests, item.key, item.etag, self._prefix)
-            else:
-                self._requests.bucket.markers.put(item.key, Stopwatch())
-        page.objects = items
-
-    def _page(self, request: ListObjectsV2) -> ListPage:
-        try:
-            return self._requests.perform(request)
-        except Refusal as refusal:
-            self._requests.fail(refusal, request.prefix)
-
-    def _circle_of(self, request: ListObjectsV2, page: ListPage) -> Refusal:
-        return no_s3_reply(
-            request.operation,
-            _OK,
-            self._requests.transport.endpoint,
-            f"pages of a listing that go round in a circle: {page.next_token!r} comes again",
-        )
+        listings = Listings(self._requests, self._prefix)
+        return listings.pages(prefix, start_after, delimiter, page_size)
 
     def get_many(self, entries: Iterable[str | ObjectInfo]) -> Iterator[Read | Unread]:
         """Read many objects at the same time, in the order given; see the port.
@@ -581,13 +535,5 @@ class S3Store(ObjectStore):
         return f"s3://{self.bucket_name}/{self._prefix}{name}"
 
 
-_size_of: Final = itemgetter(2)
-
-
 def _name_of(entry: str | ObjectInfo) -> str:
     return entry if isinstance(entry, str) else entry.name
-
-
-def _result_of(piece: Piece[ListPage]) -> ListPage:
-    piece.wait()
-    return piece.result()

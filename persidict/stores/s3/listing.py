@@ -1,0 +1,169 @@
+"""Listing objects: page after page, in the order of their names where that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from operator import itemgetter
+from typing import Final
+
+from persidict.stores.s3.marker import MARKER_SIZE, Stopwatch, is_marker, is_stale
+from persidict.stores.s3.requests import S3Requests
+from persidict.stores.s3.taking import sweep
+from persidict.stores.s3.transport.errors import no_s3_reply
+from persidict.stores.s3.transport.messages import ListObjectsV2, ListPage, Refusal
+from persidict.stores.s3.transport.not_s3 import Circle
+from persidict.stores.shared.parallel import Piece
+
+_OK: Final = 200
+_PAGE_SIZE: Final = 1000
+_BEHIND_SLASH: Final = "0"
+"""The character behind the slash: names below ``a/`` are less than ``a0``."""
+
+_key_of: Final = itemgetter(0)
+_size_of: Final = itemgetter(2)
+
+
+class Listings:
+    """Listings of what lies below a prefix of a bucket.
+
+    Markers that somebody has left behind who was about to delete them are deleted, in two
+    requests each.
+
+    Args:
+        requests: The bucket.
+        prefix: What all names begin with.
+    """
+
+    def __init__(self, requests: S3Requests, prefix: str) -> None:
+        self._requests = requests
+        self._prefix = prefix
+
+    def pages(
+        self,
+        prefix: str,
+        start_after: str | None,
+        delimiter: str | None,
+        page_size: int | None,
+    ) -> Iterator[ListPage]:
+        """List names, one request for each 1000; see the port's `list`.
+
+        From the second page on, the next one is asked for while one is read. With
+        `start_after` all come in order: of a server that lists in another one, or may do so,
+        everything below the prefix is listed and sorted here.
+        """
+        request = ListObjectsV2(
+            self._prefix + prefix,
+            None,
+            delimiter,
+            None if page_size is None else max(1, min(page_size, _PAGE_SIZE)),
+        )
+        if start_after is None:
+            return self._pages(request)
+        first = self._prefix + start_after
+        if self._is_in_order():
+            return self._pages(replace(request, start_after=first if start_after else None))
+        return self._sorted(replace(request, max_keys=None), first)
+
+    def names_of_groups(self, is_settled: Callable[[str], bool]) -> Iterator[str]:
+        """List names, but of a group no more pages than it takes to settle it.
+
+        A group are the names that are the same up to their first slash.
+
+        Args:
+            is_settled: Tells whether no more names of a group are wanted.
+        """
+        cut = len(self._prefix)
+        request = ListObjectsV2(self._prefix)
+        circle = Circle()
+        while True:
+            page = self._page(request)
+            self._check(page, circle, request)
+            last = page.objects[-1].key[cut:] if page.objects else ""
+            self._sort_out_markers(page)
+            for item in page.objects:
+                yield item.key[cut:]
+            if page.next_token is None:
+                return
+            group, slash, _ = last.partition("/")
+            if slash and is_settled(group) and self._is_in_order():
+                request = ListObjectsV2(self._prefix, f"{self._prefix}{group}{_BEHIND_SLASH}")
+            else:
+                request = replace(request, continuation_token=page.next_token)
+
+    def _is_in_order(self) -> bool:
+        return self._requests.bucket.probe.lists_in_order(self._requests, self._prefix)
+
+    def _sorted(self, request: ListObjectsV2, start_after: str) -> Iterator[ListPage]:
+        objects = []
+        prefixes: set[str] = set()
+        for page in self._pages(request):
+            objects += [item for item in page.objects if item.key > start_after]
+            prefixes.update(group for group in page.prefixes if group > start_after)
+        objects.sort(key=_key_of)
+        yield ListPage(objects, sorted(prefixes))
+
+    def _pages(self, request: ListObjectsV2) -> Iterator[ListPage]:
+        ahead: Piece[ListPage] | None = None
+        circle = Circle()
+        try:
+            for number in count():
+                page = self._page(request) if ahead is None else _result_of(ahead)
+                self._check(page, circle, request)
+                if page.next_token is not None:
+                    request = replace(request, max_keys=None, continuation_token=page.next_token)
+                    if number:  # whoever wants a second page will probably want them all
+                        ahead = Piece(partial(self._page, request))
+                        self._requests.shared.readers_ahead.begin(ahead.do)
+                self._sort_out_markers(page)
+                yield page
+                if page.next_token is None:
+                    return
+        finally:
+            if ahead is not None and not ahead.cancel():
+                ahead.wait()
+
+    def _page(self, request: ListObjectsV2) -> ListPage:
+        try:
+            return self._requests.perform(request)
+        except Refusal as refusal:
+            self._requests.fail(refusal, request.prefix)
+
+    def _check(self, page: ListPage, circle: Circle, request: ListObjectsV2) -> None:
+        """Raise if the pages go round in a circle; take note of names that are out of order."""
+        if page.next_token is not None and circle.is_closed_by(page.next_token):
+            self._requests.fail(self._circle_of(request, page), request.prefix)
+        probe = self._requests.bucket.probe
+        if not probe.is_aws and probe.is_in_order is not False:
+            keys = list(map(_key_of, page.objects))
+            if keys != sorted(keys):
+                probe.note_disorder()
+
+    def _circle_of(self, request: ListObjectsV2, page: ListPage) -> Refusal:
+        return no_s3_reply(
+            request.operation,
+            _OK,
+            self._requests.transport.endpoint,
+            f"pages of a listing that go round in a circle: {page.next_token!r} comes again",
+        )
+
+    def _sort_out_markers(self, page: ListPage) -> None:
+        """Leave out of a page what marks taken items, and delete what is left of dead deleters."""
+        if MARKER_SIZE not in map(_size_of, page.objects):
+            return
+        items = []
+        for item in page.objects:
+            if not is_marker(item.etag, item.size):
+                items.append(item)
+            elif is_stale(item.last_modified, page.date):
+                sweep(self._requests, item.key, item.etag, self._prefix)
+            else:
+                self._requests.bucket.markers.put(item.key, Stopwatch())
+        page.objects = items
+
+
+def _result_of(piece: Piece[ListPage]) -> ListPage:
+    piece.wait()
+    return piece.result()
