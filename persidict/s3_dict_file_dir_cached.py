@@ -17,6 +17,7 @@ from persidict.safe_str_tuple_signing import check_digest_len
 from persidict.stores.cached.store import CachedStore, CacheInfo
 from persidict.stores.files.store import absolute_directory
 from persidict.stores.object_store import BUFFERS
+from persidict.stores.s3.transport.mocked import world
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -162,7 +163,9 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         store = cast("S3Store", self._store)
         shared = store.shared
         reader = _digest_of_name(shared.access_key_id)
-        place = (shared.endpoint, bucket_name, self.root_prefix, serialization_format, reader)
+        place = [shared.endpoint, bucket_name, self.root_prefix, serialization_format, reader]
+        if is_mocked := world():
+            place.append(is_mocked)
         self._store = CachedStore(
             store,
             self.base_dir,

@@ -9,6 +9,7 @@ from typing import Final
 from persidict.stores.s3.capabilities import CapabilityProbe
 from persidict.stores.s3.marker import Stopwatch
 from persidict.stores.s3.transport.etag_form import is_aws_endpoint
+from persidict.stores.s3.transport.mocked import world
 from persidict.stores.shared.latest_and_used import LatestAndUsed
 from persidict.stores.shared.lineage import LineageMemory
 from persidict.stores.shared.recent_notes import RecentNotes
@@ -46,12 +47,12 @@ class Bucket:
         self.probe.lock = threading.Lock()
 
 
-_BUCKETS: Final[LatestAndUsed[tuple[str, str], Bucket]] = LatestAndUsed(256)
+_BUCKETS: Final[LatestAndUsed[tuple[str, str, str], Bucket]] = LatestAndUsed(256)
 
 
 def known_bucket(endpoint: str, name: str) -> Bucket:
     """Return what this process knows of a bucket on an endpoint."""
-    return _BUCKETS.get((endpoint, name), lambda: Bucket(endpoint, name))
+    return _BUCKETS.get((endpoint, name, world()), lambda: Bucket(endpoint, name))
 
 
 def _forget_locks() -> None:
