@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 
+import h11
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persidict.stores.s3.transport.direct.reply_parser import (
@@ -124,6 +125,75 @@ def test_how_a_reply_is_cut_does_not_change_how_it_is_read(text: str, cuts: tupl
         return parser.is_complete, parser.is_reusable, parser.status, parser.headers, parser.take()
 
     assert outcome(cuts) == outcome(())
+
+
+LINES = [
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"HTTP/1.1 204 No Content\r\n",
+    b"HTTP/1.0 404 Not Found\r\n",
+    b"content-length: 3\r\n",
+    b"Content-Length:  3 \r\n",
+    b"Content-Length: 4\r\n",
+    b"Content-Length: 03\r\n",
+    b"Content-Length: +3\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip, chunked\r\n",
+    b"Transfer-Encoding: identity\r\n",
+    b"Connection: close\r\n",
+    b" folded\r\n",
+    b"No-Colon\r\n",
+    b"Name : value\r\n",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b"abc",
+    b"3\r\nabc\r\n",
+    b"3;a=b\r\nabc\r\n",
+    b"0x3\r\nabc\r\n",
+    b"2\r\nabc\r\n",
+    b"-1\r\n",
+    b"0\r\n",
+    b"Trailer: 1\r\n",
+    OK,
+]
+
+
+def read_by_another(raw: bytes, method: str) -> tuple[int, bytes] | None:
+    """Return the status and the body that h11 reads, None where it refuses."""
+    other = h11.Connection(h11.CLIENT)
+    other.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
+    other.send(h11.EndOfMessage())
+    other.receive_data(raw)
+    status, body, has_ended = 0, b"", False
+    try:
+        while True:
+            event = other.next_event()
+            if event is h11.NEED_DATA and not has_ended:
+                other.receive_data(b"")
+                has_ended = True
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                return status, body
+    except h11.RemoteProtocolError:
+        return None
+
+
+@settings(max_examples=500)
+@given(st.lists(st.sampled_from(LINES), max_size=10), cuts, st.sampled_from(["GET", "HEAD", "PUT"]))
+def test_what_is_taken_for_a_whole_reply_is_one_for_another_strict_parser_too(
+    lines: list[bytes], cuts: tuple[int], method: str
+) -> None:
+    raw = OK + b"".join(lines)
+    try:
+        parser = feed_all(raw, method, cuts)
+    except MalformedReply:
+        return
+    if parser.is_complete or parser.end():
+        assert read_by_another(raw, method) == (parser.status, parser.take())
 
 
 @pytest.mark.parametrize("status", [204, 304])
