@@ -22,6 +22,7 @@ SUITES: Final = (
     "files",
     "files_many",
     "sqlite",
+    "million",
     "s3",
     "s3_single",
     "s3_many",
