@@ -28,7 +28,7 @@ class Sized(NamedTuple):
     """A dictionary, and how many items are in it."""
 
     items: PersiDict[Any]
-    count: int
+    size: int
 
     @property
     def new_keys(self) -> Iterator[str]:
@@ -84,10 +84,10 @@ def _fill_directory(path: str, count: int) -> None:
 
 def beside_few(bench: Bench, where: str, few: Sized, many: Sized) -> Iterator[Result]:
     """Compare what one item takes among many with what it takes among few."""
-    middle = f"{few.count // 2:0{_DIGITS}}"
-    stop = f"{few.count // 2 + 10:0{_DIGITS}}"
+    middle = f"{few.size // 2:0{_DIGITS}}"
+    stop = f"{few.size // 2 + 10:0{_DIGITS}}"
     names: dict[str, Any] = {"middle": middle, "stop": stop, "v": small_value()}
-    against = f"the same among {few.count}"
+    against = f"the same among {few.size}"
     for title, statement, is_for_all in (
         ("for key in d, per key", "for key in d: pass", True),
         ("len, per key", "len(d)", True),
@@ -101,13 +101,13 @@ def beside_few(bench: Bench, where: str, few: Sized, many: Sized) -> Iterator[Re
         if where == "directory" and title == "range of 10":
             continue  # the system lists a directory whole
         yield bench.compare(
-            f"{title}, {where} of {many.count}",
+            f"{title}, {where} of {many.size}",
             timed(statement, d=many.items, new=many.new_keys, **names),
             timed(statement, d=few.items, new=few.new_keys, **names),
             against=against,
             at_most=_TIME_LIMIT,
-            items=many.count if is_for_all else 1,
-            floor_items=few.count if is_for_all else 1,
+            items=many.size if is_for_all else 1,
+            floor_items=few.size if is_for_all else 1,
         )
     yield from memory(where, few, many)
 
@@ -116,19 +116,19 @@ def memory(where: str, few: Sized, many: Sized) -> Iterator[Result]:
     """Compare the peak of what Python holds while keys are iterated over, and listed."""
     streaming = [_peak(sized, "for key in d: pass") for sized in (few, many)]
     yield Fact(
-        f"iterating over a {where} of {many.count} keys holds no more than over {few.count},"
+        f"iterating over a {where} of {many.size} keys holds no more than over {few.size},"
         " give or take 256 KB",
         streaming[1] < streaming[0] + 256 * 1024,
     )
-    per_item = [_peak(sized, "list(d)") / sized.count for sized in (few, many)]
+    per_item = [_peak(sized, "list(d)") / sized.size for sized in (few, many)]
     yield Fact(
-        f"list(d) of a {where} of {many.count} holds as much for each key as of {few.count},"
+        f"list(d) of a {where} of {many.size} holds as much for each key as of {few.size},"
         " give or take a quarter",
         per_item[1] < per_item[0] * 1.25,
     )
     yield Remark(
         f"memory, {where}",
-        f"iterating over {few.count} and {many.count} keys: {streaming[0] / 1024:.0f} and"
+        f"iterating over {few.size} and {many.size} keys: {streaming[0] / 1024:.0f} and"
         f" {streaming[1] / 1024:.0f} KB; list(d), for each key: {per_item[0]:.0f} and"
         f" {per_item[1]:.0f} bytes",
     )

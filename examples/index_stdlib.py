@@ -12,12 +12,13 @@ change is noticed and put right. Start one run at a time on one place: a second 
 it would take the first one's unfinished work for such a miss.
 
 With ``--to`` the same dictionaries are wherever a URL says: in one database file, in a bucket,
-in another directory. With ``--s3`` they are in S3: on a server that the example starts inside
+in a container of Azure, in another directory. With ``--s3`` they are in S3: on a server that the example starts inside
 itself, or in a bucket of yours. Nothing else changes.
 
     python examples/index_stdlib.py --dir stdlib_index
     python examples/index_stdlib.py --to sqlite:///tmp/stdlib_index.db
     python examples/index_stdlib.py --to s3://my-bucket/stdlib?region=eu-west-1
+    python examples/index_stdlib.py --to gs://my-bucket/stdlib
     python examples/index_stdlib.py --s3 --runs 2
     python examples/index_stdlib.py --s3 --bucket my-bucket --region eu-west-1
     python examples/index_stdlib.py --s3 --bucket b --endpoint-url http://127.0.0.1:9000

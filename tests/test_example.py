@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from persidict import BasicS3Dict, FileDirDict, PersiDict, open_dict
+from tests.gcs_server import GCSServer
 from tests.s3_dicts import connect
 from tests.s3_servers.clients import CREDENTIALS, new_bucket_name
 from tests.s3_servers.fixtures import moto_aws_server
@@ -76,6 +77,17 @@ def test_the_index_can_be_kept_wherever_a_url_says(tmp_path: Path) -> None:
     assert "0 to index" in run_with("--to", url, "--package", "json")
     d = open_dict(url)
     assert d.get_subdict("summary")["totals"] == sum_over(d.get_subdict("modules"))
+
+
+def test_the_index_can_be_kept_in_another_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = GCSServer()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "tests")
+    url = "gs://index/of/stdlib?format=json"
+    assert "The summary is exact." in run_with("--to", url, "--package", "json")
+    d = open_dict(url)
+    assert d.get_subdict("summary")["totals"] == sum_over(d.get_subdict("modules"))
+    server.stop()
 
 
 def test_memory_is_no_place_for_what_processes_share() -> None:
