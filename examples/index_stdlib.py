@@ -11,9 +11,9 @@ next run goes on from there: every item is whole, and a summary that missed the 
 change is noticed and put right. Start one run at a time on one place: a second one beside
 it would take the first one's unfinished work for such a miss.
 
-With ``--to`` the same dictionaries are wherever a URL says: in one database file, in a bucket,
-in a container of Azure, in another directory. With ``--s3`` they are in S3: on a server that the example starts inside
-itself, or in a bucket of yours. Nothing else changes.
+With ``--to`` the same dictionaries are wherever a URL says: in one database file, in a bucket
+of S3 or Google, in a container of Azure, in another directory. With ``--s3`` they are in S3: on
+a server that the example starts inside itself, or in a bucket of yours. Nothing else changes.
 
     python examples/index_stdlib.py --dir stdlib_index
     python examples/index_stdlib.py --to sqlite:///tmp/stdlib_index.db
