@@ -118,9 +118,39 @@ def test_an_append_only_assignment_that_met_trouble_succeeds(bench: Bench, fault
 
 @each_trouble
 def test_an_assignment_that_met_trouble_succeeds(bench: Bench, fault: Fault) -> None:
+    bench.d["a"] = 0
     bench.trouble("PutObject", fault)
     bench.d["a"] = 1
     assert bench.direct["a"] == 1
+
+
+@each_with_a_trace
+def test_an_assignment_of_a_new_item_that_met_trouble_succeeds(bench: Bench, fault: Fault) -> None:
+    bench.trouble("PutObject", fault)
+    bench.d["a"] = 1
+    assert bench.direct["a"] == 1
+
+
+@without_a_trace
+def test_an_assignment_that_got_no_answer_and_left_nothing_to_see_is_raised_as_unknown(
+    bench: Bench, fault: Fault
+) -> None:
+    """It may have been carried out, and what it wrote deleted by somebody else."""
+    bench.trouble("PutObject", fault)
+    with pytest.raises(TransportError) as raised:
+        bench.d["a"] = 1
+    assert any("outcome unknown" in note for note in raised.value.__notes__)
+
+
+@each_unheard
+def test_an_assignment_whose_item_was_deleted_before_the_look_is_not_made_again(
+    bench: Bench, fault: Fault
+) -> None:
+    bench.trouble("PutObject", fault, meanwhile=lambda: bench.direct.pop("a"))
+    with pytest.raises(TransportError) as raised:
+        bench.d["a"] = 1
+    assert any("outcome unknown" in note for note in raised.value.__notes__)
+    assert "a" not in bench.direct
 
 
 @without_a_trace

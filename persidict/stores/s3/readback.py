@@ -34,13 +34,11 @@ class Finding(NamedTuple):
     Attributes:
         was_written: Whether it was carried out; None: unknown.
         etag: The version that it made, if it did.
-        is_absent: Whether there is nothing now.
         marker: What is there now, if it is the marker of an item that has been taken.
     """
 
     was_written: bool | None
     etag: ETagValue | None = None
-    is_absent: bool = False
     marker: Look | None = None
 
 
@@ -72,9 +70,7 @@ class Readback:
         """
         try:
             look = self.look()
-        except ObjectNotFound:
-            return Finding(None, is_absent=True)
-        except Refusal:
+        except (ObjectNotFound, Refusal):
             return _UNKNOWN
         return self.judge(look, own_etag)
 
