@@ -18,6 +18,7 @@ from persidict.contract.inspecting import InspectingOperations
 from persidict.contract.listing import Listing
 from persidict.contract.plain import PlainMapping
 from persidict.contract.primitives import (
+    ORDINARY_TYPES,
     Version,
     key_range_of,
     raise_key_error,
@@ -197,7 +198,8 @@ class PersiDict(
         """
         checked = as_key(key)
         try:
-            return cast("ValueType", self._value(checked))
+            value: ValueType = self._value(checked)
+            return value
         except ObjectNotFound as absent:
             raise_key_error(checked, absent)
 
@@ -209,13 +211,15 @@ class PersiDict(
             MutationPolicyError: The dictionary is append-only and the item exists.
         """
         checked = as_key(key)
-        self._refuse_if_read_only()
+        if self._is_read_only:
+            self._refuse_if_read_only()
         if value is KEEP_CURRENT:
             return
         if value is DELETE_CURRENT:
             self.discard(checked)
             return
-        self._check_value(value)
+        if self.base_class_for_values is not None or type(value) not in ORDINARY_TYPES:
+            self._check_value(value)
         if not self.append_only:
             self._write(checked, value, None)
             return

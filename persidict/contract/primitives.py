@@ -37,7 +37,7 @@ from persidict.safe_str_tuple import (
 from persidict.traffic import Traffic
 from persidict.traits import Traits
 
-_ORDINARY_TYPES = frozenset({dict, list, tuple, set, str, bytes, int, float, bool, type(None)})
+ORDINARY_TYPES = frozenset({dict, list, tuple, set, str, bytes, int, float, bool, type(None)})
 """Types whose instances need no closer look before they are stored."""
 
 
@@ -144,7 +144,7 @@ class DictPrimitives(ABC):
 
     def _check_value(self, value: Any, name: str = "value") -> None:
         """Refuse what can never be a value of this dictionary."""
-        if type(value) not in _ORDINARY_TYPES:
+        if type(value) not in ORDINARY_TYPES:
             if isinstance(value, DictPrimitives):
                 raise TypeError(f"{name}: a persistent dictionary cannot be stored as a value")
             self._check_no_flag(value, name)

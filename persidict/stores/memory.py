@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import itertools
 import os
+import sys
 import threading
 import time
 import weakref
@@ -32,8 +33,8 @@ from persidict.stores.site import Site
 from persidict.stores.unencoded import Unencoded
 from persidict.traits import Traits
 
-_FINAL: Final = frozenset({bytes, Unencoded})
-"""The types of what is kept as it is."""
+_HAS_GIL: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+"""Whether statements that call nothing are one step among threads, too."""
 _FEW_HOLES: Final = 64
 _HOLES: Final = 8
 
@@ -47,11 +48,14 @@ class Memory:
     The thread that holds the lock may be called away at any moment, by a signal or by the
     `__del__` of something, and find itself here again. So a change is prepared, and made only
     if no other was made meanwhile, by statements that call nothing: the interpreter turns to
-    signals at calls and at the beginnings of loops.
+    signals, and to other threads, at calls and at the beginnings of loops. So what replaces an
+    object whatever it is needs no lock.
 
     Attributes:
         directories: The objects that are there for everybody.
         changes: How many changes have been made.
+        is_copied: Whether all of it is being copied: then every change waits for the lock, as
+            there would be no end to it. Left set by an interruption, it costs time alone.
         lock: Held while something changes, and while all of it is looked at.
         writer: The transaction that all other writers wait for.
         writer_left: Tells them, under the lock.
@@ -72,6 +76,7 @@ class Memory:
         for it.
         """
         self.lock = threading.RLock()
+        self.is_copied = False
         self.writer: MemoryBlock | None = None
         self.writer_left = threading.Condition(self.lock)
         self.blocks: dict[int, MemoryBlock] = {}
@@ -254,19 +259,18 @@ class MemoryStore(ObjectStore):
         if_match: ETagValue | None = None,
         if_none_match: AnyVersion | None = None,
     ) -> ETagValue:
-        held = data if type(data) in _FINAL else settled(data)
+        held = data if type(data) is bytes or type(data) is Unencoded else settled(data)
         memory = self._memory
         directory, _, file_name = (self._prefix + name).rpartition("/")
         if if_match is None and if_none_match is None:
             stored = (held, next(memory.new_etags), time.time())
-            with memory.lock:
-                if self._block is None and not memory.blocks:
-                    # no calls from here on: nothing comes between; see Memory
-                    directories = memory.directories
-                    if directory in directories:
-                        memory.changes += 1
-                        directories[directory][file_name] = stored
-                        return stored[1]
+            # no calls from here on: nothing comes between, no other thread either; see Memory
+            if _HAS_GIL and self._block is None and not memory.blocks and not memory.is_copied:
+                directories = memory.directories
+                if directory in directories:
+                    memory.changes += 1
+                    directories[directory][file_name] = stored
+                    return stored[1]
         with memory.lock:
             while True:
                 changes = memory.changes

@@ -54,6 +54,7 @@ class MemoryBlock:
         if parent is not None and parent.read_only and not self.read_only:
             raise MutationPolicyError("read-only", "the transaction around it is read-only")
         with memory.lock:
+            memory.is_copied = self.read_only
             while not self.is_open:
                 changes = memory.changes
                 if parent is not None:
@@ -71,6 +72,7 @@ class MemoryBlock:
                     memory.blocks[self._thread] = self
                     if parent is None and not self.read_only:
                         memory.writer = self
+            memory.is_copied = False
 
     def check(self) -> None:
         """Raise RuntimeError unless the block is open and this is its thread."""
