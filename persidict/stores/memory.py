@@ -259,7 +259,7 @@ class MemoryStore(ObjectStore):
         if_match: ETagValue | None = None,
         if_none_match: AnyVersion | None = None,
     ) -> ETagValue:
-        held = data if type(data) is bytes or type(data) is Unencoded else settled(data)
+        held = data if type(data) is bytes else settled(data)
         memory = self._memory
         directory, _, file_name = (self._prefix + name).rpartition("/")
         if if_match is None and if_none_match is None:
