@@ -268,8 +268,10 @@ def test_a_handle_around_a_ready_client_refuses_to_be_pickled(endpoint: str) -> 
         pickle.dumps(d)
 
 
-def test_that_requests_are_unsigned_travels_with_a_handle(endpoint: str) -> None:
-    unsigned = Config(signature_version=UNSIGNED)
+@pytest.mark.parametrize(
+    "unsigned", [Config(signature_version=UNSIGNED), {"signature_version": UNSIGNED}], ids=type
+)
+def test_that_requests_are_unsigned_travels_with_a_handle(endpoint: str, unsigned: Any) -> None:
     again = pickle.loads(pickle.dumps(connect(endpoint, boto_config=unsigned, create_bucket=False)))
     assert again.s3_client.meta.config.signature_version is UNSIGNED
 

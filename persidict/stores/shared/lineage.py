@@ -8,7 +8,8 @@ current version, but also when others have written on top of it meanwhile.
 The format: ``token[;token etag ...][;.]`` without the space, where ``.`` says that the line
 began with an insertion into emptiness, and dashes stand for a token that is not known. An
 ETag that is an MD5 is written in base64, any other one as it is, behind ``=``; one that
-stands in no quotes, such as a number, behind ``~``.
+stands in no quotes, such as a number, behind ``~``; in these two, ``;`` and ``%`` are
+percent-encoded. What is not of this format is of foreign make, and tells nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
 
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue
 from persidict.stores.shared.recent_notes import RecentNotes
@@ -32,6 +34,7 @@ _UNKNOWN: Final = "-" * _TOKEN_LENGTH
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 _AS_IT_IS: Final = "="
 _UNQUOTED: Final = "~"
+_FORMAT: Final = re.compile(r"[\w-]{8}(?:;[\w-]{8}(?:[\w-]{22}|[=~][!-:<-~]+))*(?:;\.?)?", re.ASCII)
 
 
 def new_token() -> str:
@@ -52,7 +55,7 @@ def extend(token: str, replaced: ETagValue, lineage: str | None) -> str:
         replaced: The version's ETag.
         lineage: The version's lineage, None if it is not known.
     """
-    own, *older = (lineage or _UNKNOWN).split(";")
+    own, *older = _entries(lineage)
     line = ";".join((token, own + _shortened(replaced), *older))
     return line if len(line) <= _LONGEST else line[: line.rindex(";", 0, _LONGEST + 1)]
 
@@ -60,23 +63,34 @@ def extend(token: str, replaced: ETagValue, lineage: str | None) -> str:
 def _shortened(etag: ETagValue) -> str:
     bare = etag.strip('"')
     if bare == etag:
-        return _UNQUOTED + bare
+        return _UNQUOTED + _escaped(bare)
     if _MD5.fullmatch(bare):
         return base64.urlsafe_b64encode(bytes.fromhex(bare)).decode("ascii").rstrip("=")
-    return _AS_IT_IS + bare
+    return _AS_IT_IS + _escaped(bare)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace(";", "%3B")
+
+
+def _entries(lineage: str | None) -> list[str]:
+    """Return what a lineage consists of, the current version's token first."""
+    if lineage is None or _FORMAT.fullmatch(lineage) is None:
+        return [_UNKNOWN]
+    return lineage.split(";")
 
 
 def _restored(text: str) -> ETagValue:
     if text.startswith(_UNQUOTED):
-        return ETagValue(text[1:])
+        return ETagValue(unquote(text[1:]))
     if text.startswith(_AS_IT_IS):
-        return ETagValue(f'"{text[1:]}"')
+        return ETagValue(f'"{unquote(text[1:])}"')
     return ETagValue(f'"{base64.urlsafe_b64decode(text + "==").hex()}"')
 
 
 def versions_in(lineage: str | None, current: ETagValue) -> Iterator[tuple[str, ETagValue]]:
     """Yield token and ETag of the current version and of those before it, the newest first."""
-    own, *older = (lineage or _UNKNOWN).split(";")
+    own, *older = _entries(lineage)
     yield own, current
     for entry in older:
         try:
@@ -87,7 +101,7 @@ def versions_in(lineage: str | None, current: ETagValue) -> Iterator[tuple[str, 
 
 def token_of(lineage: str | None) -> str | None:
     """Return the token of the version that a lineage is of, None if it has none."""
-    token = (lineage or _UNKNOWN).partition(";")[0]
+    token = _entries(lineage)[0]
     return None if token == _UNKNOWN else token
 
 

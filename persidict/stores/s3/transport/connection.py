@@ -38,6 +38,8 @@ def config_options(config: Config | Mapping[str, Any] | None) -> dict[str, Any]:
     if isinstance(config, Mapping):
         options = dict(config)
         as_config(options)
+        if options.get("signature_version") is UNSIGNED:
+            options["signature_version"] = _UNSIGNED_NAME
         return options
     if not isinstance(config, Config):
         raise TypeError(
