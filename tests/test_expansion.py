@@ -14,9 +14,11 @@ from typing import Any
 
 import lz4.frame
 import pytest
+from mixinforge import dumpjs, loadjs
 
-from persidict import BackendError, FileDirDict
+from persidict import BackendError, FileDirDict, Signed, SQLiteDict, StoreDict
 from persidict.codecs import PickleCodec
+from persidict.stores.memory import MemoryStore
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "lz4": lz4.frame.compress,
@@ -81,6 +83,40 @@ def test_a_dictionary_with_such_a_codec_names_the_item(tmp_path: Path) -> None:
     d.raw["a"] = lz4.frame.compress(pickle.dumps(b"x" * 10_000))
     with pytest.raises(BackendError, match=r"'a'.*max_value_size"):
         d["a"]
+
+
+DICTIONARIES: dict[str, Callable[[Path, PickleCodec], Any]] = {
+    "FileDirDict": lambda place, codec: FileDirDict(base_dir=place, codec=codec),
+    "SQLiteDict": lambda place, codec: SQLiteDict(path=place / "the.db", codec=codec),
+    "StoreDict": lambda place, codec: StoreDict(store=MemoryStore(), codec=codec),
+    "with protection": lambda place, codec: FileDirDict(
+        base_dir=place, codec=codec, protection=Signed(b"k" * 32)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DICTIONARIES)
+def test_the_limit_of_a_dictionary_holds_for_its_other_handles(name: str, tmp_path: Path) -> None:
+    d = DICTIONARIES[name](tmp_path, PickleCodec(compress=True, max_value_size=1000))
+    d["some", "a"] = "x" * 100_000
+    d["some", "b"] = "small"
+    others = [d.get_subdict("some"), d.with_params().get_subdict("some")]
+    if name not in ("StoreDict", "with protection"):
+        others.append(pickle.loads(pickle.dumps(d)).get_subdict("some"))
+    for other in others:
+        assert other["b"] == "small"
+        with pytest.raises(BackendError, match="max_value_size"):
+            other["a"]
+
+
+def test_a_codec_with_the_same_parameters_makes_an_equal_handle(tmp_path: Path) -> None:
+    d: FileDirDict[Any] = FileDirDict(base_dir=tmp_path, codec=PickleCodec(max_value_size=1000))
+    assert "max_value_size=1000" in repr(d)
+    assert PickleCodec(max_value_size=1000) != PickleCodec()
+    for again in (pickle.loads(pickle.dumps(d)), loadjs(dumpjs(d))):
+        assert again == d
+        assert again.codec == d.codec
+        assert hash(again.codec) == hash(d.codec)
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, True, "1"])

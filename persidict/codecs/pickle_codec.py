@@ -73,6 +73,20 @@ class PickleCodec(Codec):
         check_int_or_none("max_value_size", max_value_size, at_least=1)
         self._max_value_size = max_value_size
 
+    def get_params(self) -> dict[str, Any]:
+        """Return the constructor's parameters: mixinforge's JSON of a dictionary keeps them."""
+        return {"compress": self._compress, "max_value_size": self._max_value_size}
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"PickleCodec({given})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.get_params() == self.get_params()
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self.get_params().values()))
+
     def encode(self, value: Any) -> Buffer:
         """Pickle a value.
 
