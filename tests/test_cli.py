@@ -228,3 +228,40 @@ def test_a_shell_can_complete_it() -> None:
         text=True,
     )
     assert "complete" in done.stdout
+
+
+# ---------------------------------------------------------------------- what is mistyped
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ls"],
+        ["get", "a"],
+        ["rm", "a"],
+        ["info"],
+        ["du"],
+        ["verify"],
+        ["cp", "there"],
+        ["sync", "there", "--delete"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+@pytest.mark.parametrize("scheme", ["", "sqlite://"])
+def test_a_place_that_is_not_there_is_no_empty_one(
+    scheme: str, arguments: list[str], tmp_path: Path
+) -> None:
+    there, typo = tmp_path / "there", tmp_path / "typo"
+    FileDirDict(base_dir=there)["kept"] = 1
+    name, *rest = arguments
+    rest = [str(there) if word == "there" else word for word in rest]
+    found = run(name, f"{scheme}{typo}", *rest)
+    assert (found.exit_code, found.stderr) == (1, f"persidict: there is nothing at {str(typo)!r}\n")
+    assert not typo.exists()
+    assert list(FileDirDict(base_dir=there)) == [("kept",)]
+
+
+def test_a_missing_item_is_named_as_it_was_typed(tmp_path: Path) -> None:
+    FileDirDict(base_dir=tmp_path)["kept"] = 1
+    found = run("get", str(tmp_path), "2026/may")
+    assert (found.exit_code, found.stderr) == (1, "persidict: there is no item 2026/may\n")

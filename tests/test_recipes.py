@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,16 +14,24 @@ from tests.s3_servers.clients import CREDENTIALS, new_bucket_name
 from tests.s3_servers.moto_server import start_moto
 
 RECIPES = Path(__file__).parent.parent / "examples" / "recipes"
+NEEDS_A_LIBRARY = {"ray_workers.py": "ray"}
+"""What is too large to be installed for one recipe; it is run where it is there."""
+
 NEEDS_S3 = {"cache_a_model.py"}
 PROMISED_OUTPUT = {
     "cache_a_model.py": "1000 weights; fetched 1 time, read 2 times from disk\n",
     "configuration.py": (
         "not saved; there is now: {'workers': 5, 'log_level': 'INFO', 'region': 'north'}\n"
     ),
+    "joblib_workers.py": "30 results, 10 computed\n",
     "leader_election.py": "two elections, one leader each\n",
     "migrate_from_0309.py": "read: {'points': 3}\nkeys: ['alice', 'bob']\n",
     "migrate_from_diskcache.py": "2 items moved; this was visit 42\n",
+    "migrate_from_joblib_memory.py": (
+        "[0, 1, 4, 9, 16, 25]; computed anew: [5]\n5 results are kept\n"
+    ),
     "migrate_from_shelve.py": "2 items moved; bob_smith has 5 points\n",
+    "ray_workers.py": "30 results, 10 computed\n",
     "share_results.py": (
         "first time: something was computed\nsecond time: nothing was computed\n"
         "100 results, the root of 49 is 7.0\n"
@@ -31,14 +40,16 @@ PROMISED_OUTPUT = {
 }
 
 
-def output_of(script: str, *arguments: str, place: Path, **variables: str) -> str:
+def output_of(
+    script: str, *arguments: str, place: Path, timeout: float = 120, **variables: str
+) -> str:
     done = subprocess.run(
         [sys.executable, str(RECIPES / script), *arguments],
         cwd=place,
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -50,6 +61,8 @@ def test_every_recipe_is_run() -> None:
 
 @pytest.mark.parametrize("script", sorted(PROMISED_OUTPUT.keys() - NEEDS_S3))
 def test_a_recipe_does_what_its_page_says(script: str, tmp_path: Path) -> None:
+    if script in NEEDS_A_LIBRARY:
+        pytest.importorskip(NEEDS_A_LIBRARY[script])
     assert output_of(script, place=tmp_path) == PROMISED_OUTPUT[script]
 
 
@@ -66,3 +79,28 @@ def test_a_recipe_on_s3_does_what_its_page_says(script: str, tmp_path: Path) -> 
             AWS_ENDPOINT_URL=server.endpoint_url,
         )
     assert output == PROMISED_OUTPUT[script]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_thousand_results_are_computed_once_on_a_cluster(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    script = RECIPES.parent / "once_on_a_cluster.py"
+    printed = output_of(str(script), "--workers", "2", place=tmp_path, timeout=850)
+    assert printed.splitlines()[0] == "2000 results asked for, 1000 computed"
+    assert "computed more than once: 0" in printed
+    assert "the longest way: 178 steps from 871" in printed
+    assert "workers that computed: 2" in printed
+
+
+def test_a_page_shows_the_script_that_it_is_about() -> None:
+    pages = (RECIPES.parent.parent / "docs" / "how-to").glob("*.md")
+    shown = [
+        re.findall(r'^--8<-- "(.+)"$', page.read_text("utf-8"), re.MULTILINE) for page in pages
+    ]
+    assert all(len(names) == 1 for names in shown)
+    scripts = {f"examples/recipes/{name}" for name in PROMISED_OUTPUT}
+    assert {name for names in shown for name in names} == {
+        *scripts,
+        "examples/once_on_a_cluster.py",
+    }

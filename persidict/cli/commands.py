@@ -28,6 +28,7 @@ from persidict.cli.places import (
     KEY,
     PLACE,
     PREFIX,
+    SOURCE,
     describe,
     fail,
     key_text,
@@ -92,7 +93,7 @@ def _as_json(info: ItemInfo) -> str:
 
 
 @persidict.command()
-@click.argument("place", type=PLACE)
+@click.argument("place", type=SOURCE)
 @click.option("-l", "--long", is_flag=True, help="Show sizes and times, too.")
 @click.option("--glob", "pattern", help="Only keys that match, such as '2026/*/loss'.")
 @click.option("--prefix", type=PREFIX, default="", help="Only keys that begin with it.")
@@ -127,7 +128,7 @@ def ls(
 
 
 @persidict.command()
-@click.argument("place", type=PLACE)
+@click.argument("place", type=SOURCE)
 @click.argument("key", type=KEY)
 @click.option("--raw", is_flag=True, help="The stored bytes, as they are.")
 @without_tracebacks
@@ -191,7 +192,7 @@ def _from_json(data: bytes) -> Any:
 
 
 @persidict.command()
-@click.argument("place", type=PLACE)
+@click.argument("place", type=SOURCE)
 @click.argument("keys", type=KEY, nargs=-1)
 @click.option("--prefix", type=PREFIX, help="All items whose keys begin with it.")
 @click.option("-f", "--force", is_flag=True, help="An item that does not exist is no error.")
@@ -216,7 +217,7 @@ def _report(result: TransferResult) -> None:
 
 
 @persidict.command()
-@click.argument("source", type=PLACE)
+@click.argument("source", type=SOURCE)
 @click.argument("target", type=PLACE)
 @click.argument("keys", type=KEY, nargs=-1)
 @click.option("--no-clobber", is_flag=True, help="Leave what the target has.")
@@ -229,7 +230,7 @@ def cp(source: Dict, target: Dict, keys: tuple[Any, ...], no_clobber: bool, prog
 
 
 @persidict.command()
-@click.argument("source", type=PLACE)
+@click.argument("source", type=SOURCE)
 @click.argument("target", type=PLACE)
 @click.option("--delete", is_flag=True, help="Delete from TARGET what SOURCE does not have.")
 @click.option("--dry-run", is_flag=True, help="Show what keys differ, and change nothing.")
@@ -256,7 +257,7 @@ def _show_difference(source: Dict, target: Dict, *, delete: bool) -> None:
 
 
 @persidict.command()
-@click.argument("place", type=PLACE)
+@click.argument("place", type=SOURCE)
 @click.argument("key", type=KEY, required=False)
 @without_tracebacks
 def info(place: Dict, key: Any) -> None:
@@ -283,7 +284,7 @@ def info(place: Dict, key: Any) -> None:
 
 
 @persidict.command()
-@click.argument("place", type=PLACE)
+@click.argument("place", type=SOURCE)
 @click.option("--prefix", type=PREFIX, default="", help="Only keys that begin with it.")
 @click.option("--bytes", "exact", is_flag=True, help="In bytes.")
 @without_tracebacks
@@ -300,7 +301,7 @@ def du(place: Dict, prefix: tuple[str, ...], exact: bool) -> None:
 
 
 @persidict.command()
-@click.argument("place", type=PLACE)
+@click.argument("place", type=SOURCE)
 @without_tracebacks
 def verify(place: Dict) -> None:
     """Read every item of PLACE; name those that cannot be decoded."""
@@ -312,6 +313,6 @@ def verify(place: Dict) -> None:
         except (BackendError, TypeError) as error:
             damaged += 1
             click.echo(f"{key_text(key)}: {describe(error)}")
-    click.echo(f"{count} items, {damaged} damaged", err=True)
+    click.echo(f"{count} {'item' if count == 1 else 'items'}, {damaged} damaged", err=True)
     if damaged:
         sys.exit(FAILED)

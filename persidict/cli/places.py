@@ -11,7 +11,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
-from persidict import NonEmptySafeStrTuple, PersiDict, SafeStrTuple
+from persidict import FileDirDict, NonEmptySafeStrTuple, PersiDict, SafeStrTuple, SQLiteDict
 from persidict.opening import open_dict
 
 P = ParamSpec("P")
@@ -37,6 +37,11 @@ def describe(error: BaseException) -> str:
     return "\n  ".join([text, *notes])
 
 
+def _missing(error: KeyError) -> str:
+    key = error.args[0] if error.args else ""
+    return f"there is no item {key_text(key) if isinstance(key, SafeStrTuple) else key}".rstrip()
+
+
 def without_tracebacks(command: Callable[P, Returned]) -> Callable[P, Returned]:
     """Have a command end with a message where a program would see an exception."""
 
@@ -50,7 +55,7 @@ def without_tracebacks(command: Callable[P, Returned]) -> Callable[P, Returned]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(FAILED)
         except KeyError as missing:
-            fail(f"there is no item {missing.args[0]!r}" if missing.args else "no such item")
+            fail(_missing(missing))
         except Exception as error:  # whatever it is: told to a person, who did not write it
             fail(describe(error))
 
@@ -58,9 +63,17 @@ def without_tracebacks(command: Callable[P, Returned]) -> Callable[P, Returned]:
 
 
 class Place(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 alone
-    """A dictionary, named by the URL or path that `open_dict` takes."""
+    """A dictionary, named by the URL or path that `open_dict` takes.
+
+    Args:
+        must_exist: Whether a path at which there is nothing is a mistake: what is read, or
+            what others are made like.
+    """
 
     name = "place"
+
+    def __init__(self, *, must_exist: bool = False) -> None:
+        self._must_exist = must_exist
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -69,11 +82,21 @@ class Place(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
         if isinstance(value, PersiDict):
             return value
         try:
-            return open_dict(value)
+            return self._found(open_dict(value))
         except (TypeError, ValueError) as error:
             self.fail(str(error), param, ctx)
         except Exception as error:  # a bucket that is not there, a directory that is a file
             fail(describe(error))
+
+    def _found(self, d: PersiDict[Any]) -> PersiDict[Any]:
+        path = None
+        if isinstance(d, FileDirDict):
+            path = d.base_dir
+        elif isinstance(d, SQLiteDict):
+            path = d.path
+        if self._must_exist and path is not None and not os.path.exists(path):
+            fail(f"there is nothing at {path!r}")
+        return d
 
 
 class Key(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 alone
@@ -107,6 +130,7 @@ class Prefix(click.ParamType):  # type: ignore[type-arg]  # generic since click 
 
 
 PLACE = Place()
+SOURCE = Place(must_exist=True)
 KEY = Key()
 PREFIX = Prefix()
 
