@@ -99,7 +99,9 @@ class Signer:
             headers["x-amz-security-token"] = credentials.token
         names = sorted(headers)
         signed_names = ";".join(names)
-        lines = "".join([f"{name}:{_trimmed(headers[name])}\n" for name in names])
+        lines = "".join([f"{name}:{headers[name]}\n" for name in names])
+        if " " in lines or "\t" in lines:
+            lines = "".join([f"{name}:{_trimmed(headers[name])}\n" for name in names])
         canonical = f"{method}\n{path}\n{query}\n{lines}\n{signed_names}\n{payload_sha256}"
         digest = hashlib.sha256(canonical.encode("latin-1")).hexdigest()
         region, service = self._scope
@@ -116,7 +118,7 @@ class Signer:
 
 def _trimmed(value: str) -> str:
     """Return a header's value as it is signed: spaces around it and between words count once."""
-    return " ".join(value.split()) if " " in value or "\t" in value else value
+    return " ".join(value.split())
 
 
 @lru_cache(maxsize=4)
