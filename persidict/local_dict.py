@@ -136,7 +136,7 @@ class LocalDict(TransactionalDict[ValueType]):
     def _write(
         self, key: NonEmptySafeStrTuple, value: Any, expected: ETagIfExists | None
     ) -> ETagValue:
-        if expected is not None or self.protection is not None:
+        if expected is not None or self.protection is not None or self.codec is not None:
             return super()._write(key, value, expected)
         try:
             data = self._codec.encode(value)

@@ -142,8 +142,11 @@ class PersiDict(
         )
         if not holds_texts_or_bytes and not self._holds_objects(serialization_format):
             normalised = serialization_format.strip(".").lower()
-            meant = _MEANT.get(normalised, normalised)
-            hint = f" (or did you mean {meant!r}?)" if meant in OBJECT_FORMATS else ""
+            from difflib import get_close_matches  # which takes long to load
+
+            close = get_close_matches(normalised, sorted(OBJECT_FORMATS), n=1, cutoff=0.8)
+            meant = _MEANT.get(normalised, *close) if close or normalised in _MEANT else None
+            hint = f" (or did you mean {meant!r}?)" if meant else ""
             raise ValueError(
                 f"serialization_format {serialization_format!r} holds texts or bytes:"
                 f" base_class_for_values must be str or a subclass of it, or bytes{hint}"

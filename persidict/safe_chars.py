@@ -66,10 +66,13 @@ def unescape_key(escaped: str) -> str:
     """
     if not isinstance(escaped, str):
         raise TypeError(f"escaped must be a str, not {type(escaped).__name__}")
-    text = _ESCAPED.sub(_unescape, escaped)
-    if not escaped or escape_key(text) != escaped:
-        raise ValueError(f"escaped: {escaped[:40]!r} is not what escape_key returns")
-    return text
+    try:
+        text = _ESCAPED.sub(_unescape, escaped)
+        if escape_key(text) == escaped:
+            return text
+    except ValueError:  # these are no bytes of a text, or too many or too few of them
+        text = ""
+    raise ValueError(f"escaped: {escaped[:40]!r} is not what escape_key returns")
 
 
 def _unescape(escaped: re.Match[str]) -> str:

@@ -331,6 +331,11 @@ class StoredDict(PersiDict[ValueType]):
     def _encode(self, key: NonEmptySafeStrTuple, value: Any) -> Buffer:
         try:
             data = self._codec.encode(value)
+            if self.codec is not None and not isinstance(data, BUFFERS):
+                raise TypeError(
+                    f"codec {type(self.codec).__name__} must encode to bytes,"
+                    f" not to {type(data).__name__}"
+                )
             if self.protection is not None:
                 return self.protection.protect(data, key.strings, self.serialization_format)
             return data

@@ -350,6 +350,7 @@ def test_a_dictionary_of_bytes_refuses_texts(tmp_path: Path) -> None:
         ("hdf5", "h5"),
         ("Parquet", "parquet"),
         ("feather", "parquet"),
+        ("parqet", "parquet"),
     ],
 )
 def test_a_wrong_name_of_a_format_gets_an_error_that_says_what_was_meant(
@@ -422,6 +423,27 @@ def test_a_pickle_codec_of_ones_own_settings_writes_pkl() -> None:
 def test_what_is_no_codec_is_refused(codec: Any) -> None:
     with pytest.raises(TypeError, match="codec must be"):
         ram("rev", codec=codec)
+
+
+class ToText(Backwards):
+    """A codec that is wrong: it encodes to a text."""
+
+    def encode(self, value: Any) -> Any:
+        return "text"
+
+
+@pytest.mark.parametrize("kind", ["RAM", "files"])
+def test_a_codec_that_does_not_encode_to_bytes_is_named(kind: str, tmp_path: Path) -> None:
+    params: dict[str, Any] = {"serialization_format": "rev", "codec": ToText()}
+    d: Any = LocalDict(**params) if kind == "RAM" else FileDirDict(base_dir=tmp_path, **params)
+    for write in (
+        lambda: d.__setitem__("a", b"x"),
+        lambda: d.setdefault("a", b"x"),
+        lambda: d.update(a=b"x"),
+    ):
+        with pytest.raises(TypeError, match="codec ToText must encode to bytes, not to str"):
+            write()
+    assert len(d) == 0
 
 
 def test_a_dictionary_without_codec_or_protection_shows_neither() -> None:

@@ -117,7 +117,7 @@ class TestEscaping:
 
     @pytest.mark.parametrize("escaped", ["", "a=41", "=C3", "a b", "=3a:", "..", "=2E=2E"])
     def test_what_no_text_is_escaped_to_is_refused(self, escaped: str) -> None:
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="is not what escape_key returns"):
             unescape_key(escaped)
 
     @pytest.mark.parametrize("text", ["", "é" * 43, "a" * 254])
