@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import threading
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,12 +30,12 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def results(endpoint: str) -> BasicS3Dict[Any]:
-    return connect(endpoint, root_prefix="results")
+    return connect(endpoint, root_prefix=f"results-{uuid.uuid4().hex}")
 
 
 @pytest.fixture
 def log(endpoint: str) -> BasicS3Dict[Any]:
-    return connect(endpoint, root_prefix="log")
+    return connect(endpoint, root_prefix=f"log-{uuid.uuid4().hex}")
 
 
 def square(log: BasicS3Dict[Any], x: int) -> int:
@@ -63,6 +66,36 @@ def test_eight_processes_compute_each_result_once(
         found = pool.starmap(call, [(results, log, x) for x in NUMBERS], chunksize=1)
     assert found == [x * x for x in NUMBERS]
     assert computations(log) == ONCE_EACH
+
+
+def stall_first(log: BasicS3Dict[Any], x: int) -> int:
+    """Leave an item of its own for each computation, and never return in the first one."""
+    if square(log, x) and len(log[str(x)]) == 1:
+        signal.pause()
+    return x * x
+
+
+def call_stalling(results: BasicS3Dict[Any], log: BasicS3Dict[Any], x: int) -> int:
+    return memoize(results, ignore="log", once=True, lease=2.0)(stall_first)(log, x)
+
+
+def test_when_who_computes_is_killed_one_of_seven_others_takes_its_place(
+    results: BasicS3Dict[Any], log: BasicS3Dict[Any]
+) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    first = spawn.Process(target=call_stalling, args=(results, log, 7))
+    first.start()
+    while "7" not in log:
+        first.join(0.05)
+        assert first.is_alive()
+    with spawn.Pool(7) as pool:
+        others = [pool.apply_async(call_stalling, (results, log, 7)) for _ in range(7)]
+        assert first.pid is not None
+        os.kill(first.pid, signal.SIGKILL)
+        assert [other.get(120) for other in others] == [49] * 7
+    first.join()
+    assert computations(log) == {"7": 2}
+    assert len(results) == 1
 
 
 def test_joblib_workers_compute_each_result_once(

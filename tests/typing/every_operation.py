@@ -17,6 +17,7 @@ from persidict import (
     BasicS3Dict,
     ConditionalOperationResult,
     Encrypted,
+    ETagIfExists,
     ExpiringDict,
     FileDirDict,
     ItemInfo,
@@ -123,6 +124,15 @@ def other_dictionaries() -> None:
     assert_type(len(sync_items(ram, LocalDict[str]()).copied), int)
 
 
+def other_handles() -> None:
+    d = LocalDict[int](read_only=True)
+    assert_type(d.read_only(), LocalDict[int])
+    assert_type(d.is_read_only, bool)
+    assert_type(d.with_params(read_only=False), LocalDict[int])
+    assert_type(dict(d.plain()), dict[str | tuple[str, ...], int])
+    assert_type(ExpiringDict(wrapped_dict=d, ttl=3, read_only=True)["a"], int)
+
+
 async def asynchronous_operations() -> None:
     async with AsyncDict(LocalDict[int]()) as a:
         await a.set("a", 1)
@@ -133,6 +143,14 @@ async def asynchronous_operations() -> None:
         assert_type(await a.len(), int)
         assert_type([v async for v in a.values()], list[int])
         assert_type((await a.get_with_etag("a")).new_value, int)
+        assert_type((await a.info("a")).size, int)
+        assert_type([info.size async for info in a.infos()], list[int])
+        assert_type(await a.copy_item("a", "b"), ETagIfExists)
+        assert_type(a.read_only(), AsyncDict[int])
+        async with a.open("a", "wb") as written:
+            assert_type(await written.write(b"1"), int)
+        async with a.open("a") as read:
+            assert_type(await read.read(), bytes)
 
 
 @memoize(plain, once=True, ignore="verbose", ttl=3600)
