@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
+import xarray as xr
 import zarr
 from zarr.core.buffer import Buffer, cpu
 from zarr.testing.store import StoreTests
@@ -137,3 +141,35 @@ def test_pandas_reads_and_writes_through_it(fs: DictFileSystem) -> None:
     read = pd.read_csv("persidict://tables/t", storage_options={"items": fs.items})
     assert read.equals(frame)
     assert fs.items["tables", "t"] == b"x\n1\n2\n"
+
+
+def test_pandas_reads_and_writes_parquet_through_it(fs: DictFileSystem) -> None:
+    frame = pd.DataFrame({"x": [1, 2]})
+    frame.to_parquet("persidict://tables/t", storage_options={"items": fs.items})
+    assert pd.read_parquet("persidict://tables/t", storage_options={"items": fs.items}).equals(
+        frame
+    )
+
+
+def test_polars_reads_and_writes_files_that_are_opened_by_it(fs: DictFileSystem) -> None:
+    frame = pl.DataFrame({"x": [1, 2]})
+    with fs.open("tables/t", "wb") as file:
+        frame.write_parquet(file)
+    with fs.open("tables/t") as file:
+        assert pl.read_parquet(file).equals(frame)
+
+
+def test_xarray_reads_files_that_are_opened_by_it(fs: DictFileSystem) -> None:
+    grid = xr.Dataset({"t": ("x", np.arange(3.0))})
+    target = io.BytesIO()
+    grid.to_netcdf(target, engine="h5netcdf")
+    fs.items["grids", "may"] = target.getvalue()
+    with fs.open("grids/may") as file, xr.open_dataset(file, engine="h5netcdf") as read:
+        assert read.load().equals(grid)
+
+
+def test_xarray_reads_and_writes_a_zarr_store(tmp_path: Path) -> None:
+    grid = xr.Dataset({"t": ("x", np.arange(3.0))})
+    grid.to_zarr(ZarrStore(bytes_dict(tmp_path)), consolidated=False)
+    read = xr.open_zarr(ZarrStore(bytes_dict(tmp_path, append_only=True)), consolidated=False)
+    assert read.load().equals(grid)
