@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from io import BytesIO
@@ -14,10 +17,11 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import botocore.loaders
 import botocore.session
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import BotoCoreError, NoCredentialsError
 from botocore.handlers import add_expect_header
 from botocore.parsers import DEFAULT_TIMESTAMP_PARSER
 
+from persidict import log
 from persidict.stores.s3.transport.botocore_wire import BotocoreWire
 from persidict.stores.s3.transport.connection import (
     BOTOCORE,
@@ -29,6 +33,7 @@ from persidict.stores.s3.transport.direct.signing import Credentials
 from persidict.stores.s3.transport.direct.wire import DirectWire, Lines
 from persidict.stores.s3.transport.etag_form import ETagForm, InItsForm
 from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
+from persidict.stores.s3.transport.renewal import Renewing
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.shared.latest_and_used import LatestAndUsed
 from persidict.stores.shared.parallel import WorkerPool
@@ -38,6 +43,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _MOST_PAGES_AHEAD: Final = 16
+_SECONDS_BETWEEN_LOOKS: Final = 10.0
+"""How often credentials are looked for that may come from elsewhere than files."""
+
 _EXPECT_ABOVE_BYTES: Final = 1024 * 1024
 _CONDITIONS: Final = frozenset({"If-Match", "If-None-Match"})
 
@@ -48,6 +56,15 @@ class _Made(NamedTuple):
     client: S3Client
     credentials: Callable[[], Credentials | None] = lambda: None
     ca_bundle: str | None = None
+
+
+def _signature(made: _Made) -> tuple[str, str, str | None] | None:
+    """Return what tells credentials from others."""
+    credentials = made.credentials()
+    if credentials is None:
+        return None
+    frozen = credentials.get_frozen_credentials()
+    return frozen.access_key, frozen.secret_key, frozen.token
 
 
 class SharedClient:
@@ -78,6 +95,9 @@ class SharedClient:
         self._ready = ready
         self._made: _Made | None = None if ready is None else _Made(ready)
         self._access_key_id: str | None = None
+        self._surroundings = connection.surroundings() if connection else ()
+        self._looked_for_others = -math.inf
+        self._were_others_found = False
         self._lock = threading.Lock()
         self.pool = WorkerPool(max_concurrency)
         self.readers_ahead = WorkerPool(_MOST_PAGES_AHEAD)
@@ -138,6 +158,8 @@ class SharedClient:
             wire = DirectWire(bucket_name, self._lines, self.pool, other, options)
             if self._connection.transport == DIRECT:
                 wire.require()
+        if self._connection is not None and self._connection.access_key_id is None:
+            wire = Renewing(wire, self.renew)
         return InItsForm(wire, _ETAG_FORMS.setdefault(self.endpoint, ETagForm(self.endpoint)))
 
     def _make(self) -> _Made:
@@ -151,6 +173,43 @@ class SharedClient:
                     assert self._connection is not None
                     self._made = _make_client(self._connection)
             return self._made
+
+    def renew(self, is_certain: bool) -> bool:
+        """Look for other credentials, and take them if there are; for clients made here.
+
+        Args:
+            is_certain: Whether those used now are known to have expired; if not, it is only
+                looked whether files or environment have changed.
+
+        Returns:
+            Whether others are used now than a moment ago.
+        """
+        assert self._connection is not None
+        with self._lock:
+            now = time.monotonic()
+            surroundings = self._connection.surroundings()
+            if surroundings == self._surroundings:
+                has_just_looked = now - self._looked_for_others < _SECONDS_BETWEEN_LOOKS
+                if has_just_looked or not is_certain:
+                    return has_just_looked and self._were_others_found
+            self._looked_for_others = now
+            try:
+                made = _make_client(self._connection)
+                found = _signature(made)
+            except BotoCoreError:  # somebody is just writing the file
+                return False
+            if found is None:
+                return False
+            self._surroundings = surroundings
+            before = None
+            with suppress(BotoCoreError):  # they cannot be refreshed
+                before = None if self._made is None else _signature(self._made)
+            self._were_others_found = found != before
+            if self._were_others_found:
+                self._made = made
+                self._lines.forget_lines()
+                log.info("other credentials have been found after those used had expired")
+            return self._were_others_found
 
     def forget_client(self) -> None:
         """Start without connections, in a child after fork."""

@@ -92,6 +92,16 @@ def _aws_environment() -> int:
     return hash(frozenset((k, v) for k, v in os.environ.items() if k.startswith("AWS_")))
 
 
+def _identity_of(variable: str, usual: str) -> tuple[str, int, int, int] | None:
+    """Tell one content of a file that botocore reads from another; None: there is no file."""
+    path = os.path.expanduser(os.environ.get(variable) or usual)
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return path, status.st_mtime_ns, status.st_size, status.st_ino
+
+
 @dataclass(frozen=True, eq=False)
 class S3Connection:
     """Everything that decides how a client is made; equal ones share a client.
@@ -200,8 +210,15 @@ class S3Connection:
             _frozen(self.options),
             self.max_concurrency,
             self.transport,
-            _aws_environment(),
+            *self.surroundings(),
         )
+
+    def surroundings(self) -> tuple[Any, ...]:
+        """Tell what botocore reads, of environment and files, from what it has been before."""
+        credentials = None
+        if self.access_key_id is None:
+            credentials = _identity_of("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+        return _aws_environment(), credentials, _identity_of("AWS_CONFIG_FILE", "~/.aws/config")
 
     def config(self) -> Config:
         """Return the defaults for this use, overlaid with the options given."""

@@ -344,6 +344,9 @@ CREDENTIAL_CODES: Final = frozenset(
         "TokenRefreshRequired",
     }
 )
+_OUTDATED_CODES: Final = frozenset(
+    {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "TokenRefreshRequired"}
+)
 _STATUS_OF_CODES: Final = {
     "AccessDenied": 403,
     "ExpiredToken": 400,
@@ -457,6 +460,13 @@ class Refusal(Exception):
     def is_credential_trouble(self) -> bool:
         """Whether the answer tells of the caller and nothing of the server."""
         return self.code in CREDENTIAL_CODES
+
+    @property
+    def may_be_expired(self) -> bool:
+        """Whether other credentials may fare better; HEAD brings no code that tells."""
+        return self.code in _OUTDATED_CODES or (
+            self.operation.startswith("Head") and self.status in (400, 403)
+        )
 
     @property
     def is_unsupported(self) -> bool:

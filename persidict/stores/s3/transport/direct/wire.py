@@ -32,7 +32,11 @@ from persidict.stores.s3.transport.direct.exchange import (
     pieces_of,
 )
 from persidict.stores.s3.transport.direct.multiplexer import Multiplexer
-from persidict.stores.s3.transport.direct.signing import Credentials, Signer
+from persidict.stores.s3.transport.direct.signing import (
+    Credentials,
+    FrozenCredentials,
+    Signer,
+)
 from persidict.stores.s3.transport.errors import S3Error, refusal_of
 from persidict.stores.s3.transport.messages import Refusal, ReplyType, Request
 from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
@@ -94,6 +98,10 @@ class Lines:
         known = self._known.get(bucket_name)
         return self._learn(bucket_name) if known is None else known
 
+    def forget_lines(self) -> None:
+        """Learn all ways anew, by another client; connections stay as they are."""
+        self._known.clear()
+
     def forget_bucket(self, bucket_name: str) -> None:
         """Learn anew where a bucket is, which botocore has been told meanwhile."""
         self._known.pop(bucket_name, None)
@@ -112,7 +120,7 @@ class Lines:
             line = Line(
                 destination,
                 self._pool(destination, client),
-                Signer(credentials, destination.scope),
+                Signer(_CurrentCredentials(self._configured, credentials), destination.scope),
                 client,
             )
             log.debug("requests to bucket %r travel directly to %s", bucket_name, destination.url)
@@ -138,6 +146,17 @@ class Lines:
             timeouts=Timeouts.of(config.connect_timeout, config.read_timeout),
             most_idle=2 * self._configured.pool.max_workers,
         )
+
+
+class _CurrentCredentials:
+    """The credentials of a configuration, also when they have been exchanged for others."""
+
+    def __init__(self, configured: Configured, first: Credentials) -> None:
+        self._configured = configured
+        self._first = first
+
+    def get_frozen_credentials(self) -> FrozenCredentials:
+        return (self._configured.credentials or self._first).get_frozen_credentials()
 
 
 class Line:
