@@ -13,7 +13,7 @@ from persidict.naming import PlainNaming
 from persidict.protection import Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stored_dict import StoredDict
-from persidict.stores.shared.secret import Secret, as_secret, mask
+from persidict.stores.shared.secret import Secret, SecretURL, as_secret, mask, masked_url
 from persidict.urls import Place, place
 
 if TYPE_CHECKING:
@@ -93,6 +93,12 @@ class AzureDict(StoredDict[ValueType]):
         )
         if not isinstance(container_name, str):
             raise TypeError(f"container_name must be a str, not {type(container_name).__name__}")
+        if _has_secret(account_url):
+            account_url = None
+            raise ValueError(
+                "account_url must have no query, and neither a user nor a password in it: give"
+                " a shared access signature as credential"
+            )
         if account_url is not None and not isinstance(account_url, str):
             raise TypeError(f"account_url must be a str, not {type(account_url).__name__}")
         given = as_secret("connection_string", connection_string)
@@ -135,6 +141,8 @@ class AzureDict(StoredDict[ValueType]):
     @classmethod
     def _mask(cls, params: dict[str, Any]) -> None:
         mask(params, "connection_string", "credential")
+        if _has_secret(params.get("account_url")):
+            mask(params, "account_url")
 
     def _own_params(self) -> dict[str, Any]:
         return {
@@ -170,6 +178,12 @@ class AzureDict(StoredDict[ValueType]):
     @property
     def _azure_store(self) -> AzureStore:
         return cast("AzureStore", self._store)
+
+
+def _has_secret(url: Any) -> bool:
+    if isinstance(url, str):
+        return "?" in url or isinstance(masked_url(url), SecretURL)
+    return isinstance(url, Secret)  # masked on the way in
 
 
 def _from_environment() -> Secret:

@@ -13,7 +13,14 @@ from persidict.naming import PlainNaming
 from persidict.protection import Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stored_dict import StoredDict
-from persidict.stores.shared.secret import Secret, SecretObject, as_secret, mask
+from persidict.stores.shared.secret import (
+    Secret,
+    SecretObject,
+    SecretURL,
+    as_secret,
+    mask,
+    masked_url,
+)
 from persidict.urls import Place, place
 
 if TYPE_CHECKING:
@@ -95,6 +102,9 @@ class GCSDict(StoredDict[ValueType]):
             protection=protection,
             read_only=read_only,
         )
+        endpoint_url = masked_url(endpoint_url)
+        if isinstance(endpoint_url, SecretURL):
+            raise ValueError("endpoint_url must not have a user and a password in it")
         for name, text, may_be_none in (
             ("bucket_name", bucket_name, False),
             ("project", project, True),
@@ -134,6 +144,8 @@ class GCSDict(StoredDict[ValueType]):
     @classmethod
     def _mask(cls, params: dict[str, Any]) -> None:
         mask(params, "credentials")
+        if "endpoint_url" in params:
+            params["endpoint_url"] = masked_url(params["endpoint_url"])
 
     def _own_params(self) -> dict[str, Any]:
         return {

@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import EndpointConnectionError
 from mixinforge import dumpjs, loadjs
 
-from persidict import BasicS3Dict, FileDirDict, LocalDict, S3Dict, open_dict
+from persidict import AzureDict, BasicS3Dict, FileDirDict, GCSDict, LocalDict, S3Dict, open_dict
 from persidict.stores.shared.secret import SecretURL
 
 PROXIES = {"http": "http://me:hush-proxy@127.0.0.1:9", "https": "http://me:hush-proxy@127.0.0.1:9"}
@@ -119,6 +119,23 @@ def test_a_password_in_a_url_to_open_is_refused() -> None:
     with pytest.raises(ValueError) as raised:
         open_dict("s3+http://me:hush@127.0.0.1:9/some-bucket")
     assert_hushed(str(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("make", "params"),
+    [
+        (AzureDict, {"container_name": "c", "account_url": "https://a.example.org/?sig=hush"}),
+        (AzureDict, {"container_name": "c", "account_url": "https://me:hush@a.example.org"}),
+        (GCSDict, {"bucket_name": "some-bucket", "endpoint_url": "http://me:hush@127.0.0.1:9"}),
+    ],
+    ids=["signature", "password", "GCSDict"],
+)
+def test_secrets_in_the_urls_of_other_clouds_are_refused(make: Any, params: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="_url") as raised:
+        make(**params)
+    assert_hushed(str(raised.value))
+    for shown in locals_of(raised.value.__traceback__):
+        assert_hushed(shown)
 
 
 @pytest.mark.parametrize(
