@@ -396,9 +396,7 @@ class AsyncDict(Generic[ValueType]):
             is_absent = found.actual_etag is ITEM_NOT_AVAILABLE
             current = deepcopy(default) if is_absent else found.new_value
             new_value = await transformer(current)
-            if new_value is KEEP_CURRENT:
-                return OperationResult(found.actual_etag, current)
-            if is_absent and new_value is DELETE_CURRENT:
+            if new_value is KEEP_CURRENT or (is_absent and new_value is DELETE_CURRENT):
                 return OperationResult(found.actual_etag, found.new_value)
             written = await self.set_item_if(
                 key,

@@ -563,6 +563,15 @@ def test_the_default_that_a_coroutine_gets_is_a_copy() -> None:
     assert default == []
 
 
+def test_a_coroutine_that_keeps_what_is_absent_leaves_it_absent() -> None:
+    async def keep(_: Any) -> Any:
+        return KEEP_CURRENT
+
+    d = LocalDict[int]()
+    expected = d.transform_item("a", transformer=lambda _: KEEP_CURRENT, default=5)
+    assert run(lambda: AsyncDict(d).transform_item("a", transformer=keep, default=5)) == expected
+
+
 def test_no_more_operations_are_under_way_than_allowed() -> None:
     d = GatedDict()
 

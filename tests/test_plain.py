@@ -70,6 +70,14 @@ def test_a_key_of_one_string_is_that_string(d: LocalDict[int]) -> None:
     assert json.dumps(dict(d.get_subdict("b").plain())) == '{"c": 2}'
 
 
+def test_it_equals_its_dictionary_and_a_dict(d: LocalDict[int]) -> None:
+    for equal in (d, d.plain(), {"a": 1, ("b", "c"): 2}):
+        assert d.plain() == equal
+        assert equal == d.plain()
+    for other in (LocalDict[int](), {"a": 1}, 5):
+        assert d.plain() != other
+
+
 def test_a_key_in_any_form_finds_its_item(d: LocalDict[int]) -> None:
     plain = d.plain()
     assert plain["a"] == plain.get(("a",)) == 1  # type: ignore[comparison-overlap]

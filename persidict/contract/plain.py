@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from persidict.contract.display import SHOWN
+from persidict.contract.primitives import DictPrimitives
 from persidict.jokers_and_status_flags import ValueType
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
 
@@ -49,6 +50,13 @@ class PlainMapping(MutableMapping[PlainKey, ValueType], Generic[ValueType]):
         shown = [f"{key!r}: {value!r}" for key, value in islice(self.items(), SHOWN + 1)]
         more = ["..."] if len(shown) > SHOWN else []
         return f"{type(self).__name__}({{{', '.join([*shown[:SHOWN], *more])}}})"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, DictPrimitives):
+            return bool(other == self)  # which knows the forms of keys
+        return super().__eq__(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __getitem__(self, key: PlainKey) -> ValueType:
         return cast("ValueType", self._d[key])
