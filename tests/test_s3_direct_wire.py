@@ -552,6 +552,27 @@ def test_a_connection_that_brings_what_nobody_asked_for_is_not_used(
     assert found.read() == b"second"
 
 
+def test_what_comes_behind_a_large_body_over_tls_is_no_reply_to_the_next_request(
+    tmp_path: Path,
+) -> None:
+    """It has been decrypted with the end of the body, so that no socket shows that it is there."""
+    body = os.urandom(3 * STREAMED_FROM)
+
+    def answer(request: Arrived) -> bytes:
+        if request.key == "large":
+            return reply(body) + reply(b"a reply to nothing")
+        return reply(request.key.encode())
+
+    certificate = make_certificate(tmp_path, "server")
+    with scripted(answer, tls=server_context(certificate)) as server:
+        wire = direct_wire(server.endpoint_url, ca_bundle=str(certificate))
+        for _ in range(5):
+            for key, expected in (("large", body), ("small", b"small")):
+                found = wire.send(GetObject(key)).body
+                assert found is not None
+                assert found.read() == expected
+
+
 def test_a_reading_request_is_sent_again_where_an_idle_connection_was_cut_meanwhile(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ import pytest
 from botocore.credentials import Credentials, RefreshableCredentials
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 
-from persidict.stores.s3.transport.direct import multiplexer, poller
+from persidict.stores.s3.transport.direct import connections, multiplexer, poller
 from persidict.stores.s3.transport.direct.wire import DirectWire
 from persidict.stores.s3.transport.messages import (
     CopyObject,
@@ -240,6 +240,30 @@ def test_writes_on_connections_that_close_are_each_done_once_or_told(
             assert item.may_have_acted
         else:
             assert acted[key] == 1
+
+
+def test_a_reply_to_nothing_is_never_taken_for_that_to_the_next_request(
+    server: ScriptedServer,
+) -> None:
+    is_idle = threading.Event()
+
+    def answer(request: Arrived) -> Iterator[bytes]:
+        yield reply(request.key.encode())
+        if request.number == 0:
+            is_idle.wait(10)
+            yield reply(b"a reply to nothing")
+
+    server.answer = answer
+    wire = direct_wire(server.endpoint_url, concurrency=1)
+
+    def requests() -> Iterator[GetObject]:
+        yield GetObject("first")
+        is_idle.set()
+        (connection,) = pool_of(wire)._open
+        assert connections.ready(connection.sock, connections.READABLE, 10)
+        yield GetObject("second")
+
+    assert read_all(wire.send_many(requests())) == [b"first", b"second"]
 
 
 def test_reading_goes_on_when_the_server_has_cut_all_connections(server: ScriptedServer) -> None:

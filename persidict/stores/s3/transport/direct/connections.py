@@ -70,6 +70,7 @@ class Connection:
         "_idle_since",
         "_is_connected",
         "_pool",
+        "_watcher",
         "deadline",
         "is_used",
         "sock",
@@ -81,6 +82,7 @@ class Connection:
         self._born = time.monotonic()
         self._idle_since = self._born
         self._is_connected = False
+        self._watcher: Any = None
         self.deadline = _FOREVER
         self.is_used = False
         self.sock = self._begin()
@@ -186,7 +188,15 @@ class Connection:
 
     def is_stale(self) -> bool:
         """Tell whether the server has closed it, or sent what nobody asked for."""
-        return ready(self.sock, READABLE, 0.0)
+        sock = self.sock
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return True
+        if not _HAS_POLL:
+            return ready(sock, READABLE, 0.0)
+        if self._watcher is None:
+            self._watcher = select.poll()
+            self._watcher.register(sock, select.POLLIN)
+        return bool(self._watcher.poll(0))
 
 
 @dataclass(frozen=True)

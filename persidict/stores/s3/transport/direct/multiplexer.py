@@ -237,7 +237,7 @@ class Multiplexer:
 
     def _give_channel(self, job: _Job) -> None:
         try:
-            channel = self._idle_channel(job) or self._new_channel()
+            channel = self._idle_channel() or self._new_channel()
         except CannotConnect as trouble:
             self._refused(job, self._line.trouble(job.request, trouble))
             return
@@ -248,11 +248,10 @@ class Multiplexer:
             channel.deadline = job.started + self._pool.timeouts.read
             self._send(channel)
 
-    def _idle_channel(self, job: _Job) -> _Channel | None:
-        is_safe = job.wire_request is not None and job.wire_request.is_safe
+    def _idle_channel(self) -> _Channel | None:
         while self._idle:
             channel = self._idle.pop()
-            if is_safe or not channel.connection.is_stale():
+            if not channel.connection.is_stale():
                 return channel
             self._drop(channel)
         connection = self._pool.take_idle()
