@@ -26,7 +26,8 @@ from persidict import (
     ConcurrencyConflictError,
     PersiDict,
 )
-from tests.concurrency import Factory, Place, run_workers
+from tests.concurrency import Factory, Place, do_random_operations, joined, run_workers
+from tests.linearizability import assert_linearizable
 from tests.s3_dicts import connect, elsewhere_or_skip
 from tests.s3_servers.clients import new_bucket_name
 from tests.s3_servers.fault_proxy import Fault, FaultProxy
@@ -414,3 +415,28 @@ def test_no_insertion_is_lost_unsaid_that_races_with_deletions_while_requests_me
         assert [token for token, count in taken.items() if count > 1] == []
         assert set(taken) - inserted <= set(unknown)
         assert len(inserted - set(taken)) <= unknown.count(None)
+
+
+# ---------------------------------------------------------------------- at random
+
+
+@on("ceph's conditions", "elsewhere")
+@pytest.mark.parametrize("run", range(2 * RUNS))
+def test_operations_of_all_kinds_but_blind_assignments_have_an_order(
+    factory: Factory, run: int
+) -> None:
+    arguments = (["x", "y"], 40, (), run, ["assign"])
+    history = joined(run_workers(factory, do_random_operations, *arguments, count=4, timeout=200))
+    assert_linearizable(history)
+
+
+@on("ceph's conditions", "elsewhere")
+@pytest.mark.parametrize("run", range(2 * RUNS))
+def test_under_faults_they_have_one_in_which_only_what_was_raised_is_unknown(
+    troubled: tuple[Factory, Factory], run: int
+) -> None:
+    arguments = (["x", "y"], 40, TransportError, run, ["assign"])
+    history = joined(
+        run_workers(troubled[0], do_random_operations, *arguments, count=3, timeout=250)
+    )
+    assert_linearizable(history)
