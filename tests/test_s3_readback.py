@@ -416,7 +416,7 @@ def _with_body(reply: Any, body: bytes) -> Any:
 HISTORIES = "PERSIDICT_TEST_HISTORIES"
 """The environment variable that says how many histories under faults there are of each kind."""
 
-RUNS = int(os.environ.get(HISTORIES, "2"))
+RUNS = int(os.environ.get(HISTORIES, "3"))
 
 LOST = [Fault.DROP_REPLY, Fault.RESET_AFTER, Fault.ERROR_500_AFTER]
 NEVER_ACTED = [Fault.RESET_BEFORE, Fault.ERROR_500, Fault.SLOW_DOWN]
