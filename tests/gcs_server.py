@@ -16,6 +16,7 @@ import email
 import hashlib
 import itertools
 import json
+import random
 import re
 import threading
 import time
@@ -25,12 +26,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import google_crc32c
 
 Mode = Literal["lose the reply", "lose the request", "503", "500 after acting", "twice"]
+_AT_RANDOM = [mode for mode in get_args(Mode) if mode != "twice"]
+"""Where somebody else comes between, nobody can tell the second answer from a refusal."""
+
 
 _STEP = 256 * 1024
 _LONGEST_NAME = 1024
@@ -103,6 +107,7 @@ class GCSServer:
         url: Where it is.
         operations: The names of the operations carried out so far, such as ``insert``.
         faults: What is to go wrong.
+        fault_rate: How many of all other requests something random happens to.
 
     Args:
         is_lax: Ignore preconditions, as the emulators do.
@@ -118,6 +123,8 @@ class GCSServer:
         self._last_generation = 0
         self.operations: list[str] = []
         self.faults: list[Fault] = []
+        self.fault_rate = 0.0
+        self._chance = random.Random(1)
         self._httpd = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
         self._httpd.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._httpd.server_address[1]}"
@@ -158,6 +165,8 @@ class GCSServer:
             fault = next((f for f in self.faults if f.operation == operation), None)
             if fault is not None:
                 self.faults.remove(fault)
+            elif self._chance.random() < self.fault_rate:
+                fault = Fault(operation, self._chance.choice(_AT_RANDOM))
         if fault is None:
             return act()
         return self._go_wrong(fault, act)

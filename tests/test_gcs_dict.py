@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
@@ -25,7 +26,9 @@ from persidict.testing import (
     store_machine_for,
 )
 from persidict.transfer import copy_items, sync_items
+from tests.concurrency import do_random_operations, joined, run_workers
 from tests.gcs_server import Fault, GCSServer, Mode
+from tests.linearizability import assert_linearizable
 
 Dict = GCSDict[Any]
 
@@ -131,6 +134,29 @@ def test_processes_that_take_items_out_get_each_one_once(connect: Callable[..., 
     run_in_processes(take, d, taken)
     found = [taken.get() for _ in range(44)]
     assert sorted(number for number in found if number is not None) == list(range(40))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault_rate", [0.0, 0.1])
+@pytest.mark.parametrize("seed", range(4))
+def test_random_operations_of_four_clients_have_an_order(fault_rate: float, seed: int) -> None:
+    running = GCSServer()
+    running.fault_rate = 0.0
+    connected_to(running)
+    running.fault_rate = fault_rate
+    tolerated = (OSError, GoogleAPICallError)
+    history = run_workers(
+        partial(connected_to, running, create_bucket=False),
+        do_random_operations,
+        ["x", "y"],
+        60,
+        tolerated,
+        seed,
+        count=4,
+        start="thread",
+    )
+    running.stop()
+    assert_linearizable(joined(history))
 
 
 # ---------------------------------------------------------------------- faults
@@ -241,6 +267,31 @@ def test_a_deletion_whose_answer_got_lost_does_not_delete_what_came_since(
     assert d["a"] == 2
 
 
+@pytest.mark.parametrize("mode", ["lose the request", "lose the reply"])
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_discard_without_an_answer_claims_nothing(
+    connect: Callable[..., Dict], breaks: Callable[..., Fault], mode: Mode, exists: bool
+) -> None:
+    d = connect()
+    if exists:
+        d["a"] = 1
+    breaks("delete", mode)
+    with pytest.raises(OSError) as caught:
+        d.discard("a")
+    assert "outcome unknown" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("mode", ["lose the reply", "500 after acting"])
+def test_clearing_needs_no_answer_where_nothing_is_left(
+    connect: Callable[..., Dict], breaks: Callable[..., Fault], mode: Mode
+) -> None:
+    d = connect()
+    d["a"] = 1
+    breaks("delete", mode)
+    d.clear()
+    assert "a" not in d
+
+
 @pytest.mark.parametrize("mode", DID_NOTHING)
 def test_a_deletion_that_was_not_carried_out_is_repeated(
     connect: Callable[..., Dict], breaks: Callable[..., Fault], mode: Mode
@@ -304,12 +355,13 @@ def test_a_listing_of_many_pages_is_whole_and_in_order(connect: Callable[..., Di
 # ---------------------------------------------------------------------- a lax server
 
 
-def connected_to(running: GCSServer) -> Dict:
+def connected_to(running: GCSServer, **params: Any) -> Dict:
     return GCSDict(
         bucket_name="tests",
         endpoint_url=running.url,
         credentials=AnonymousCredentials(),
         project="tests",
+        **params,
     )
 
 

@@ -322,7 +322,7 @@ class CloudStore(ObjectStore):
                     raise PreconditionFailed(self.location(name)) from trouble.error
                 if trouble.kind is Kind.LOST or was_lost:
                     was_lost = True
-                    if self._is_gone(name, version, trouble.error):
+                    if self._is_gone(name, if_match, trouble.error):
                         log.info("a deletion of %r was carried out, though no reply said so", name)
                         return None
                 elif trouble.kind is not Kind.NOT_DONE:
@@ -331,21 +331,23 @@ class CloudStore(ObjectStore):
             _pause_after(last, attempt, self.traits.back_off_seconds)
         raise last
 
-    def _is_gone(self, name: str, version: ETagValue | None, error: Exception) -> bool:
+    def _is_gone(
+        self, name: str, if_match: ETagValue | AnyVersion | None, error: Exception
+    ) -> bool:
         """Tell after a lost answer whether an object was deleted; False: it is the same still.
 
-        Of a version only it can be told who deleted it if it is there still: somebody else
-        may have been faster. Without one, gone is gone.
+        Who deleted it, or whether there was anything, cannot be told by what is not there any
+        more. Where nobody asked for that, gone is gone.
         """
         try:
             current = self.head(name).etag
         except ObjectNotFound:
-            if version is None:
+            if if_match is None:
                 return True
             unknown(error)
         except Exception as failure:
             unknown(error, failure)
-        if current != version:
+        if current != if_match:
             unknown(error)
         return False
 
