@@ -184,6 +184,15 @@ def test_what_became_of_objects_that_were_not_to_be_deleted_is_no_answer(
     assert isinstance(error, BackendError)
 
 
+@pytest.mark.parametrize("document", [b"<Hello/>", b"<html><body>Log in</body></html>"])
+def test_another_document_is_no_list_of_what_could_not_be_deleted(
+    document: bytes, bench: Bench
+) -> None:
+    error, requests = bench.fail(lambda d: d.discard_many(["a", "b"]), reply(document, XML))
+    assert isinstance(error, BackendError)
+    assert requests == 1
+
+
 @pytest.mark.parametrize(
     "headers",
     [[], ["Content-Range: bytes 0-3/1000000"], ["Content-Range: bytes a-b/c"]],

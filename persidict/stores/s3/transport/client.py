@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
@@ -19,7 +19,7 @@ import botocore.loaders
 import botocore.session
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 from botocore.handlers import add_expect_header
-from botocore.parsers import DEFAULT_TIMESTAMP_PARSER
+from botocore.parsers import DEFAULT_TIMESTAMP_PARSER, ResponseParserError
 
 from persidict import log
 from persidict.stores.s3.transport.botocore_wire import BotocoreWire
@@ -42,6 +42,7 @@ from persidict.stores.shared.secret import SecretURL, masked_url
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+_OK: Final = 200
 _MOST_PAGES_AHEAD: Final = 16
 _SECONDS_BETWEEN_LOOKS: Final = 10.0
 """How often credentials are looked for that may come from elsewhere than files."""
@@ -275,6 +276,7 @@ def _make_client(connection: S3Connection) -> _Made:
     _refuse_userinfo("AWS_ENDPOINT_URL", client)
     client.meta.events.unregister("needs-retry.s3", unique_id="retry-config-s3")
     _send_bodies_at_once(client)
+    client.meta.events.register("before-parse.s3.DeleteObjects", _require_its_result)
 
     def credentials() -> Any:
         return session.get_credentials()  # the same as the client's
@@ -314,6 +316,12 @@ def _send_bodies_at_once(client: S3Client) -> None:
     events = client.meta.events
     events.unregister("before-call.s3", add_expect_header)
     events.register("before-call.s3", _expect_if_large, unique_id="persidict-expect")
+
+
+def _require_its_result(response_dict: Mapping[str, Any], **kwargs: Any) -> None:
+    """Refuse what botocore takes for a list of no failures, whatever document it is."""
+    if response_dict["status_code"] == _OK and b"DeleteResult" not in response_dict["body"]:
+        raise ResponseParserError("no DeleteResult in it")
 
 
 def _expect_if_large(model: Any, params: dict[str, Any], **kwargs: Any) -> None:
