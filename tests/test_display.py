@@ -120,7 +120,7 @@ def test_a_notebook_is_shown_class_place_number_sizes_and_times(tmp_path: Path) 
         assert part in shown
     info = d.info(("a", "b"))
     written = datetime.fromtimestamp(info.last_modified, UTC)
-    assert f"<td>{info.size}</td>" in shown
+    assert f">{info.size}</td>" in shown
     assert f"{written:%Y-%m-%d %H:%M:%S}" in shown
 
 
@@ -151,7 +151,7 @@ def test_a_notebook_costs_one_page_of_keys_and_twenty_looks_and_no_value() -> No
 
 def test_a_notebook_shows_twenty_keys_and_how_many_more_there_are() -> None:
     shown = filled(25)._repr_html_()
-    assert shown.count("<td>") == 20  # the sizes
+    assert shown.count("<tr>") == 1 + 20 + 1
     assert "... and 5 more" in shown
 
 
@@ -159,6 +159,12 @@ def test_an_empty_dictionary_is_shown_without_a_table() -> None:
     shown = LocalDict[int]()._repr_html_()
     assert "0 items" in shown
     assert "<table>" not in shown
+
+
+def test_a_notebook_is_told_the_policies_of_a_handle() -> None:
+    assert "(pkl, int, append-only, read-only)" in (
+        LocalDict(append_only=True, base_class_for_values=int).read_only()._repr_html_()
+    )
 
 
 class Remote(LocalDict[int]):

@@ -19,6 +19,7 @@ SECONDS: Final = 1.0
 
 _OPENED_BY_BROWSERS: Final = ("file://", "http://", "https://")
 _LEFT: Final = ' style="text-align: left"'
+_RIGHT: Final = ' style="text-align: right"'
 
 
 class _Glance(NamedTuple):
@@ -107,6 +108,8 @@ def _policy(d: DictPrimitives) -> str:
         told.append(escape(d.base_class_for_values.__name__))
     if d.append_only:
         told.append("append-only")
+    if getattr(d, "is_read_only", False):
+        told.append("read-only")
     return f" ({', '.join(told)})"
 
 
@@ -129,7 +132,7 @@ def _table(d: Any, glance: _Glance) -> str:
     if not glance.items:
         return ""
     rows = "".join(
-        f"<tr><td{_LEFT}>{_key(d, key)}</td><td>{_size(version.size)}</td>"
+        f"<tr><td{_LEFT}>{_key(d, key)}</td><td{_RIGHT}>{_size(version.size)}</td>"
         f"<td{_LEFT}>{_time(version.last_modified)}</td></tr>"
         for key, version in glance.items
     )
@@ -138,7 +141,7 @@ def _table(d: Any, glance: _Glance) -> str:
     if more > 0 or not glance.is_all:
         said = f"and {more} more" if glance.is_all else f"and at least {more} more"
         rest = f'<tr><td colspan="3"{_LEFT}>... {said}</td></tr>'
-    head = f"<tr><th{_LEFT}>key</th><th>bytes</th><th{_LEFT}>written (UTC)</th></tr>"
+    head = f"<tr><th{_LEFT}>key</th><th{_RIGHT}>bytes</th><th{_LEFT}>written (UTC)</th></tr>"
     return f"<table><thead>{head}</thead><tbody>{rows}{rest}</tbody></table>"
 
 
