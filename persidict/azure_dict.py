@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from persidict.checks import check_flag, check_int, check_prefix
 from persidict.codecs import Codec
+from persidict.codecs.codec import check_installed
 from persidict.contract.inspecting import HttpMethod
 from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import PlainNaming
@@ -117,6 +118,7 @@ class AzureDict(StoredDict[ValueType]):
         self._create_container = check_flag("create_container", create_container)
         self._max_concurrency = check_int("max_concurrency", max_concurrency, at_least=1)
         chosen_codec = self._chosen_codec(compress=True)
+        check_installed("azure.storage.blob", needed_by="an AzureDict", extra="azure")
         from persidict.stores.clouds.azure import AzureStore, container_of_process
 
         shared = container_of_process(

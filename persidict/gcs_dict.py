@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from persidict.checks import check_flag, check_int, check_prefix
 from persidict.codecs import Codec
+from persidict.codecs.codec import check_installed
 from persidict.contract.inspecting import HttpMethod
 from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import PlainNaming
@@ -122,6 +123,7 @@ class GCSDict(StoredDict[ValueType]):
         self._create_bucket = check_flag("create_bucket", create_bucket)
         self._max_concurrency = check_int("max_concurrency", max_concurrency, at_least=1)
         chosen_codec = self._chosen_codec(compress=True)
+        check_installed("google.cloud.storage", needed_by="a GCSDict", extra="gcs")
         from persidict.stores.clouds.gcs import GCSConnection, GCSStore
 
         store = GCSStore(

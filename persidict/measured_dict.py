@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from persidict.checks import check_flag
+from persidict.codecs.codec import check_installed
 from persidict.jokers_and_status_flags import ValueType
 from persidict.persi_dict import PersiDict
 from persidict.traffic import Traffic
@@ -173,7 +174,7 @@ class MeasuredDict(WrapperDict[ValueType]):
 
     Raises:
         TypeError: `wrapped_dict` is no PersiDict, or `open_telemetry` no bool.
-        ModuleNotFoundError: OpenTelemetry's API is not installed.
+        MissingExtraError: OpenTelemetry's API is not installed.
 
     Examples:
         >>> from persidict import LocalDict
@@ -238,6 +239,7 @@ def _quantile(buckets: Mapping[int, int], count: int, share: float) -> float:
 
 def _spans(d: PersiDict[Any]) -> Callable[[str], AbstractContextManager[None]]:
     """Return what makes a span, and a value of the histogram, around an operation."""
+    check_installed("opentelemetry", needed_by="open_telemetry=True", extra="otel")
     from opentelemetry import metrics, trace
 
     tracer = trace.get_tracer("persidict")

@@ -304,28 +304,35 @@ def test_what_may_not_be_read_says_whose_it_is_and_who_asks(hidden: str, open_pl
         unreadable.chmod(0o700)
 
 
-@pytest.mark.parametrize("serialization_format", ["pkl", "json", "npy"])
-def test_an_array_that_is_read_without_numpy_says_what_to_install(
-    serialization_format: str, tmp_path: Path
-) -> None:
-    items = tmp_path / "items"
-    FileDirDict(base_dir=items, serialization_format=serialization_format)["a"] = np.arange(3)
-    packages = tmp_path / "packages"
+def run_without(library: str, code: str, place: Path) -> str:
+    """Run code where a library is not installed; return the last line of its complaint."""
+    packages = place / "packages"
     packages.mkdir()
     for package in Path(np.__file__).parent.parent.iterdir():
-        if not package.name.startswith("numpy"):
+        if package.name.partition("-")[0] != library and package.name != f"{library}.libs":
             (packages / package.name).symlink_to(package)
-    code = f"""
-from persidict import FileDirDict
-FileDirDict(base_dir={str(items)!r}, serialization_format={serialization_format!r})["a"]
-"""
     done = subprocess.run(
         [sys.executable, "-S", "-c", code],
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{packages}"},
         capture_output=True,
         text=True,
     )
-    assert "pip install 'persidict[numpy]'" in done.stderr.splitlines()[-1]
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("serialization_format", ["pkl", "json", "npy"])
+def test_an_array_that_is_read_without_numpy_says_what_to_install(
+    serialization_format: str, tmp_path: Path
+) -> None:
+    items = tmp_path / "items"
+    FileDirDict(base_dir=items, serialization_format=serialization_format)["a"] = np.arange(3)
+    said = run_without(
+        "numpy",
+        "from persidict import FileDirDict; FileDirDict("
+        f"base_dir={str(items)!r}, serialization_format={serialization_format!r})['a']",
+        tmp_path,
+    )
+    assert "pip install 'persidict[numpy]'" in said
 
 
 # ---------------------------------------------------------------------- the wrong port
@@ -399,3 +406,31 @@ def test_what_cannot_be_decoded_says_so_without_an_extra(tmp_path: Path) -> None
     with pytest.raises(BackendError) as raised:
         d["a"]
     assert "pip install" not in str(raised.value)
+
+
+# ---------------------------------------------------------------------- extras
+
+
+LIBRARIES: dict[str, tuple[str, str]] = {
+    "google": ("persidict.GCSDict(bucket_name='b')", "gcs"),
+    "azure": ("persidict.AzureDict(container_name='c', account_url='https://a')", "azure"),
+    "opentelemetry": (
+        "persidict.MeasuredDict(wrapped_dict=persidict.LocalDict(), open_telemetry=True)",
+        "otel",
+    ),
+    "joblib": ("persidict.memoize(persidict.LocalDict())(print)", "memoize"),
+    "tqdm": (
+        "persidict.copy_items(persidict.LocalDict(), persidict.LocalDict(), progress=True)",
+        "progress",
+    ),
+    "h5py": ("persidict.LocalDict(serialization_format='h5')['a'] = 1", "h5"),
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_what_needs_a_library_that_is_not_there_says_which_extra_brings_it(
+    library: str, tmp_path: Path
+) -> None:
+    act, extra = LIBRARIES[library]
+    said = run_without(library, f"import persidict; {act}", tmp_path)
+    assert f"pip install 'persidict[{extra}]'" in said

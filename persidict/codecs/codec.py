@@ -14,17 +14,28 @@ class MissingExtraError(ImportError):
     """The data need a library that is not installed; the message names the extra to install."""
 
 
-def check_installed(module: str, *, format_name: str, extra: str) -> None:
-    """Raise MissingExtraError if a library that a format needs is not installed.
+def check_installed(module: str, *, needed_by: str, extra: str) -> None:
+    """Raise MissingExtraError if a library that something needs is not installed.
 
     Costs a look at the file system, and does not load the library.
+
+    Args:
+        module: Its name, for import.
+        needed_by: What needs it, as a message begins with it.
+        extra: What brings it.
     """
-    if module not in sys.modules and find_spec(module) is None:
+    if module not in sys.modules and not _is_found(module):
         raise MissingExtraError(
-            f"the format {format_name!r} needs {module}, which is not installed:"
-            f" pip install 'persidict[{extra}]'",
+            f"{needed_by} needs {module}, which is not installed: pip install 'persidict[{extra}]'",
             name=module,
         )
+
+
+def _is_found(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # there is not even the package that it would be in
+        return False
 
 
 class Codec(ABC):

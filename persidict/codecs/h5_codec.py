@@ -29,7 +29,7 @@ class H5Codec(Codec):
     content_type = "application/x-hdf5"
 
     def __init__(self) -> None:
-        check_installed("h5py", format_name="h5", extra="h5")
+        check_installed("h5py", needed_by="the format 'h5'", extra="h5")
 
     def encode(self, value: Any) -> Buffer:
         """Turn a value into HDF5.

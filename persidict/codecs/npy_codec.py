@@ -19,7 +19,7 @@ class NpyCodec(Codec):
     """
 
     def __init__(self) -> None:
-        check_installed("numpy", format_name="npy", extra="numpy")
+        check_installed("numpy", needed_by="the format 'npy'", extra="numpy")
 
     def encode(self, value: Any) -> Buffer:
         """Turn an array into bytes.

@@ -30,7 +30,7 @@ class ParquetCodec(Codec):
     content_type = "application/vnd.apache.parquet"
 
     def __init__(self, table_class: type | None = None) -> None:
-        check_installed("pyarrow", format_name="parquet", extra="parquet")
+        check_installed("pyarrow", needed_by="the format 'parquet'", extra="parquet")
         library = "" if table_class is None else table_class.__module__.partition(".")[0]
         self._library = library if library in _KINDS else ""
 
@@ -65,10 +65,10 @@ class ParquetCodec(Codec):
         library = self._library or written_by.decode()
         table = table.replace_schema_metadata(metadata or None)
         if library == "pandas":
-            check_installed("pandas", format_name="parquet", extra="pandas")
+            check_installed("pandas", needed_by="the format 'parquet'", extra="pandas")
             return table.to_pandas()
         if library == "polars":
-            check_installed("polars", format_name="parquet", extra="polars")
+            check_installed("polars", needed_by="the format 'parquet'", extra="polars")
             import polars
 
             return polars.from_arrow(table)

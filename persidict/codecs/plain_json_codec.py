@@ -36,7 +36,7 @@ class PlainJsonCodec(Codec):
         self._adapter: Any = None
         self._is_text = self._value_class is not None and issubclass(self._value_class, str)
         if self._value_class is not None and not self._is_text:
-            check_installed("pydantic", format_name="plainjson", extra="plainjson")
+            check_installed("pydantic", needed_by="the format 'plainjson'", extra="plainjson")
             self._adapter = _adapter_for(self._value_class)
 
     def __reduce__(self) -> tuple[Any, ...]:

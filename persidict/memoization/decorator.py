@@ -151,7 +151,7 @@ def memoize(
     if d.is_read_only:
         raise ValueError("d must not be read-only: results are kept in it")
     if key is None:
-        check_installed("joblib", format_name="memoize", extra="memoize")
+        check_installed("joblib", needed_by="memoize without key=", extra="memoize")
     elif not callable(key):
         raise TypeError(f"key must be a function of the arguments, not {type(key).__name__}")
     if isinstance(lease, bool) or not isinstance(lease, (int, float)):
