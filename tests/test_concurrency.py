@@ -277,6 +277,16 @@ def test_popitem_hands_out_every_item_exactly_once(
     assert sorted(handed_out) == sorted(items.items())
 
 
+@pytest.mark.slow
+def test_a_queue_of_20000_files_drained_by_four_processes_gives_each_item_once(
+    tmp_path: Path,
+) -> None:
+    factory = files(tmp_path)
+    factory().update({f"k{number}": number for number in range(20_000)})
+    handed_out = run_workers(factory, pop_every_item, count=4, timeout=280)
+    assert sorted(value for pairs in handed_out for _, value in pairs) == list(range(20_000))
+
+
 @EVERYWHERE
 def test_pop_hands_out_every_item_exactly_once(
     make: FactoryMaker, start: StartMethod, tmp_path: Path

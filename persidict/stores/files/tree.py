@@ -119,7 +119,8 @@ class FileTree:
             if error.errno == errno.ENOENT or error.errno == errno.ENOTDIR:
                 return None
             raise
-        self.require_file(path, status)
+        if not stat.S_ISREG(status.st_mode):
+            self.require_file(path, status)
         return status
 
     # ------------------------------------------------------------------ directories

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -33,6 +34,8 @@ TEMP_PREFIX: Final = "%tmp."
 
 _NOISE_BYTES: Final = 8
 _MAX_RACES: Final = 1000
+_ENCODING: Final = sys.getfilesystemencoding()
+_ERRORS: Final = sys.getfilesystemencodeerrors()
 _UTIME_BY_FD: Final = os.utime in os.supports_fd
 
 
@@ -82,7 +85,7 @@ def write_file(
                 temp = _create_temp(tree, directory, temp_path, old)
                 try:
                     etag = _replace(
-                        tree, path, temp, temp_path, data, if_match, if_none_match,
+                        tree, directory, path, temp, temp_path, data, if_match, if_none_match,
                         sync_directory=sync_directory, syncs_late=syncs_late,
                     )  # fmt: skip
                     if syncs_late:
@@ -131,6 +134,7 @@ def _create_temp(
 
 def _replace(
     tree: FileTree,
+    directory: str,
     path: str,
     temp: Held,
     temp_path: str,
@@ -142,7 +146,6 @@ def _replace(
     syncs_late: bool,
 ) -> ETagValue:
     """Fill a temporary file and put it in the place of the old one, or leave no trace of it."""
-    directory = os.path.dirname(path)
     try:
         fd = temp.descriptor.fileno()
         status = _fill(fd, temp_path, data, sync=tree.fsync and not syncs_late)
@@ -218,7 +221,8 @@ def _take_place(
             os.fsync(fd)
             sync = False
         if old is not None and may_exchange and platform.can_exchange(old):
-            names = os.fsencode(temp_path), os.fsencode(path)
+            # os.fsencode does the same, and takes longer to find out how
+            names = temp_path.encode(_ENCODING, _ERRORS), path.encode(_ENCODING, _ERRORS)
             swap, here, how = platform.renameat2, platform.AT_FDCWD, platform.RENAME_EXCHANGE
             assert swap is not None
             # no call of Python code between this look and what is done: see DirectoryLock
