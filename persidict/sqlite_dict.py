@@ -63,7 +63,8 @@ class SQLiteDict(TransactionalDict[ValueType]):
             BackendError.
         codec: How values become bytes, in place of what the format says; see StoredDict.
         protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
-        read_only: Whether this handle refuses to change items; see `read_only()`.
+        read_only: Whether this handle refuses to change items; see `read_only()`. A file
+            that is missing is made all the same, and is empty.
 
     Raises:
         BackendError: The file is no database, or of another application, or of a later
