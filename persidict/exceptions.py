@@ -53,7 +53,8 @@ class _MissingKey(KeyError):
         return repr(strings[0] if len(strings) == 1 else strings)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return missing_key, self.args, self.__dict__ or None
+        # where it is stored, anybody's Python reads it
+        return KeyError, self.args, self.__dict__ or None
 
 
 _MissingKey.__name__ = _MissingKey.__qualname__ = KeyError.__name__
