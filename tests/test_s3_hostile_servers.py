@@ -12,7 +12,9 @@ from persidict.basic_s3_dict import BasicS3Dict
 from persidict.contract.primitives import DictPrimitives
 from persidict.exceptions import BackendError, ConcurrencyConflictError
 from persidict.jokers_and_status_flags import ANY_ETAG
+from persidict.local_dict import LocalDict
 from persidict.stores.s3.transport.not_s3 import Circle
+from persidict.transfer import sync_items
 from tests.s3_dicts import connect
 from tests.s3_servers.scripted import Answer, Arrived, ScriptedServer, reply, scripted
 from tests.s3_servers.scripted import error as error_of
@@ -138,6 +140,27 @@ def test_tokens_that_go_round_in_a_circle_end_the_listing(bench: Bench) -> None:
     assert isinstance(error, BackendError)
     assert "comes again" in str(error)
     assert requests < 20
+
+
+def test_markers_of_open_uploads_that_go_round_in_a_circle_end_the_sync(bench: Bench) -> None:
+    def answer(request: Arrived) -> bytes:
+        if "?uploads" not in request.target and "&uploads" not in request.target:
+            return listing()
+        _, _, rest = request.target.partition("key-marker=")
+        number = int(rest.partition("&")[0] or 0) % 5 + 1
+        page = (
+            f"<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>{number}"
+            f"</NextKeyMarker><NextUploadIdMarker>x</NextUploadIdMarker>"
+            "</ListMultipartUploadsResult>"
+        )
+        return reply(page.encode(), XML)
+
+    source = LocalDict[bytes]()
+    source["a"] = bytes(range(256)) * 1000
+    error, requests = bench.fail(lambda d: sync_items(source, d), answer)
+    assert isinstance(error, BackendError)
+    assert "comes again" in str(error)
+    assert requests < 30
 
 
 def test_a_page_that_goes_on_and_does_not_say_where_is_no_listing(bench: Bench) -> None:

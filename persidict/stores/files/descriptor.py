@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import partial
 from typing import Protocol
 
 if sys.platform == "linux":
@@ -71,17 +70,15 @@ else:
     _own = OwnedDescriptor
 
 
-def opened(path: str, flags: int, mode: int = 0o666, *, dir_fd: int | None = None) -> Descriptor:
+def opened(path: str, flags: int, mode: int = 0o666) -> Descriptor:
     """Open a file (open(2)) and return the owner of its descriptor.
 
     Args:
         path: The file.
         flags: As for `os.open`.
         mode: The access mode of a file that is made, before the umask.
-        dir_fd: The descriptor of the directory that a relative path starts from.
 
     Raises:
         OSError: What `os.open` raises.
     """
-    open_file = os.open if dir_fd is None else partial(os.open, dir_fd=dir_fd)
-    return next(map(_own, map(open_file, (path,), (flags,), (mode,))))
+    return next(map(_own, map(os.open, (path,), (flags,), (mode,))))

@@ -12,12 +12,11 @@ from typing import Final
 from persidict.stores.s3.marker import MARKER_SIZE, Stopwatch, is_marker, is_stale
 from persidict.stores.s3.requests import S3Requests
 from persidict.stores.s3.taking import sweep
-from persidict.stores.s3.transport.errors import no_s3_reply
+from persidict.stores.s3.transport.errors import pages_in_a_circle
 from persidict.stores.s3.transport.messages import ListObjectsV2, ListPage, Refusal
 from persidict.stores.s3.transport.not_s3 import Circle
 from persidict.stores.shared.parallel import Piece
 
-_OK: Final = 200
 _PAGE_SIZE: Final = 1000
 _BEHIND_SLASH: Final = "0"
 """The character behind the slash: names below ``a/`` are less than ``a0``."""
@@ -134,20 +133,14 @@ class Listings:
     def _check(self, page: ListPage, circle: Circle, request: ListObjectsV2) -> None:
         """Raise if the pages go round in a circle; take note of names that are out of order."""
         if page.next_token is not None and circle.is_closed_by(page.next_token):
-            self._requests.fail(self._circle_of(request, page), request.prefix)
+            endpoint = self._requests.transport.endpoint
+            refusal = pages_in_a_circle(request.operation, endpoint, page.next_token)
+            self._requests.fail(refusal, request.prefix)
         probe = self._requests.bucket.probe
         if not probe.is_aws and probe.is_in_order is not False:
             keys = list(map(_key_of, page.objects))
             if keys != sorted(keys):
                 probe.note_disorder()
-
-    def _circle_of(self, request: ListObjectsV2, page: ListPage) -> Refusal:
-        return no_s3_reply(
-            request.operation,
-            _OK,
-            self._requests.transport.endpoint,
-            f"pages of a listing that go round in a circle: {page.next_token!r} comes again",
-        )
 
     def _sort_out_markers(self, page: ListPage) -> None:
         """Leave out of a page what marks taken items, and delete what is left of dead deleters."""

@@ -7,7 +7,9 @@ from contextlib import suppress
 from os.path import commonprefix
 from typing import NamedTuple
 
+from persidict.exceptions import BackendError
 from persidict.stores.s3.requests import S3Requests
+from persidict.stores.s3.transport.errors import pages_in_a_circle
 from persidict.stores.s3.transport.messages import (
     AbortMultipartUpload,
     ListMultipartUploads,
@@ -32,6 +34,9 @@ class OpenUploads:
     Args:
         requests: The bucket.
         keys: The objects' keys.
+
+    Raises:
+        BackendError: What is listed goes round in a circle, or is no answer of S3.
     """
 
     def __init__(self, requests: S3Requests, keys: Collection[str]) -> None:
@@ -39,11 +44,14 @@ class OpenUploads:
         self._found: list[_Progress] = []
         if not keys:
             return
-        with suppress(Refusal):
+        try:
             self._found = [
                 _Progress(key, upload_id, self._parts_of(key, upload_id))
                 for key, upload_id in self._list(set(keys))
             ]
+        except Refusal as refusal:
+            if isinstance(refusal.error, BackendError):
+                requests.fail(refusal, min(keys))
 
     def end_stalled(self, keys: Collection[str]) -> None:
         """End those for some of the keys that have received nothing since they were found.
@@ -65,9 +73,13 @@ class OpenUploads:
             for key, upload_id in page.uploads:
                 if key in keys:
                     yield key, upload_id
-            if page.next_markers is None or circle.is_closed_by(page.next_markers):
+            if page.next_markers is None:
                 return
-            page = self._requests.perform(ListMultipartUploads(prefix, page.next_markers))
+            request = ListMultipartUploads(prefix, page.next_markers)
+            if circle.is_closed_by(page.next_markers):
+                endpoint = self._requests.transport.endpoint
+                raise pages_in_a_circle(request.operation, endpoint, page.next_markers)
+            page = self._requests.perform(request)
 
     def _parts_of(self, key: str, upload_id: str) -> list[tuple[int, str]]:
         page = self._requests.perform(ListParts(key, upload_id))

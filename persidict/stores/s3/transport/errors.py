@@ -172,6 +172,18 @@ def no_s3_reply(
     return Refusal(operation, 0, "", make, may_have_acted=True)
 
 
+def pages_in_a_circle(operation: str, endpoint: str, marker: object) -> Refusal:
+    """Return the Refusal of a listing one of whose pages leads back to an earlier one.
+
+    Args:
+        operation: The name of the operation.
+        endpoint: Where the pages came from.
+        marker: What has come again.
+    """
+    what = f"pages of a listing that go round in a circle: {marker!r} comes again"
+    return no_s3_reply(operation, 200, endpoint, what)
+
+
 def cut_short(actual: int, expected: int) -> Refusal:
     """Return the Refusal of a body that ends before all of it has come."""
     return body_trouble(IncompleteReadError(actual_bytes=actual, expected_bytes=expected))
