@@ -401,6 +401,7 @@ def test_a_storm_of_slow_down_over_5000_items_loses_none_and_writes_none_twice(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # a minute on a machine with nothing else to do
 def test_100_000_requests_leave_memory_and_descriptors_as_they_were(server: CannedServer) -> None:
     d = connect(server.endpoint_url)
     keys = [f"key-{number:04d}" for number in range(1000)]
