@@ -159,6 +159,7 @@ def test_a_repeated_request_is_told_with_its_cause_and_the_pause(
     proxy: FaultProxy, told: Told
 ) -> None:
     d = connect(proxy.endpoint_url)
+    d["a"] = 0
     proxy.script(Fault.ERROR_500, operation="PutObject", key="a.pkl")
     d["a"] = 1
     (text,) = told.from_info_on()
@@ -244,6 +245,7 @@ def test_who_was_taken_for_dead_is_warned(told: Told) -> None:
 
 def test_what_is_told_names_the_module_that_told_it(proxy: FaultProxy, told: Told) -> None:
     d = connect(proxy.endpoint_url)
+    d["a"] = 0
     proxy.script(Fault.ERROR_500, operation="PutObject", key="a.pkl")
     d["a"] = 1
     assert "log" not in told.modules()
