@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import multiprocessing
 import os
 import pickle
@@ -12,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,10 @@ from persidict.codecs import MissingExtraError
 from persidict.persi_dict import PersiDict
 
 CALLS: list[Any] = []
+DAY = date(2026, 5, 1)
+ROW = [1]
+CIRCLE: list[Any] = [ROW]
+CIRCLE.append(CIRCLE)
 
 
 @pytest.fixture(autouse=True)
@@ -126,12 +132,27 @@ def test_calls_that_differ_are_not_the_same(d: PersiDict[Any], call: Callable[[A
         (np.arange(6).reshape(2, 3), np.arange(6).reshape(2, 3).copy()),
         (pd.DataFrame({"a": [1], "b": ["x"]}), pd.DataFrame({"a": [1], "b": ["x"]})),
         ({"nested": [{"s": frozenset("abc")}]}, {"nested": [{"s": frozenset("cba")}]}),
+        ([DAY, {"on": DAY}], [date(2026, 5, 1), {"on": date(2026, 5, 1)}]),
+        (2 * [ROW], [[1], [1]]),
+        (CIRCLE, copy.deepcopy(CIRCLE)),
+        (
+            {frozenset("a"): 1, frozenset("b"): 2, frozenset("c"): 3},
+            {frozenset("c"): 3, frozenset("b"): 2, frozenset("a"): 1},
+        ),
     ],
-    ids=["dict", "array", "frame", "nested"],
+    ids=["dict", "array", "frame", "nested", "one date", "one list", "circle", "keys"],
 )
 def test_equal_arguments_have_one_key(one: Any, other: Any) -> None:
     f = memoize(LocalDict())(work)
     assert f.key_for(one) == f.key_for(other)
+
+
+def test_what_occurs_over_and_over_is_hashed_once() -> None:
+    doubled: Any = [1]
+    for _ in range(60):
+        doubled = [doubled, doubled]
+    f = memoize(LocalDict())(work)
+    assert f.key_for(doubled) == f.key_for(copy.deepcopy(doubled))
 
 
 def test_the_key_is_the_same_in_another_process_whatever_is_loaded_there() -> None:
@@ -654,6 +675,7 @@ def test_a_generator_function_is_refused() -> None:
         ({"ttl": -1}, ValueError),
         ({"exceptions": "LookupError"}, TypeError),
         ({"lease": 0}, ValueError),
+        ({"lease": float("inf")}, ValueError),
         ({"lease": "1"}, TypeError),
         ({"once": True, "claims": {}}, TypeError),
     ],

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from threading import TIMEOUT_MAX
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from persidict.codecs.codec import check_installed
@@ -156,8 +157,8 @@ def memoize(
         raise TypeError(f"key must be a function of the arguments, not {type(key).__name__}")
     if isinstance(lease, bool) or not isinstance(lease, (int, float)):
         raise TypeError(f"lease must be a number of seconds, not {type(lease).__name__}")
-    if not lease > 0:
-        raise ValueError(f"lease must be positive, it is {lease}")
+    if not 0 < lease <= TIMEOUT_MAX:
+        raise ValueError(f"lease must be positive and at most {TIMEOUT_MAX:.0f}, it is {lease}")
     results = d if ttl is None else ExpiringDict(wrapped_dict=d, ttl=ttl)
     held = d if claims is None else claims
     if once:
