@@ -79,9 +79,10 @@ def ram(serialization_format: str, **params: Any) -> LocalDict[Any]:
         np.array(["2026-05-01"], dtype="datetime64[D]"),
         np.array([(1, 2.0)], dtype=[("n", "i4"), ("x", "f8")]),
         np.arange(10)[::-2],
+        np.zeros(2, dtype=[(f"field {number}", "f8") for number in range(1000)]),
         np.random.default_rng(0).random((300, 1000)),
     ],
-    ids=lambda array: f"{array.dtype}{array.shape}",
+    ids=lambda array: f"{array.dtype}"[:40] + f"{array.shape}",
 )
 def test_npy_gives_the_array_back(array: np.ndarray[Any, Any]) -> None:
     d = ram("npy")
@@ -94,7 +95,15 @@ def test_npy_gives_the_array_back(array: np.ndarray[Any, Any]) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [[1, 2], 1.5, np.float64(1), np.array([object()]), np.ma.array([1, 2], mask=[0, 1]), None],
+    [
+        [1, 2],
+        1.5,
+        np.float64(1),
+        np.array([object()]),
+        np.ma.array([1, 2], mask=[0, 1]),
+        np.zeros(2, dtype=np.dtype("i4", metadata={"unit": "m"})),
+        None,
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_npy_refuses_what_it_cannot_give_back(value: Any) -> None:
@@ -163,6 +172,38 @@ def test_parquet_refuses_what_is_no_table(value: Any) -> None:
         ram("parquet")["a"] = value
 
 
+PARQUET_CANNOT: dict[str, tuple[Any, str]] = {
+    "bool names": (pd.DataFrame({True: [1], False: [2]}), "column False"),
+    "mixed names": (pd.DataFrame({1: [1], "a": [2]}), "column 1"),
+    "tuple name": (pd.DataFrame({("a", "b"): [1], "c": [2]}), r"column \('a', 'b'\)"),
+    "empty name": (pl.DataFrame({"a": [1], "": [2]}), "column ''"),
+    "objects": (pl.DataFrame({"a": [object()]}), "objects: column 'a'"),
+    "equal names": (pa.Table.from_arrays([pa.array([1])] * 2, names=["a", "a"]), "'a'"),
+    "no columns": (pa.table({"a": [1, 2]}).select([]), "rows without columns"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The DataFrame has column names of mixed type")
+@pytest.mark.parametrize("name", PARQUET_CANNOT)
+def test_parquet_refuses_columns_that_would_come_back_as_others(name: str) -> None:
+    value, named = PARQUET_CANNOT[name]
+    d = ram("parquet")
+    with pytest.raises((TypeError, ValueError), match=named):
+        d["a"] = value
+    assert "a" not in d
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [[1, 2], [1.5, float("nan")], pd.to_datetime(["2026", "2027"]), [("a", 1), ("b", 2)]],
+    ids=["int", "float", "date", "tuple"],
+)
+def test_parquet_gives_names_of_one_class_back(columns: Any) -> None:
+    d = ram("parquet")
+    d["a"] = pd.DataFrame([[1, 2]], columns=pd.Index(columns))
+    assert repr(list(d["a"].columns)) == repr(list(pd.Index(columns)))
+
+
 # ---------------------------------------------------------------------- h5
 
 H5_VALUES: list[Any] = [
@@ -177,7 +218,8 @@ H5_VALUES: list[Any] = [
     2**63,
     -(2**63),
     1 + 2j,
-    [np.bytes_(b"ab")],
+    [np.bytes_(b"ab"), np.array(b"ab"), np.array(b"")],
+    {"\ud800": 1},
     {str(number): np.full(2, number) for number in range(30)},
 ]
 
@@ -200,6 +242,9 @@ def test_h5_gives_back_what_it_was_given_in_its_order(value: Any) -> None:
         (2**64, "value"),
         ({"a": "x\0"}, r"value\['a'\]"),
         (np.ma.array([1]), "value"),
+        ({"a": "\ud800"}, r"surrogates in a text: value\['a'\]"),
+        ([np.zeros(2, dtype=[])], r"value\[0\]"),
+        ([np.zeros(2, dtype=[("day", "M8[D]")])], r"value\[0\]"),
     ],
     ids=lambda value: repr(value)[:20],
 )
@@ -298,6 +343,60 @@ def test_plainjson_refuses_a_dataclass_whose_fields_are_not_as_it_says(value: An
     with pytest.raises(ValueError, match=r"int|nan"):
         d["a"] = value
     assert "a" not in d
+
+
+@dataclasses.dataclass
+class LongVisit(Visit):
+    seconds: int = 0
+
+
+@dataclasses.dataclass
+class Anything:
+    what: Any
+    left_out: int = dataclasses.field(default=0, init=False)
+
+
+@dataclasses.dataclass
+class Grid:
+    cells: dict[tuple[int, int], str]
+
+
+@dataclasses.dataclass(eq=False)
+class Untold:
+    numbers: list[int]
+
+
+def changed(value: Anything) -> Anything:
+    value.left_out = 5
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value_class", "value", "where"),
+    [
+        (Visit, LongVisit("home", NOON, seconds=3), "than value:"),
+        (Model, Model(name="m", inner=[LongVisit("home", NOON)]), r"value\['inner'\]\[0\]"),
+        (Anything, Anything({"a": (1, 2)}), r"value\['what'\]\['a'\]"),
+        (Anything, Anything(NOON), r"value\['what'\]"),
+        (Anything, Anything(float("nan")), r"value\['what'\]"),
+        (Anything, changed(Anything(1)), r"value\['left_out'\]"),
+        (Grid, Grid({(1, 2): "x"}), "read this value again"),
+    ],
+    ids=["class", "class inside", "tuple", "datetime", "nan", "no argument", "keys"],
+)
+def test_plainjson_refuses_an_object_that_would_come_back_as_another(
+    value_class: type, value: Any, where: str
+) -> None:
+    d = ram("plainjson", base_class_for_values=value_class)
+    with pytest.raises((TypeError, ValueError), match=where):
+        d["a"] = value
+    assert "a" not in d
+
+
+def test_plainjson_takes_objects_that_are_equal_to_themselves_only() -> None:
+    d = ram("plainjson", base_class_for_values=Untold)
+    d["a"] = Untold([1, 2])
+    assert d["a"].numbers == [1, 2]
 
 
 def test_plainjson_refuses_stored_text_that_does_not_fit_the_class() -> None:

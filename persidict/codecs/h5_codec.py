@@ -81,17 +81,21 @@ def _put(group: Any, name: str, value: Any, where: str) -> None:
     elif kind in (np.ndarray, np.memmap) or isinstance(value, np.generic):
         if value.dtype.kind not in "biufcSV" or value.dtype.hasobject:
             raise TypeError(f"h5 cannot hold an array of {value.dtype}: {where}")
-        dataset = group.create_dataset(name, data=value)
+        try:
+            dataset = group.create_dataset(name, data=value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"h5 cannot hold an array of {value.dtype}: {where}") from error
         if isinstance(value, np.generic):
             dataset.attrs[_KIND] = "scalar"
+        elif value.dtype.kind == "S" and value.ndim == 0:
+            dataset.attrs[_KIND] = "array"  # else one scalar in a file of another program
     elif kind in _SCALARS:
         try:
             group.create_dataset(name, data=value).attrs[_KIND] = _SCALARS[kind]
         except (TypeError, OverflowError) as error:
             raise ValueError(f"h5 holds integers of up to 64 bits: {where}") from error
     elif kind is str:
-        if "\0" in value:
-            raise ValueError(f"h5 cannot hold null characters in a text: {where}")
+        _check_text(value, where)
         dataset = group.create_dataset(name, data=value, dtype=h5py.string_dtype())
         dataset.attrs[_KIND] = "str"
     elif value is None:
@@ -100,12 +104,24 @@ def _put(group: Any, name: str, value: Any, where: str) -> None:
         raise TypeError(f"h5 cannot hold a {kind.__name__}: {where}")
 
 
+def _check_text(text: str, where: str) -> None:
+    if "\0" in text:
+        raise ValueError(f"h5 cannot hold null characters in a text: {where}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"h5 cannot hold surrogates in a text: {where}") from error
+
+
 def _get(node: Any) -> Any:
     import h5py
 
     kind = node.attrs.get(_KIND)
     if isinstance(node, h5py.Group):
-        items = {"" if name == "%" else unquote(name): _get(item) for name, item in node.items()}
+        items = {
+            "" if name == "%" else unquote(name, errors="surrogatepass"): _get(item)
+            for name, item in node.items()
+        }
         if kind in ("list", "tuple"):
             values = [items[str(index)] for index in range(len(items))]
             return values if kind == "list" else tuple(values)
@@ -118,10 +134,11 @@ def _get(node: Any) -> Any:
     for scalar, name in _SCALARS.items():
         if kind == name:
             return scalar(value)
-    if kind is None and node.shape == () and not isinstance(value, bytes):
+    is_bytes = isinstance(value, bytes)
+    if kind == "array" or (kind is None and node.shape == () and not is_bytes):
         import numpy as np
 
-        return np.asarray(value)
+        return np.asarray(value, dtype=node.dtype)
     return value
 
 

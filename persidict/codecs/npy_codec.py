@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from persidict.codecs.codec import Buffer, Codec, check_installed
+
+_MOST_HEADER_BYTES: Final = 1_000_000
+"""Numpy's own limit is that of a structured array of some 400 fields."""
 
 
 class NpyCodec(Codec):
@@ -27,6 +30,7 @@ class NpyCodec(Codec):
         Raises:
             TypeError: It is no array, one of a subclass that is more than its numbers, or
                 it holds Python objects.
+            ValueError: It has more fields than are read.
         """
         import numpy as np
 
@@ -34,8 +38,12 @@ class NpyCodec(Codec):
             raise TypeError(f"npy holds numpy arrays, not {type(value).__name__}")
         if value.dtype.hasobject:
             raise TypeError("npy cannot hold arrays of Python objects: use 'pkl'")
+        if value.dtype.metadata is not None:
+            raise TypeError("npy cannot hold the metadata of a dtype: use 'pkl'")
         stream = io.BytesIO()
         np.save(stream, value, allow_pickle=False)
+        if stream.tell() - value.nbytes > _MOST_HEADER_BYTES:
+            raise ValueError(f"npy cannot hold an array of so many fields: {len(value.dtype)}")
         return stream.getbuffer().toreadonly()
 
     def decode(self, data: Buffer) -> Any:
@@ -50,7 +58,9 @@ class NpyCodec(Codec):
         """Turn bytes into an array, reading them to where they stay."""
         import numpy as np
 
-        array = np.lib.format.read_array(stream, allow_pickle=False)
+        array = np.lib.format.read_array(
+            stream, allow_pickle=False, max_header_size=_MOST_HEADER_BYTES
+        )
         if stream.read(1):
             raise ValueError("bytes follow the end of the array")
         return array

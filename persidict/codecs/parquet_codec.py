@@ -18,7 +18,8 @@ class ParquetCodec(Codec):
 
     What is read is of the class `table_class`; without it, of the library that wrote it, and
     a pyarrow table where a file does not say. Reading runs no code. What Parquet has no type
-    for is refused by pyarrow; tuples and sets in the cells of a data frame come back as arrays.
+    for is refused by pyarrow; tuples and sets in the cells of a data frame come back as arrays,
+    dicts with the keys of all, and times in whole seconds in milliseconds.
 
     Args:
         table_class: `pandas.DataFrame`, `polars.DataFrame`, `pyarrow.Table`, or None.
@@ -38,13 +39,15 @@ class ParquetCodec(Codec):
         """Turn a table into bytes.
 
         Raises:
-            TypeError: It is none.
+            TypeError: It is none, or has a column of Python objects.
+            ValueError: Names of columns, or rows without columns, would not come back.
             Exception: What pyarrow raises for columns that Parquet cannot hold.
         """
         import pyarrow as pa  # type: ignore[import-untyped]
         import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
         library, table = _as_arrow(value, pa)
+        _check_comes_back(library, value, table)
         metadata = {**(table.schema.metadata or {}), _LIBRARY: library.encode()}
         stream = pa.BufferOutputStream()
         pq.write_table(table.replace_schema_metadata(metadata), stream)
@@ -88,3 +91,31 @@ def _as_arrow(value: Any, pa: Any) -> tuple[str, Any]:
         "parquet holds data frames of pandas and polars and tables of pyarrow,"
         f" not {type(value).__name__}"
     )
+
+
+def _check_comes_back(library: str, value: Any, table: Any) -> None:
+    """Refuse a table whose columns would come back as others, or not at all."""
+    names = table.column_names
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"parquet cannot hold two columns of one name: {twice!r:.80}")
+    if not names and table.num_rows:
+        raise ValueError(f"parquet cannot hold rows without columns, here {table.num_rows}")
+    ours: list[Any] = names
+    theirs: list[Any] = names
+    if library == "pandas":
+        ours, theirs = list(value.columns), list(table.slice(0, 0).to_pandas().columns)
+    elif library == "polars":
+        from polars import DataFrame, Object
+
+        objects = [name for name, kind in value.schema.items() if kind == Object]
+        if objects:
+            raise TypeError(f"parquet cannot hold Python objects: column {objects[0]!r:.80}")
+        ours, theirs = value.columns, DataFrame(table.slice(0, 0)).columns
+    for one, other in zip(ours, theirs, strict=True):
+        are_nan = one != one and other != other
+        if type(one) is not type(other) or not (one == other or are_nan):
+            raise ValueError(
+                f"parquet cannot hold a column {one!r:.80} beside these others: it would come"
+                f" back as {other!r:.80}"
+            )

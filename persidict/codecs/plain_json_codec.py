@@ -52,12 +52,28 @@ class PlainJsonCodec(Codec):
         """
         if self._is_text:
             value = str.__str__(value)
-        if self._adapter is None:
-            _check_plain(value, "value", set())
-        else:
-            value = self._adapter.dump_python(value, mode="json", by_alias=True, warnings="error")
-        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-        return text.encode("utf-8")
+        if self._adapter is not None:
+            return self._encode_object(value)
+        _check_plain(value, "value", set())
+        return _as_json(value)
+
+    def _encode_object(self, value: Any) -> bytes:
+        dump = self._adapter.dump_python
+        stored = _as_json(dump(value, mode="json", by_alias=True, warnings="error"))
+        try:
+            back = self._adapter.validate_json(stored)
+        except ValueError as error:
+            raise ValueError(f"plainjson could not read this value again: {error}") from error
+        as_they_are = {"serialize_as_any": True, "warnings": False}
+        where = _difference(dump(value, **as_they_are), dump(back, **as_they_are), "value")
+        if type(back) is not type(value) and not is_typed_dict(self._value_class):
+            where = "value"
+        if where:
+            raise TypeError(
+                f"plainjson would give back something else than {where}: its class is to be that"
+                " of base_class_for_values, and its fields what they are annotated as"
+            )
+        return stored
 
     def decode(self, data: Buffer) -> Any:
         """Turn JSON into a value.
@@ -84,6 +100,27 @@ def _adapter_for(value_class: type) -> Any:
             f" not values of the class {value_class.__name__}"
         )
     return TypeAdapter(value_class)
+
+
+def _as_json(value: Any) -> bytes:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode("utf-8")
+
+
+def _difference(one: Any, other: Any, where: str) -> str | None:
+    """Say where two values differ that pydantic has taken apart; None: nowhere."""
+    if type(one) is dict and type(other) is dict and one.keys() == other.keys():
+        pairs = [(one[name], other[name], f"{where}[{name!r:.80}]") for name in one]
+    elif type(one) is type(other) and type(one) in (list, tuple) and len(one) == len(other):
+        pairs = [(*both, f"{where}[{at}]") for at, both in enumerate(zip(one, other, strict=True))]
+    elif type(one) is type(other) and getattr(type(one), "__eq__", None) is object.__eq__:
+        return None  # nothing tells whether they are equal
+    else:
+        try:
+            return None if one == other else where
+        except ValueError:  # so says an array
+            return None
+    found = (_difference(*pair) for pair in pairs)
+    return next((difference for difference in found if difference), None)
 
 
 def _check_plain(value: Any, where: str, around: set[int]) -> None:
