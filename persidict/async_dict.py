@@ -103,6 +103,7 @@ class AsyncDict(Generic[ValueType]):
         self._max_concurrency = check_int("max_concurrency", max_concurrency, at_least=1)
         self._threads = Threads(max_concurrency)
         self._is_closed = False
+        self._parent: AsyncDict[Any] | None = None
 
     @property
     def wrapped_dict(self) -> PersiDict[ValueType]:
@@ -116,10 +117,11 @@ class AsyncDict(Generic[ValueType]):
         return partial(type(self), max_concurrency=self._max_concurrency), (self._dict,)
 
     def _beside(self, d: PersiDict[Any]) -> AsyncDict[Any]:
-        """Return another dictionary that shares the threads of this one."""
+        """Return another dictionary that shares the threads of this one, and is closed with it."""
         other: AsyncDict[Any] = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._dict = d
+        other._parent = self
         return other
 
     async def __aenter__(self) -> AsyncDict[ValueType]:
@@ -134,13 +136,18 @@ class AsyncDict(Generic[ValueType]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Wait for what is under way; operations that begin later raise RuntimeError."""
+        """Wait for what is under way; operations that begin later raise RuntimeError.
+
+        So do those of dictionaries that were got from this one, and iterations that go on.
+        """
         self._is_closed = True
         await self._threads.rest()
 
     def _check_open(self) -> None:
         if self._is_closed:
             raise RuntimeError(f"this {type(self).__name__} is closed")
+        if self._parent is not None:
+            self._parent._check_open()
 
     async def _run(
         self,
@@ -153,7 +160,7 @@ class AsyncDict(Generic[ValueType]):
 
     def _view(self, begin: Callable[[], Iterable[Element]]) -> AsyncView[Element]:
         self._check_open()
-        return AsyncView(self._threads, lambda: iter(begin()))
+        return AsyncView(self._threads, lambda: iter(begin()), self._check_open)
 
     # ------------------------------------------------------------------ one item
 
@@ -290,7 +297,8 @@ class AsyncDict(Generic[ValueType]):
         self._check_open()
         open_it = cast("Any", self._dict).open
         conditions = {"condition": condition, "expected_etag": expected_etag}
-        return AsyncStream(self._threads, partial(open_it, key, mode, **conditions))
+        begin = partial(open_it, key, mode, **conditions)
+        return AsyncStream(self._threads, begin, self._check_open)
 
     # ------------------------------------------------------------------ conditional operations
 

@@ -82,11 +82,18 @@ class AsyncView(AsyncIterable[Element]):
     Args:
         threads: Where the elements are read.
         begin: Begins an iteration.
+        check_open: Raises RuntimeError if nothing more is to be read.
     """
 
-    def __init__(self, threads: Threads, begin: Callable[[], Iterator[Element]]) -> None:
+    def __init__(
+        self,
+        threads: Threads,
+        begin: Callable[[], Iterator[Element]],
+        check_open: Callable[[], None],
+    ) -> None:
         self._threads = threads
         self._begin = begin
+        self._check_open = check_open
 
     async def __aiter__(self) -> AsyncIterator[Element]:
         iterator: Generator[Element, None, None] | None = None
@@ -110,6 +117,7 @@ class AsyncView(AsyncIterable[Element]):
         has_more = True
         try:
             while has_more:
+                self._check_open()
                 chunk, has_more = await self._threads.run(read_some)
                 for element in chunk:
                     yield element
@@ -134,16 +142,21 @@ class AsyncStream(Generic[Stream]):
     Args:
         threads: Where it is read and written.
         begin: Opens it.
+        check_open: Raises RuntimeError if nothing more is to be opened.
     """
 
-    def __init__(self, threads: Threads, begin: Callable[[], Stream]) -> None:
+    def __init__(
+        self, threads: Threads, begin: Callable[[], Stream], check_open: Callable[[], None]
+    ) -> None:
         self._threads = threads
         self._begin = begin
+        self._check_open = check_open
         self._stream: Stream | None = None
 
     async def __aenter__(self) -> Self:
         if self._stream is not None:
             raise RuntimeError("this stream has been opened already")
+        self._check_open()
 
         def begin() -> None:
             self._stream = self._begin()

@@ -688,6 +688,34 @@ def test_an_iteration_that_is_abandoned_stops_reading() -> None:
     assert closed.is_set()
 
 
+@pytest.mark.parametrize("got", ["sub-dictionary", "read-only", "view", "stream"])
+def test_what_was_got_from_a_dictionary_is_closed_with_it(got: str) -> None:
+    async def main() -> None:
+        a = AsyncDict(LocalDict())
+        sub, only, view, stream = a.get_subdict("s"), a.read_only(), a.keys(), a.open("a", "wb")
+        await a.aclose()
+        operations: dict[str, Callable[[], Any]] = {
+            "sub-dictionary": lambda: sub.set("a", 1),
+            "read-only": lambda: only.get("a"),
+            "view": view.to_list,
+            "stream": stream.__aenter__,
+        }
+        with pytest.raises(RuntimeError, match="closed"):
+            await operations[got]()
+
+    run(main)
+
+
+def test_a_dictionary_is_not_closed_with_what_was_got_from_it() -> None:
+    async def main() -> int | None:
+        a = AsyncDict(LocalDict[int]())
+        async with a.get_subdict("s") as sub:
+            await sub.set("a", 1)
+        return await a.get(("s", "a"))
+
+    assert run(main) == 1
+
+
 def test_leaving_the_context_waits_for_what_is_under_way_and_refuses_more() -> None:
     d = GatedDict()
 

@@ -132,3 +132,24 @@ def test_the_stored_bytes_of_other_formats_can_be_written() -> None:
 def test_other_modes_are_refused(d: PersiDict[bytes], mode: Any) -> None:
     with pytest.raises(ValueError, match="mode"):
         d.open("a", mode)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"condition": 3}, ValueError),
+        ({"condition": ETAG_IS_THE_SAME, "expected_etag": 5}, TypeError),
+    ],
+    ids=["condition", "etag"],
+)
+def test_a_condition_that_is_none_is_refused_before_anything_is_written(
+    d: PersiDict[bytes], wrong: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=list(wrong)[-1]):
+        d.open("a", "wb", **wrong)
+
+
+def test_a_condition_for_reading_is_refused(d: PersiDict[bytes]) -> None:
+    d["a"] = b"old"
+    with pytest.raises(ValueError, match="condition"):
+        d.open("a", "rb", condition=ETAG_IS_THE_SAME)  # type: ignore[call-overload]

@@ -61,7 +61,8 @@ def _is_value_wanted(retrieve: RetrieveValueFlag, expected: Any, actual: ETagIfE
     return retrieve is ALWAYS_RETRIEVE or expected != actual
 
 
-def _check_condition(condition: Any, expected_etag: Any) -> None:
+def check_condition(condition: Any, expected_etag: Any) -> None:
+    """Raise ValueError or TypeError unless both are what conditional operations take."""
     if condition not in (ANY_ETAG, ETAG_IS_THE_SAME, ETAG_HAS_CHANGED):
         raise ValueError(
             "condition must be ANY_ETAG, ETAG_IS_THE_SAME or ETAG_HAS_CHANGED,"
@@ -159,7 +160,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
             TypeError: `retrieve_value` is no RetrieveValueFlag.
         """
         checked = as_key(key)
-        _check_condition(condition, expected_etag)
+        check_condition(condition, expected_etag)
         _check_retrieve(retrieve_value)
         return self._report_unchanged(checked, condition, expected_etag, retrieve_value)
 
@@ -192,7 +193,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 an existing item, or the value is DELETE_CURRENT.
         """
         checked = as_key(key)
-        _check_condition(condition, expected_etag)
+        check_condition(condition, expected_etag)
         _check_retrieve(retrieve_value)
         self._refuse_if_read_only()
         if value is KEEP_CURRENT:
@@ -250,7 +251,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 inserted, and absent when it was looked at.
         """
         checked = as_key(key)
-        _check_condition(condition, expected_etag)
+        check_condition(condition, expected_etag)
         _check_retrieve(retrieve_value)
         self._refuse_if_read_only()
         self._check_no_flag(default_value, "default_value")
@@ -311,7 +312,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
                 an existing item.
         """
         checked = as_key(key)
-        _check_condition(condition, expected_etag)
+        check_condition(condition, expected_etag)
         self._refuse_if_read_only()
         return self._delete_if(checked, condition, expected_etag, NEVER_RETRIEVE)
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Generic, Literal, Self, cast, overload
 
 from persidict.buffers import Buffer, MappedFile
+from persidict.contract.conditional import check_condition
 from persidict.contract.primitives import DictPrimitives, raise_key_error
 from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import (
@@ -187,13 +188,15 @@ class StreamOperations(DictPrimitives, Generic[ValueType]):
 
         Raises:
             KeyError: There is no such item to be read.
-            ValueError: The mode is another one.
-            TypeError: This kind of dictionary does not keep its values as bytes.
+            ValueError: The mode is another one, or the condition is none, or for reading.
+            TypeError: `expected_etag` is no ETag, or this kind of dictionary does not keep its
+                values as bytes.
             MutationPolicyError: The handle is read-only and the mode ``"wb"``.
         """
         checked = as_key(key)
         if mode == "wb":
             self._refuse_if_read_only()
+            check_condition(condition, expected_etag)
             raw = cast("Any", self).raw._twin()
             raw.base_class_for_values = None  # a view of bytes will do
 
@@ -210,6 +213,8 @@ class StreamOperations(DictPrimitives, Generic[ValueType]):
             return ItemWriter(store)
         if mode != "rb":
             raise ValueError(f"mode must be 'rb' or 'wb', not {mode!r:.80}")
+        if condition is not ANY_ETAG or expected_etag is not ITEM_NOT_AVAILABLE:
+            raise ValueError("condition and expected_etag are for the mode 'wb'")
         try:
             return self._open(checked)
         except ObjectNotFound as absent:
