@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
-from persidict.checks import check_prefix
+from persidict.checks import check_flag, check_prefix
 from persidict.codecs import Codec
 from persidict.contract.inspecting import HttpMethod
 from persidict.jokers_and_status_flags import ValueType
@@ -149,7 +149,7 @@ class BasicS3Dict(StoredDict[ValueType]):
         _check_text("bucket_name", bucket_name)
         self.bucket_name = bucket_name
         self.root_prefix = check_prefix("root_prefix", root_prefix)
-        self._create_bucket = bool(create_bucket)
+        self._create_bucket = check_flag("create_bucket", create_bucket)
         self._connection = S3Connection.of(
             region=region,
             endpoint_url=endpoint_url,

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, Final, NoReturn
 
 from persidict.cached_dict import MISS, CachedDict, check_apart, check_takes_copies
+from persidict.construction import names_its_arguments
 from persidict.contract.unreadable import UnreadableItems
 from persidict.exceptions import (
     BackendError,
@@ -105,6 +106,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
         self._refuse_if_read_only()
         raise MutationPolicyError(self._policy, f"{what} is not supported")
 
+    @names_its_arguments
     def discard_if(
         self,
         key: NonEmptyPersiDictKey,
@@ -119,6 +121,7 @@ class AppendOnlyDictCached(CachedDict[ValueType]):
         """
         self._refuse("discard_if")
 
+    @names_its_arguments
     def transform_item(
         self,
         key: NonEmptyPersiDictKey,

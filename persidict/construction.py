@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from abc import ABCMeta
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from persidict.urls import hint, parameters_of
 
 _SHOWN: Final = 60
 _WORTH_A_HINT: Final = 3
 """Characters; what is shorter resembles anything."""
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 _POSITIONAL: Final = ("POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD", "VAR_POSITIONAL")
 
@@ -23,6 +26,8 @@ class RawToo(ABCMeta):
 
         def __call__(cls, *args, raw=False, **params):
             """Construct, and take `raw` of it if that is what is wanted."""
+            if raw not in (True, False):
+                raise TypeError(f"raw must be True or False, not {raw!r:.80}")
             cls._mask(params)
             try:
                 made = super().__call__(*args, **params)
@@ -31,8 +36,6 @@ class RawToo(ABCMeta):
                 if not was_entered:
                     _explain(cls, args, params)
                 raise
-            if raw not in (True, False):
-                raise TypeError(f"raw must be True or False, not {raw!r:.80}")
             return made.raw if raw else made
 
 
@@ -60,3 +63,49 @@ def _instead_of(cls: type, args: Sequence[object], names: Sequence[str]) -> str:
     shown = f"{first!r:.{_SHOWN}}" if isinstance(first, (str, os.PathLike)) else "..."
     written = [f"{names[0]}={shown}", *(f"{each}=..." for each in names[1 : len(args)])]
     return f"the arguments of {name} have names: write {name}({', '.join(written)})"
+
+
+def names_its_arguments(method: Method) -> Method:
+    """Have a method that takes all but its key by name say so to who calls it otherwise.
+
+    Costs a call of a function, below 0.2 us.
+    """
+
+    @functools.wraps(method)
+    def called(*args: Any, **named: Any) -> Any:
+        try:
+            return method(*args, **named)
+        except TypeError as error:
+            was_entered = error.__traceback__ is None or error.__traceback__.tb_next is not None
+            if not was_entered:
+                _explain_call(method, args[1:], named)
+            raise
+
+    return called  # type: ignore[return-value]
+
+
+def _explain_call(
+    method: Callable[..., Any], args: Sequence[object], named: Mapping[str, object]
+) -> None:
+    """Raise a TypeError that says what a method is to be called with."""
+    from inspect import signature  # which takes long to load
+
+    _, *known = signature(method).parameters.values()
+    by_position = [each.name for each in known if each.kind.name in _POSITIONAL]
+    names = [each.name for each in known if each.name not in by_position]
+    needed = [each.name for each in known if each.default is each.empty]
+    call = method.__name__
+    unknown = [name for name in named if name not in (*by_position, *names)]
+    if unknown:
+        raise TypeError(
+            f"{call} has no argument {unknown[0]!r}{hint(unknown[0], names)};"
+            f" it has {', '.join([*by_position, *names])}"
+        ) from None
+    given = [*by_position[: len(args)], *names[: max(0, len(args) - len(by_position))], *named]
+    shown = [name for name in names if name in needed or name in given]
+    written = ", ".join([*by_position, *(f"{name}=..." for name in shown)])
+    if len(args) > len(by_position):
+        raise TypeError(f"the arguments of {call} have names: write {call}({written})") from None
+    missing = [name for name in needed if name not in given]
+    if missing:
+        raise TypeError(f"{call} lacks {', '.join(missing)}: write {call}({written})") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 
+from persidict.construction import names_its_arguments
 from persidict.contract.conditional import check_transformer
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import (
@@ -95,6 +96,7 @@ class EmptyDict(PersiDict[ValueType]):
         self._refuse_if_read_only()
         return default
 
+    @names_its_arguments
     def transform_item(
         self,
         key: NonEmptyPersiDictKey,

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
+from persidict.construction import names_its_arguments
 from persidict.contract.primitives import raise_key_error
 from persidict.contract.sameness import same_content
 from persidict.exceptions import (
@@ -207,6 +208,7 @@ class WriteOnceDict(WrapperDict[ValueType]):
             return None
         return self._value_of(key, first), self._value_of(key, stored)
 
+    @names_its_arguments
     def set_item_if(
         self,
         key: NonEmptyPersiDictKey,

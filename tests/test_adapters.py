@@ -106,6 +106,16 @@ def test_a_file_is_read_in_parts(fs: DictFileSystem) -> None:
         assert file.read(1) == b"3"
 
 
+@pytest.mark.parametrize(
+    ("start", "end"), [(1, 3), (-2, None), (None, -2), (-3, -1), (-99, None), (1, -1)]
+)
+def test_a_part_of_a_file_is_counted_from_either_end(
+    fs: DictFileSystem, start: int | None, end: int | None
+) -> None:
+    fs.pipe("numbers", b"0123456789")
+    assert fs.cat_file("numbers", start, end) == b"0123456789"[start:end]
+
+
 def test_a_file_is_there_when_it_is_closed_and_not_before(fs: DictFileSystem) -> None:
     with fs.open("new/file", "wb") as file:
         file.write(b"x")

@@ -14,6 +14,8 @@ from click.testing import CliRunner, Result
 
 from persidict import FileDirDict
 from persidict.cli.commands import persidict as command
+from tests.s3_servers.clients import CREDENTIALS, s3_client
+from tests.s3_servers.moto_server import start_moto
 
 
 @pytest.fixture
@@ -265,3 +267,85 @@ def test_a_missing_item_is_named_as_it_was_typed(tmp_path: Path) -> None:
     FileDirDict(base_dir=tmp_path)["kept"] = 1
     found = run("get", str(tmp_path), "2026/may")
     assert (found.exit_code, found.stderr) == (1, "persidict: there is no item 2026/may\n")
+
+
+def test_a_missing_item_of_a_copy_is_named_once(place: str, tmp_path: Path) -> None:
+    found = run("cp", place, str(tmp_path / "other"), "nope")
+    assert found.exit_code == 1
+    assert found.stderr.splitlines()[1:] == ["persidict: nope: there is no item nope"]
+
+
+def test_a_version_of_what_is_not_there_is_told_to_be_absent(place: str) -> None:
+    found = run("put", place, "nope", "1", "--if-etag", "x")
+    said = "persidict: nothing was stored: there is no item nope\n"
+    assert (found.exit_code, found.stderr) == (1, said)
+
+
+@pytest.mark.parametrize(
+    ("command_line", "status", "said"),
+    [
+        ("put {} a <&-", 2, "there is no standard input: give VALUE"),
+        ("get {} names --raw >&-", 1, "standard output is closed"),
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell of POSIX")
+def test_a_closed_stream_is_told_of(command_line: str, status: int, said: str, place: str) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m persidict {command_line.format(place)}",
+        shell=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1].partition(": ")[2]) == (status, said)
+
+
+# ---------------------------------------------------------------------- a rehearsal
+
+
+def test_a_dry_run_compares_what_has_no_truth_value(tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    import numpy as np
+
+    one, other = (FileDirDict[Any](base_dir=tmp_path / name) for name in ("one", "other"))
+    one.update({"same": np.arange(3), "changed": np.arange(3)})
+    other.update({"same": np.arange(3), "changed": np.zeros(3)})
+    assert output("sync", "--dry-run", one.base_dir, other.base_dir) == "changed  changed\n"
+
+
+def test_a_dry_run_takes_damaged_items_as_the_sync_does(place: str, tmp_path: Path) -> None:
+    other = str(tmp_path / "other")
+    run("sync", place, other)
+    for where, data in ((place, b"bad"), (other, b"worse")):
+        FileDirDict[Any](base_dir=where, raw=True)["names"] = data
+    assert output("sync", "--dry-run", place, other) == "changed  names\n"
+    run("sync", place, other)
+    assert output("sync", "--dry-run", place, other) == ""
+
+
+def test_a_dry_run_refuses_to_empty_the_target_as_the_sync_does(place: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    arguments = ("sync", "--delete", str(tmp_path / "empty"), place)
+    rehearsed, done = run(*arguments, "--dry-run"), run(*arguments)
+    assert (rehearsed.exit_code, rehearsed.stderr) == (done.exit_code, done.stderr)
+    assert done.exit_code == 1
+
+
+# ---------------------------------------------------------------------- buckets
+
+
+@pytest.mark.parametrize("arguments", [["ls"], ["get", "a"], ["rm", "a"], ["du"], ["verify"]])
+def test_a_misspelt_bucket_is_not_created_by_looking_into_it(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", CREDENTIALS[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CREDENTIALS[1])
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    name, *rest = arguments
+    with start_moto() as server:
+        url = f"s3+{server.endpoint_url}/misspelt"
+        found = run(name, url, *rest)
+        assert found.exit_code == 1
+        assert "create the bucket" in found.stderr
+        assert s3_client(server.endpoint_url).list_buckets()["Buckets"] == []
+        assert run("put", url, "a", "1").exit_code == 0
+        assert run(*[name, url, *rest]).exit_code == 0

@@ -19,8 +19,10 @@ import numpy as np
 import pytest
 
 from persidict import (
+    ANY_ETAG,
     KEEP_CURRENT,
     BackendError,
+    EmptyDict,
     FileDirDict,
     LocalDict,
     MutableDictCached,
@@ -173,6 +175,43 @@ MISTAKES: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         TypeError,
         "memoize needs a function with a name: a lambda has none, use def",
     ),
+    "a condition without the names of its arguments": (
+        lambda: misused(LocalDict().set_item_if, "a", 1, ANY_ETAG)(),
+        TypeError,
+        "the arguments of set_item_if have names: write set_item_if(key, value=...,"
+        " condition=..., expected_etag=...)",
+    ),
+    "a function without its name": (
+        lambda: misused(EmptyDict().transform_item, "a", len)(),
+        TypeError,
+        "the arguments of transform_item have names: write transform_item(key, transformer=...)",
+    ),
+    "a misspelt argument": (
+        lambda: misused(LocalDict().transform_item, "a", transfomer=len)(),
+        TypeError,
+        "transform_item has no argument 'transfomer' (did you mean 'transformer'?); it has key,"
+        " transformer, n_retries, default",
+    ),
+    "a condition without what it compares with": (
+        lambda: misused(LocalDict().discard_if, "a", condition=ANY_ETAG)(),
+        TypeError,
+        "discard_if lacks expected_etag: write discard_if(key, condition=..., expected_etag=...)",
+    ),
+    "how many newest keys, without the name": (
+        lambda: misused(LocalDict().newest_keys, 3)(),
+        TypeError,
+        "the arguments of newest_keys have names: write newest_keys(max_n=...)",
+    ),
+    "a number as a URL": (
+        misused(open_dict, 3),
+        TypeError,
+        "url must be a str or a path, not int",
+    ),
+    "a text as a switch": (
+        misused(BasicS3Dict, bucket_name="b", create_bucket="no"),
+        TypeError,
+        "create_bucket must be True or False, not 'no'",
+    ),
     "a misspelt scheme": (
         lambda: open_dict("s4://bucket"),
         ValueError,
@@ -219,7 +258,7 @@ def test_a_missing_key_reads_like_that_of_a_dict_in_a_traceback() -> None:
 def test_what_is_pickled_of_it_is_a_plain_error_that_any_version_reads() -> None:
     arrived = pickle.loads(pickle.dumps(missing()))
     assert (type(arrived), arrived.args) == (KeyError, missing().args)
-    assert b"persidict.exceptions" not in pickle.dumps(missing())
+    assert b"persidict.exceptions" not in pickle.dumps(missing().__reduce_ex__(4))
 
 
 @pytest.mark.parametrize("serialization_format", ["pkl", "json"])
@@ -227,6 +266,16 @@ def test_a_missing_keys_error_can_be_a_value(serialization_format: str) -> None:
     d = LocalDict[Any](serialization_format=serialization_format)
     d["crash"] = missing().with_traceback(None)
     assert (type(d["crash"]).__name__, d["crash"].args) == ("KeyError", missing().args)
+
+
+@pytest.mark.parametrize("error", [TypeError("len of what?"), TypeError()])
+def test_an_error_of_the_users_own_function_is_left_as_it_is(error: TypeError) -> None:
+    def transformer(current: Any) -> Any:
+        raise error
+
+    with pytest.raises(TypeError) as raised:
+        LocalDict[Any]().transform_item("a", transformer=transformer)
+    assert raised.value is error
 
 
 # ---------------------------------------------------------------------- constructors
@@ -421,6 +470,8 @@ LIBRARIES: dict[str, tuple[str, str]] = {
         "persidict.copy_items(persidict.LocalDict(), persidict.LocalDict(), progress=True)",
         "progress",
     ),
+    "zarr": ("import persidict.adapters.zarr", "zarr"),
+    "fsspec": ("import persidict.adapters.fsspec", "fsspec"),
     "h5py": ("persidict.LocalDict(serialization_format='h5')['a'] = 1", "h5"),
 }
 

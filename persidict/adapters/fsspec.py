@@ -5,11 +5,16 @@ from __future__ import annotations
 import io
 from typing import Any, BinaryIO
 
-import fsspec  # type: ignore[import-untyped]
-from fsspec.spec import AbstractFileSystem  # type: ignore[import-untyped]
-
+from persidict.codecs.codec import check_installed
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
+
+try:
+    import fsspec  # type: ignore[import-untyped]
+    from fsspec.spec import AbstractFileSystem  # type: ignore[import-untyped]
+except ModuleNotFoundError:
+    check_installed("fsspec", needed_by="persidict.adapters.fsspec", extra="fsspec")
+    raise
 
 
 class DictFileSystem(AbstractFileSystem):  # type: ignore[misc]
@@ -71,6 +76,15 @@ class DictFileSystem(AbstractFileSystem):  # type: ignore[misc]
             raise FileNotFoundError(path)
         entries = [found[name] for name in sorted(found)]
         return entries if detail else [entry["name"] for entry in entries]
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
+    ) -> bytes:
+        """Read a file, or a part of it; negative numbers count from the end."""
+        if min(start or 0, end or 0) < 0:
+            start, end, _ = slice(start, end).indices(self.info(path)["size"])
+        content: bytes = super().cat_file(path, start, end, **kwargs)
+        return content
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
         """Tell about a file, in one look, or about a directory."""

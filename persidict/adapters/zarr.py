@@ -7,17 +7,22 @@ import io
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, TypeVar
 
-from zarr.abc.store import (
-    ByteRequest,
-    OffsetByteRequest,
-    RangeByteRequest,
-    Store,
-    SuffixByteRequest,
-)
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
-
+from persidict.codecs.codec import check_installed
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
+
+try:
+    from zarr.abc.store import (
+        ByteRequest,
+        OffsetByteRequest,
+        RangeByteRequest,
+        Store,
+        SuffixByteRequest,
+    )
+    from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+except ModuleNotFoundError:
+    check_installed("zarr", needed_by="persidict.adapters.zarr", extra="zarr")
+    raise
 
 Answer = TypeVar("Answer")
 

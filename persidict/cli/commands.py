@@ -37,6 +37,7 @@ from persidict.cli.places import (
 )
 from persidict.contract.globbing import GlobPattern
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
+from persidict.transfer.items import rehearse_sync
 
 Dict = PersiDict[Any]
 
@@ -135,6 +136,8 @@ def ls(
 def get(place: Dict, key: Any, raw: bool) -> None:
     """Write the value under KEY to standard output."""
     if raw:
+        if sys.stdout is None:  # closed, as by `>&-`
+            fail("standard output is closed")
         with place.open(key) as stream:
             while chunk := stream.read(1024 * 1024):
                 sys.stdout.buffer.write(chunk)
@@ -164,7 +167,7 @@ def put(
     """Store VALUE (JSON) under KEY; without it, or with -, what standard input brings."""
     if if_absent and if_etag is not None:
         raise click.UsageError("--if-absent and --if-etag exclude each other")
-    data = sys.stdin.buffer.read() if value in (None, "-") else str(value).encode()
+    data = _standard_input() if value in (None, "-") else str(value).encode()
     target = place.raw if raw else place
     content: Any = data
     if not raw:
@@ -179,7 +182,16 @@ def put(
         key, value=content, condition=ETAG_IS_THE_SAME, expected_etag=expected
     )
     if not done.condition_was_satisfied:
-        fail(f"nothing was stored: {key_text(key)} is now the version {done.actual_etag!s}")
+        now = done.actual_etag
+        is_there = f"{key_text(key)} is now the version {now!s}"
+        is_absent = f"there is no item {key_text(key)}"
+        fail(f"nothing was stored: {is_absent if now is ITEM_NOT_AVAILABLE else is_there}")
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:  # closed, as by `<&-`
+        raise click.UsageError("there is no standard input: give VALUE")
+    return sys.stdin.buffer.read()
 
 
 def _from_json(data: bytes) -> Any:
@@ -210,6 +222,10 @@ def rm(place: Dict, keys: tuple[Any, ...], prefix: tuple[str, ...] | None, force
 
 def _report(result: TransferResult) -> None:
     click.echo(str(result)[1:-1].partition(": ")[2], err=True)
+    _report_failures(result)
+
+
+def _report_failures(result: TransferResult) -> None:
     for key, error in result.failed.items():
         click.echo(f"persidict: {key_text(key)}: {describe(error)}", err=True)
     if result.failed:
@@ -245,15 +261,13 @@ def sync(source: Dict, target: Dict, delete: bool, dry_run: bool, progress: bool
 
 
 def _show_difference(source: Dict, target: Dict, *, delete: bool) -> None:
-    there = {info.key: info for info in target.infos()}
-    for info in source.infos():
-        other = there.pop(info.key, None)
-        if other is None:
-            click.echo(f"new      {key_text(info.key)}")
-        elif source[info.key] != target[info.key]:
-            click.echo(f"changed  {key_text(info.key)}")
-    for key in there if delete else ():
+    would = rehearse_sync(source, target, delete=delete)
+    there = set(target.keys())
+    for key in would.copied:
+        click.echo(f"{'changed' if key in there else 'new':<9}{key_text(key)}")
+    for key in would.deleted:
         click.echo(f"deleted  {key_text(key)}")
+    _report_failures(would)
 
 
 @persidict.command()

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 import click
 
@@ -21,6 +21,10 @@ FAILED = 1
 """The exit status of a command that could not do what it was told; 2 is one told wrongly."""
 
 
+_CREATES: Final = {"s3": "create_bucket", "gs": "create_bucket", "az": "create_container"}
+"""Which parameter decides whether a bucket that is not there is made, by scheme."""
+
+
 def fail(message: str) -> NoReturn:
     """End the command with a message and the exit status 1."""
     click.echo(f"persidict: {message}", err=True)
@@ -32,6 +36,8 @@ def describe(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         lines = [error.message, *(f"  {describe(inner)}" for inner in error.exceptions)]
         return "\n".join(lines)
+    if isinstance(error, KeyError):
+        return _missing(error)
     text = str(error) or type(error).__name__
     notes = [note.removeprefix("persidict: ") for note in getattr(error, "__notes__", ())]
     return "\n  ".join([text, *notes])
@@ -82,11 +88,19 @@ class Place(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
         if isinstance(value, PersiDict):
             return value
         try:
-            return self._found(open_dict(value))
+            return self._found(open_dict(value, **self._parameters(value)))
         except (TypeError, ValueError) as error:
             self.fail(str(error), param, ctx)
         except Exception as error:  # a bucket that is not there, a directory that is a file
             fail(describe(error))
+
+    def _parameters(self, url: str) -> dict[str, Any]:
+        """Have no bucket made where one is read from, unless the URL says so."""
+        scheme, _, rest = url.partition("://")
+        creates = _CREATES.get(scheme.lower().partition("+")[0])
+        if not self._must_exist or not rest or creates is None or f"{creates}=" in rest:
+            return {}
+        return {creates: False}
 
     def _found(self, d: PersiDict[Any]) -> PersiDict[Any]:
         path = None

@@ -9,6 +9,7 @@ from copy import deepcopy
 from typing import Any, Generic, cast
 
 from persidict.checks import check_int_or_none
+from persidict.construction import names_its_arguments
 from persidict.contract.primitives import DictPrimitives
 from persidict.exceptions import (
     ConcurrencyConflictError,
@@ -136,6 +137,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
             retrieve_value=ALWAYS_RETRIEVE,
         )
 
+    @names_its_arguments
     def get_item_if(
         self,
         key: NonEmptyPersiDictKey,
@@ -164,6 +166,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         _check_retrieve(retrieve_value)
         return self._report_unchanged(checked, condition, expected_etag, retrieve_value)
 
+    @names_its_arguments
     def set_item_if(
         self,
         key: NonEmptyPersiDictKey,
@@ -219,6 +222,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
             written=value,
         )
 
+    @names_its_arguments
     def setdefault_if(
         self,
         key: NonEmptyPersiDictKey,
@@ -289,6 +293,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
             True, ITEM_NOT_AVAILABLE, *_left_behind(made, default_value)
         )
 
+    @names_its_arguments
     def discard_if(
         self,
         key: NonEmptyPersiDictKey,
@@ -316,6 +321,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         self._refuse_if_read_only()
         return self._delete_if(checked, condition, expected_etag, NEVER_RETRIEVE)
 
+    @names_its_arguments
     def transform_item(
         self,
         key: NonEmptyPersiDictKey,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Generic
 
 from persidict.checks import check_int_or_none
+from persidict.construction import names_its_arguments
 from persidict.contract.primitives import DictPrimitives
 from persidict.jokers_and_status_flags import ValueType
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
@@ -28,6 +29,7 @@ class TimedOperations(DictPrimitives, Generic[ValueType]):
         """Iterate over (key, value, time of last writing in POSIX seconds)."""
         return self._items()
 
+    @names_its_arguments
     def oldest_keys(self, *, max_n: int | None = None) -> list[NonEmptySafeStrTuple]:
         """Return keys, the longest unwritten first.
 
@@ -36,6 +38,7 @@ class TimedOperations(DictPrimitives, Generic[ValueType]):
         """
         return self._keys_by_age(max_n, newest_first=False)
 
+    @names_its_arguments
     def newest_keys(self, *, max_n: int | None = None) -> list[NonEmptySafeStrTuple]:
         """Return keys, the last written first.
 
@@ -44,10 +47,12 @@ class TimedOperations(DictPrimitives, Generic[ValueType]):
         """
         return self._keys_by_age(max_n, newest_first=True)
 
+    @names_its_arguments
     def oldest_values(self, *, max_n: int | None = None) -> list[ValueType]:
         """Return the values of `oldest_keys`; items that vanish meanwhile are left out."""
         return self._values_of(self.oldest_keys(max_n=max_n))
 
+    @names_its_arguments
     def newest_values(self, *, max_n: int | None = None) -> list[ValueType]:
         """Return the values of `newest_keys`; items that vanish meanwhile are left out."""
         return self._values_of(self.newest_keys(max_n=max_n))

@@ -177,6 +177,27 @@ def sync_items(
         >>> sync_items(source, target, delete=True)
         <TransferResult: 1 copied, 1 skipped, 1 deleted, 0 failed>
     """
+    return _sync(source, target, delete=delete, progress=progress)
+
+
+def rehearse_sync(
+    source: PersiDict[Any], target: PersiDict[Any], *, delete: bool = False
+) -> TransferResult:
+    """Tell what `sync_items` would do, and change nothing.
+
+    What both have is compared as `sync_items` does it; what only the source has is not read.
+    """
+    return _sync(source, target, delete=delete, progress=False, rehearsal=True)
+
+
+def _sync(
+    source: PersiDict[Any],
+    target: PersiDict[Any],
+    *,
+    delete: bool | str,
+    progress: bool,
+    rehearsal: bool = False,
+) -> TransferResult:
     _check_dicts(source, target)
     if delete not in (True, False, _EVEN_IF_EMPTY):
         raise TypeError(f"delete must be True, False or {_EVEN_IF_EMPTY!r}, not {delete!r:.80}")
@@ -191,13 +212,19 @@ def sync_items(
             f"delete would empty the target, because the source is empty or does not exist:"
             f" {source!r:.300}; pass delete={_EVEN_IF_EMPTY!r} if that is meant"
         )
+    superfluous = present.keys() - {item.key for item in items}
+    if rehearsal:
+        ledger = _Ledger(target, lambda: None, must_exist=False)
+        _Rehearsal(route, ledger, only_new=target.append_only, keeps_existing=False).run(items)
+        if delete and not ledger.failed:
+            ledger.note_deleted(key for key in present if key in superfluous)
+        return ledger.result()
     end_interrupted = route.interrupted_writes(items)
     with _progress_bar(progress, "syncing", len(items)) as advance:
         ledger = _Ledger(target, advance, must_exist=False)
         _Transfer(route, ledger, only_new=target.append_only, keeps_existing=False).run(items)
     end_interrupted(ledger.copied)
     if delete and not ledger.failed:
-        superfluous = present.keys() - {item.key for item in items}
         ledger.delete(key for key in present if key in superfluous)
     return ledger.result()
 
@@ -293,6 +320,9 @@ class _Ledger:
         for key, error in self._target._remove_many(asked):
             self.failed[key] = self._target._explain(key, error)
         self._deleted += [key for key in asked if key not in self.failed]
+
+    def note_deleted(self, keys: Iterable[NonEmptySafeStrTuple]) -> None:
+        self._deleted += keys
 
     def result(self) -> TransferResult:
         return TransferResult(
@@ -447,3 +477,15 @@ class _Transfer:
             else:
                 found[reading.key] = reading
         return found
+
+
+class _Rehearsal(_Transfer):
+    """Compares as a transfer does, and notes as copied what that would copy."""
+
+    def _copy(self, items: list[Item]) -> None:
+        for item in items:
+            self._ledger.note_copied(item.key)
+
+    def _write(self, wanted: Iterable[tuple[NonEmptySafeStrTuple, Any]]) -> None:
+        for key, _ in wanted:
+            self._ledger.note_copied(key)
