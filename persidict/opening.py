@@ -75,7 +75,8 @@ def open_dict(url: str | os.PathLike[str], **params: Any) -> PersiDict[Any]:
         >>> open_dict(d.url)["a"]
         1
     """
-    text = os.fspath(url) if isinstance(url, (str, os.PathLike)) else None
+    given: object = url
+    text = os.fspath(given) if isinstance(given, (str, os.PathLike)) else None
     if not isinstance(text, str):
         raise TypeError(f"url must be a str or a path, not {type(url).__name__}")
     if not isinstance(url, str) or not _LOOKS_LIKE_A_SCHEME.match(text):
