@@ -617,6 +617,87 @@ def test_cancelling_the_one_that_computes_lets_another_do_it() -> None:
     assert len(claims) == 0
 
 
+def test_a_coroutine_that_nobody_goes_on_with_lets_go_of_its_claim() -> None:
+    claims = LocalDict[str]()
+    begun: list[int] = []
+
+    @memoize(LocalDict(), once=True, claims=claims)
+    async def f(x: int) -> None:
+        begun.append(x)
+        await asyncio.Event().wait()
+
+    async def until_begun() -> None:
+        while not begun:
+            await asyncio.sleep(0)
+
+    loop = asyncio.new_event_loop()
+    coroutine = f(1)
+    task = loop.create_task(coroutine)
+    loop.run_until_complete(until_begun())
+    assert len(claims) == 1
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    coroutine.close()  # in another context than that of the task
+    assert len(claims) == 0
+
+
+class Interruption(BaseException):
+    """What a signal handler raises."""
+
+
+def test_an_interruption_while_a_claim_begins_to_live_leaves_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claims = LocalDict[str]()
+    f = memoize(LocalDict(), once=True, claims=claims)(work)
+
+    def start(thread: threading.Thread) -> None:
+        raise Interruption
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(Interruption):
+        f(1)
+    assert len(claims) == 0
+
+
+def test_an_interruption_while_a_claim_is_released_leaves_none() -> None:
+    class Interrupted(LocalDict[str]):
+        times = 0
+
+        def discard_if(self, *args: Any, **kwargs: Any) -> Any:
+            self.times += 1
+            if self.times == 1:
+                raise Interruption
+            return super().discard_if(*args, **kwargs)
+
+    claims = Interrupted()
+    with pytest.raises(Interruption):
+        memoize(LocalDict(), once=True, claims=claims)(work)(1)
+    assert len(claims) == 0
+
+
+class Unreadable(ValueError):
+    """It has another number of arguments than are pickled."""
+
+    def __init__(self, text: str, line: int) -> None:
+        super().__init__(text)
+        self.line = line
+
+
+def test_an_exception_that_cannot_be_unpickled_is_raised_and_not_kept() -> None:
+    d = LocalDict[Any]()
+
+    @memoize(d, exceptions=ValueError)
+    def f(x: int) -> None:
+        raise Unreadable("text", x)
+
+    for _ in range(2):
+        with pytest.raises(Unreadable) as caught:
+            f(1)
+        assert "not kept" in caught.value.__notes__[0]
+    assert len(d) == 0
+
+
 # ---------------------------------------------------------------------- bad input, travel
 
 shared = LocalDict[Any]()

@@ -67,9 +67,12 @@ class Claims:
         claim = Claim(self, self._key(key))
         try:
             is_mine = yield Call(lambda: claim.take(replaced))
+        except GeneratorExit:  # nobody does steps any more
+            claim.release()
+            raise
         except BaseException:
             with suppress(Exception):  # what cannot be taken back ends with the lease
-                yield Call(claim.release)
+                yield from claim.let_go()
             raise
         return claim if is_mine else None
 
@@ -155,10 +158,21 @@ class Claim:
                 return
             self._etag = result.resulting_etag
 
+    def let_go(self) -> Steps:
+        """Release the claim, once more if that is interrupted."""
+        try:
+            yield Call(self.release)
+        except BaseException as error:
+            if isinstance(error, GeneratorExit):  # nobody does steps any more
+                self.release()
+            else:
+                yield Call(self.release)
+            raise
+
     def release(self) -> None:
         """Delete the claim if it is this one, and warn if that is not possible."""
         self._is_over.set()
-        if self._thread is not None:
+        if self._thread is not None and self._thread.is_alive():  # its start may be cut short
             self._thread.join()
         try:
             found = self._dictionary.get_with_etag(self._key)

@@ -7,7 +7,7 @@ import functools
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from threading import TIMEOUT_MAX
-from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from persidict.codecs.codec import check_installed
 from persidict.expiring_dict import ExpiringDict
@@ -18,7 +18,9 @@ from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptyPersiDictKey, NonEmptySafeStrTuple, SafeStrTuple
 
 Arguments = ParamSpec("Arguments")
+Others = ParamSpec("Others")
 Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 Result_co = TypeVar("Result_co", covariant=True)
 
 
@@ -29,6 +31,15 @@ class MemoizedFunction(Protocol[Arguments, Result_co]):
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result_co:
         """Return the result that is kept, after computing and keeping it if there is none."""
+
+    @overload
+    def __get__(self, instance: None, owner: Any, /) -> Self: ...
+    @overload
+    def __get__(
+        self: MemoizedFunction[Concatenate[Any, Others], Returned], instance: object, owner: Any, /
+    ) -> Callable[Others, Returned]: ...
+    def __get__(self, instance: Any, owner: Any, /) -> Any:
+        """Return the method of an object, or of a class the function."""
 
     def call(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result_co:
         """Compute the result, whatever is kept, and keep it in its place."""
@@ -52,6 +63,15 @@ class MemoizedCoroutine(Protocol[Arguments, Result_co]):
         self, *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Coroutine[Any, Any, Result_co]:
         """Return the result that is kept, after computing and keeping it if there is none."""
+
+    @overload
+    def __get__(self, instance: None, owner: Any, /) -> Self: ...
+    @overload
+    def __get__(
+        self: MemoizedCoroutine[Concatenate[Any, Others], Returned], instance: object, owner: Any, /
+    ) -> Callable[Others, Coroutine[Any, Any, Returned]]: ...
+    def __get__(self, instance: Any, owner: Any, /) -> Any:
+        """Return the method of an object, or of a class the function."""
 
     def call(
         self, *args: Arguments.args, **kwargs: Arguments.kwargs

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import pickle
 import threading
 import uuid
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
@@ -210,9 +211,9 @@ class Memo:
             claim.release()
             raise
         except BaseException:
-            yield Call(claim.release)
+            yield from claim.let_go()
             raise
-        yield Call(claim.release)
+        yield from claim.let_go()
         return found
 
     def _computed_and_kept(self, key: NonEmptySafeStrTuple) -> Steps:
@@ -230,6 +231,8 @@ class Memo:
         try:
             return (yield Compute())
         except self._exceptions as error:
+            if _cannot_be_read_again(error):
+                raise
             return _Kept(error)
 
 
@@ -239,7 +242,23 @@ def _as_computing(memo: Memo, key: NonEmptySafeStrTuple) -> Generator[None, None
     try:
         yield
     finally:
-        _computing.reset(before)
+        # a coroutine that nobody goes on with is closed in another context
+        with suppress(ValueError):
+            _computing.reset(before)
+
+
+def _cannot_be_read_again(error: Exception) -> bool:
+    """Tell whether an exception can be pickled, but not be made of the pickle."""
+    try:
+        stored = pickle.dumps(error)
+    except Exception:  # told when it is stored
+        return False
+    try:
+        pickle.loads(stored)
+    except Exception as failed:
+        error.add_note(f"persidict: this is not kept, since it cannot be unpickled: {failed}")
+        return True
+    return False
 
 
 def _unpacked(value: Any) -> Any:

@@ -163,6 +163,23 @@ async def later(name: str) -> bytes:
     return name.encode()
 
 
+class Shape:
+    @memoize(plain)
+    def scaled(self, by: int) -> float:
+        return 1.0 * by
+
+    @memoize(plain)
+    async def later(self, by: int) -> bytes:
+        return bytes(by)
+
+
+async def memoized_methods() -> None:
+    assert_type(Shape().scaled(3), float)
+    assert_type(Shape.scaled(Shape(), by=3), float)
+    assert_type(Shape.scaled.forget(Shape(), 3), bool)
+    assert_type(await Shape().later(by=3), bytes)
+
+
 def memoized_functions() -> None:
     assert_type(area(3, height=4), float)
     assert_type(area.call(3), float)
