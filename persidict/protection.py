@@ -82,12 +82,13 @@ class Protection(ABC):
             is read. Each is at least 32 random bytes, or a function without arguments that
             returns them, such as `KeyFromEnvironment`. Functions are called when a key is
             first needed. Keys are in no repr, message, JSON or pickle.
-        place: What the names of the items begin with under this protection. Items of
-            different places cannot be passed off as each other, though their keys are equal.
+        place: What the names of the items begin with under this protection, ending with ``/``,
+            so that no place ends in the middle of a key. Items of different places cannot be
+            passed off as each other, though their keys are equal.
 
     Raises:
         TypeError: A key is neither bytes nor a function, or `place` no str.
-        ValueError: There is no key, or one is too short.
+        ValueError: There is no key, one is too short, or `place` does not end with ``/``.
     """
 
     def __init__(self, keys: ProtectionKey | Sequence[ProtectionKey], *, place: str = "") -> None:
@@ -106,6 +107,9 @@ class Protection(ABC):
                 )
         if not isinstance(place, str):
             raise TypeError(f"place must be a str, not {type(place).__name__}")
+        if place and not place.endswith("/"):
+            # else "-b" in place "a" would have the name that "b" has in place "a-"
+            raise ValueError(f"place must end with '/', as in {place + '/'!r:.80}")
         self._keys: tuple[ProtectionKey, ...] = several
         self._place = place
         self._secrets: list[tuple[bytes, bytes]] = []

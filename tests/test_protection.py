@@ -148,6 +148,11 @@ def test_an_item_cannot_be_passed_off_as_one_of_another_format(
         d["a"]
 
 
+def test_a_place_does_not_end_in_the_middle_of_a_name(kind: type[Protection]) -> None:
+    with pytest.raises(ValueError, match="place must end with '/', as in 'orders/'"):
+        kind(KEY, place="orders")
+
+
 def test_places_keep_equal_keys_of_two_dictionaries_apart(kind: type[Protection]) -> None:
     one = LocalDict[int](protection=kind(KEY, place="one/"))
     other = LocalDict[int](protection=kind(KEY, place="other/"))
