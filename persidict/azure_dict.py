@@ -14,7 +14,14 @@ from persidict.naming import PlainNaming
 from persidict.protection import Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stored_dict import StoredDict
-from persidict.stores.shared.secret import Secret, SecretURL, as_secret, mask, masked_url
+from persidict.stores.shared.secret import (
+    Secret,
+    SecretObject,
+    SecretURL,
+    as_secret,
+    mask,
+    masked_url,
+)
 from persidict.urls import Place, place
 
 if TYPE_CHECKING:
@@ -198,4 +205,4 @@ def _from_environment() -> Secret:
 
 
 def _revealed(secret: Any) -> Any:
-    return secret.reveal() if isinstance(secret, Secret) else secret
+    return secret.reveal() if isinstance(secret, (Secret, SecretObject)) else secret

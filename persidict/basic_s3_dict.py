@@ -14,7 +14,7 @@ from persidict.naming import PlainNaming
 from persidict.protection import Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stored_dict import StoredDict
-from persidict.stores.shared.secret import Secret, as_secret, mask, masked_url
+from persidict.stores.shared.secret import Secret, as_secret, mask, masked_proxies, masked_url
 from persidict.urls import Place, place
 
 if TYPE_CHECKING:
@@ -288,10 +288,9 @@ class BasicS3Dict(StoredDict[ValueType]):
 
 def _masked_config(config: Any) -> Any:
     """Return the options of a configuration with the passwords of proxies masked."""
-    proxies = config.get("proxies") if isinstance(config, Mapping) else None
-    if not isinstance(proxies, Mapping):
+    if not isinstance(config, Mapping) or config.get("proxies") is None:
         return config
-    return {**config, "proxies": {name: masked_url(url) for name, url in proxies.items()}}
+    return {**config, "proxies": masked_proxies(config["proxies"])}
 
 
 def _check_text(name: str, text: Any) -> None:

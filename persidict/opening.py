@@ -176,6 +176,10 @@ def _bucket(name_of_bucket: str) -> Callable[[SplitResult], dict[str, Any]]:
 
 def _bucket_on_server(parts: SplitResult) -> dict[str, Any]:
     bucket, _, prefix = parts.path[1:].partition("/")
+    if "@" in bucket:  # behind a password with a slash in it
+        raise ValueError(
+            f"a {parts.scheme} URL holds no user and no password: pass them as arguments"
+        )
     if not parts.netloc or not bucket:
         raise ValueError(f"{_shown(parts.geturl())}: write {parts.scheme}://host:port/bucket")
     return {

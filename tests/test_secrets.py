@@ -15,6 +15,7 @@ from botocore.exceptions import EndpointConnectionError
 from mixinforge import dumpjs, loadjs
 
 from persidict import AzureDict, BasicS3Dict, FileDirDict, GCSDict, LocalDict, S3Dict, open_dict
+from persidict.stores.s3.transport.connection import config_options
 from persidict.stores.shared.secret import SecretURL
 
 PROXIES = {"http": "http://me:hush-proxy@127.0.0.1:9", "https": "http://me:hush-proxy@127.0.0.1:9"}
@@ -37,6 +38,53 @@ def assert_hushed(text: str) -> None:
 
 
 # ---------------------------------------------------------------------- proxies
+
+
+def test_the_options_of_a_mapping_are_masked_wherever_they_are_looked_at() -> None:
+    assert_hushed(repr(config_options({"proxies": PROXIES})))
+
+
+@pytest.mark.parametrize("mark", "/?#")
+def test_a_password_that_ends_too_soon_is_refused_without_showing_it(
+    mark: str, s3_params: dict[str, Any]
+) -> None:
+    url = f"http://me:hush{mark}more@127.0.0.1:9"
+    for given in ({"endpoint_url": url}, {"boto_config": {"proxies": {"http": url}}}):
+        with pytest.raises(ValueError, match="password") as raised:
+            BasicS3Dict(**s3_params, **given)
+        assert_hushed(str(raised.value) + "".join(locals_of(raised.value.__traceback__)))
+
+
+@pytest.mark.parametrize(
+    "proxies", ["http://me:hush@h", ["http://me:hush@h"], {"http": b"http://me:hush@h"}]
+)
+def test_proxies_that_are_no_mapping_of_urls_are_refused_without_showing_them(
+    proxies: Any, s3_params: dict[str, Any]
+) -> None:
+    with pytest.raises(TypeError, match="boto_config") as raised:
+        BasicS3Dict(boto_config={"proxies": proxies}, **s3_params)
+    assert_hushed(str(raised.value) + "".join(locals_of(raised.value.__traceback__)))
+
+
+@pytest.mark.parametrize("name", list(SECRETS))
+@pytest.mark.parametrize("wrong", [["hush"], ("hush",), {"a": "hush"}])
+def test_a_secret_in_a_list_is_refused_without_showing_it(
+    wrong: Any, name: str, s3_params: dict[str, Any]
+) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a str, not") as raised:
+        BasicS3Dict(**s3_params, **{**SECRETS, name: wrong})
+    assert_hushed(str(raised.value) + "".join(locals_of(raised.value.__traceback__)))
+
+
+def test_the_named_key_of_an_azure_account_does_not_show() -> None:
+    key = {"account_name": "me", "account_key": "aHVzaA==hush"}
+    d: AzureDict[Any] = AzureDict(
+        container_name="c",
+        account_url="http://127.0.0.1:9/me",
+        credential=key,
+        create_container=False,
+    )
+    assert_hushed(repr(d) + repr(d.get_params()) + dumpjs(d) + str(vars(d)))
 
 
 @pytest.fixture(params=[dict, lambda **options: Config(**options)], ids=["mapping", "Config"])

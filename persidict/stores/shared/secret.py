@@ -7,8 +7,17 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 _MASK: Final = "***"
-_USERINFO: Final = re.compile(r"(?<=//)[^/?#]*@|^[^/?#]*@")
-"""User and password, which end with the last ``@`` before path and query."""
+_USERINFO: Final = re.compile(
+    r"(?:(?<=//)|^(?!(?:[A-Za-z][\w+.-]*:)?//))(?:[^/?#]*@|[^/?#]*:(?!\d*[/?#])[^/?#]*[/?#].*@)",
+    re.DOTALL,
+)
+"""User and password, which end with the last ``@`` before path and query.
+
+A colon without a port behind it says that they do not end there: passwords are pasted with ``/``
+and ``#`` in them, too.
+"""
+
+_MAY_HOLD_SECRETS: Final = (bytes, bytearray, list, tuple, set, dict)
 
 
 class Secret:
@@ -97,6 +106,12 @@ class SecretURL(Secret):
 
     __slots__ = ()
 
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether user and password have characters in them that only stand behind the host."""
+        userinfo = _USERINFO.search(self._text)
+        return userinfo is not None and not {"/", "?", "#"}.isdisjoint(userinfo[0])
+
     def __repr__(self) -> str:
         return repr(shown(self._text))
 
@@ -122,13 +137,25 @@ def masked_url(url: Any) -> Any:
     return SecretURL(url) if isinstance(url, str) and _USERINFO.search(url) else url
 
 
+def masked_proxies(proxies: Any) -> dict[Any, Any] | SecretObject:
+    """Return proxies with users and passwords masked; what is no mapping of URLs, as a whole."""
+    if not isinstance(proxies, Mapping):
+        return proxies if isinstance(proxies, SecretObject) else SecretObject(proxies)
+    return {
+        name: masked_url(url)
+        if url is None or isinstance(url, (str, Secret, SecretObject))
+        else SecretObject(url)
+        for name, url in proxies.items()
+    }
+
+
 def mask(params: dict[str, Any], *names: str) -> None:
     """Mask parameters in place, lest they show in the frames of what fails because of them."""
     for name in names:
         given = params.get(name)
         if isinstance(given, str):
             params[name] = Secret(given)
-        elif isinstance(given, (bytes, bytearray)):
+        elif isinstance(given, _MAY_HOLD_SECRETS):
             params[name] = SecretObject(given)
 
 

@@ -12,7 +12,14 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from persidict.checks import check_int
-from persidict.stores.shared.secret import Secret, SecretURL, as_secret, masked_url
+from persidict.stores.shared.secret import (
+    Secret,
+    SecretObject,
+    SecretURL,
+    as_secret,
+    masked_proxies,
+    masked_url,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -37,6 +44,8 @@ def config_options(config: Config | Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     if isinstance(config, Mapping):
         options = dict(config)
+        if options.get("proxies") is not None:
+            options["proxies"] = _checked_proxies(options["proxies"])
         as_config(options)
         if options.get("signature_version") is UNSIGNED:
             options["signature_version"] = _UNSIGNED_NAME
@@ -54,8 +63,32 @@ def config_options(config: Config | Mapping[str, Any] | None) -> dict[str, Any]:
     if options.get("signature_version") is UNSIGNED:
         options["signature_version"] = _UNSIGNED_NAME
     if options.get("proxies"):
-        options["proxies"] = {name: masked_url(url) for name, url in options["proxies"].items()}
+        options["proxies"] = _checked_proxies(options["proxies"])
     return options
+
+
+def _checked_proxies(given: Any) -> dict[str, Any]:
+    """Return proxies with users and passwords masked.
+
+    Raises:
+        TypeError: They are no mapping of URLs.
+        ValueError: A password has characters in it that end it, for whoever reads the URL.
+    """
+    proxies = masked_proxies(given)
+    del given
+    if not isinstance(proxies, dict):
+        kind = type(proxies.reveal()).__name__
+        raise TypeError(f"proxies, in boto_config, must be a mapping of URLs, not {kind}")
+    for name, url in proxies.items():
+        if isinstance(url, SecretObject):
+            kind = type(url.reveal()).__name__
+            raise TypeError(f"the proxy for {name!r}, in boto_config, must be a str, not {kind}")
+        if isinstance(url, SecretURL) and url.is_ambiguous:
+            raise ValueError(
+                f"the password of the proxy for {name!r}, in boto_config, has a '/', '?' or '#'"
+                " in it: write %2F, %3F or %23"
+            )
+    return proxies
 
 
 def as_config(options: Mapping[str, Any]) -> Config:
