@@ -223,7 +223,7 @@ class DirectoryLock(Held):
         return found
 
     def _timed_out(self, timeout: float) -> BackendError:
-        holder = _holder_of(os.fstat(self.descriptor.fileno()))
+        holder = holder_of(os.fstat(self.descriptor.fileno()))
         return BackendError(
             f"the lock of directory {self._directory!r} was held by {holder} for all of the"
             f" {timeout:g} s that lock_timeout allows to wait",
@@ -341,7 +341,7 @@ def _lock_file_of(directory: str) -> tuple[str, int]:
     return path, _LOCK_FILE_FLAGS
 
 
-def _holder_of(status: os.stat_result) -> str:
+def holder_of(status: os.stat_result) -> str:
     """Say who holds the lock of a file, where the system tells (Linux: /proc/locks)."""
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
     wanted = f"{device}:{status.st_ino}"

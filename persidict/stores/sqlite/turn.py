@@ -8,19 +8,22 @@ is SQLite's business.
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import stat
 import struct
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from io import FileIO
 from time import monotonic
 from typing import Any, Final
 
 from persidict.exceptions import BackendError
+from persidict.stores.files.descriptor import Descriptor, opened
+from persidict.stores.files.lock import holder_of
 
 if sys.platform != "win32":
     import fcntl
@@ -42,6 +45,9 @@ class Turn:
         path: The side file; made when it is missing. It stays empty but for a hint. None:
             there is nobody to wait for.
 
+    Raises:
+        BackendError: There is something else in its place: a link, a pipe, a directory.
+
     Attributes:
         release: Lets the next writer in; whether the turn is held or not. It is implemented
             in C, so that no signal handler can come between it and a ``finally``.
@@ -55,12 +61,11 @@ class Turn:
         self._path = path
         self._slice_end = 0.0
         self._fd = -1
-        self._file: FileIO | None = None
+        self._file: Descriptor | None = None
         if sys.platform == "win32" or path is None:
             self.release = partial(bool)
             return
-        FileIO(path, "ab").close()
-        self._file = FileIO(path, "rb+")
+        self._file = _opened_queue(path)
         self._fd = self._file.fileno()
         self.release = partial(fcntl.flock, self._file, fcntl.LOCK_UN)
 
@@ -96,7 +101,8 @@ class Turn:
                 if now > deadline:
                     raise BackendError(
                         f"timed out after {timeout} s of waiting for another writer of the"
-                        f" database beside {self._path!r}",
+                        f" database beside {self._path!r}: its turn was held by"
+                        f" {holder_of(os.fstat(self._fd))}",
                         backend="sqlite",
                     ) from None
             else:
@@ -127,3 +133,25 @@ class Turn:
         """Close the file in a forked child: what the parent holds, it keeps."""
         if self._file is not None:
             self._file.close()
+
+
+def _opened_queue(path: str) -> Descriptor:
+    """Open the side file, or make it; follows no link and waits for no pipe."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        file = opened(path, flags)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.EMLINK):
+            raise
+        raise _no_queue(path) from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise _no_queue(path)
+    return file
+
+
+def _no_queue(path: str) -> BackendError:
+    return BackendError(
+        f"{path!r} is no file of this package, but a link, a pipe or the like: delete it",
+        backend="sqlite",
+    )
