@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -49,6 +50,12 @@ _SECONDS_BETWEEN_LOOKS: Final = 10.0
 
 _EXPECT_ABOVE_BYTES: Final = 1024 * 1024
 _CONDITIONS: Final = frozenset({"If-Match", "If-None-Match"})
+_RESULT: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*-->\s*)*"
+    rb"<(?:\w+:)?DeleteResult[\s/>]",
+    re.DOTALL,
+)
+"""How the XML begins that says what could not be deleted."""
 
 
 class _Made(NamedTuple):
@@ -78,7 +85,7 @@ class SharedClient:
             itself: what may be repeated, and how often, is decided above the transport.
         ready: A client that was made elsewhere, instead. Nothing of it is changed, but that
             it sends bodies without asking first where they are small or no condition can
-            refuse them.
+            refuse them, and that another document is no answer to DeleteObjects.
         max_concurrency: How many requests may be under way at once.
     """
 
@@ -92,6 +99,7 @@ class SharedClient:
         if ready is not None:
             _refuse_userinfo("the endpoint of s3_client", ready)
             _send_bodies_at_once(ready)
+            _require_results(ready)
         self._connection = connection
         self._ready = ready
         self._made: _Made | None = None if ready is None else _Made(ready)
@@ -276,7 +284,7 @@ def _make_client(connection: S3Connection) -> _Made:
     _refuse_userinfo("AWS_ENDPOINT_URL", client)
     client.meta.events.unregister("needs-retry.s3", unique_id="retry-config-s3")
     _send_bodies_at_once(client)
-    client.meta.events.register("before-parse.s3.DeleteObjects", _require_its_result)
+    _require_results(client)
 
     def credentials() -> Any:
         return session.get_credentials()  # the same as the client's
@@ -318,9 +326,16 @@ def _send_bodies_at_once(client: S3Client) -> None:
     events.register("before-call.s3", _expect_if_large, unique_id="persidict-expect")
 
 
+def _require_results(client: S3Client) -> None:
+    """Have the client tell what was deleted from what is no answer to that."""
+    client.meta.events.register(
+        "before-parse.s3.DeleteObjects", _require_its_result, unique_id="persidict-result"
+    )
+
+
 def _require_its_result(response_dict: Mapping[str, Any], **kwargs: Any) -> None:
     """Refuse what botocore takes for a list of no failures, whatever document it is."""
-    if response_dict["status_code"] == _OK and b"DeleteResult" not in response_dict["body"]:
+    if response_dict["status_code"] == _OK and not _RESULT.match(response_dict["body"]):
         raise ResponseParserError("no DeleteResult in it")
 
 
