@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import boto3
 import pytest
 
 from persidict.basic_s3_dict import BasicS3Dict
@@ -16,7 +17,7 @@ from persidict.local_dict import LocalDict
 from persidict.stores.s3.transport.not_s3 import Circle
 from persidict.transfer import sync_items
 from tests.s3_dicts import connect
-from tests.s3_servers.scripted import Answer, Arrived, ScriptedServer, reply, scripted
+from tests.s3_servers.scripted import Answer, Arrived, HangUp, ScriptedServer, reply, scripted
 from tests.s3_servers.scripted import error as error_of
 
 Operation = Callable[[BasicS3Dict[Any]], Any]
@@ -85,6 +86,9 @@ class Bench:
             large_object_size=100_000,
             boto_config={"retries": {"total_max_attempts": 2}},
         )
+
+    def serve(self, answer: Answer) -> None:
+        self._server.answer = answer
 
     def fail(self, operation: Operation, answer: Answer | bytes) -> tuple[BaseException, int]:
         """Return what an operation raises, the first of several, and after how many requests."""
@@ -207,7 +211,34 @@ def test_what_became_of_objects_that_were_not_to_be_deleted_is_no_answer(
     assert isinstance(error, BackendError)
 
 
-@pytest.mark.parametrize("document", [b"<Hello/>", b"<html><body>Log in</body></html>"])
+DOCUMENTS = [
+    b"<Hello/>",
+    b"<html><body>Log in</body></html>",
+    b"<Delete><Object><Key>DeleteResult</Key></Object></Delete>",
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_another_document_is_none_for_a_ready_client_either(document: bytes, bench: Bench) -> None:
+    client = boto3.client(
+        "s3",
+        endpoint_url=bench.d.s3_client.meta.endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id="x",
+        aws_secret_access_key="x",
+    )
+    ready: BasicS3Dict[Any] = BasicS3Dict(
+        bucket_name=bench.d.bucket_name, s3_client=client, create_bucket=False
+    )
+    bench.d, made = ready, bench.d
+    try:
+        error, _ = bench.fail(lambda d: d.discard_many(["a", "b"]), reply(document, XML))
+    finally:
+        bench.d = made
+    assert isinstance(error, BackendError)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_another_document_is_no_list_of_what_could_not_be_deleted(
     document: bytes, bench: Bench
 ) -> None:
@@ -303,3 +334,53 @@ def test_a_circle_is_noticed_soon_after_it_has_closed() -> None:
 def test_markers_that_never_come_again_are_no_circle() -> None:
     circle = Circle()
     assert not any(circle.is_closed_by(str(number)) for number in range(10_000))
+
+
+CHUNKED = b'HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\nETag: "1"\r\n\r\n'
+
+
+def endless(request: Arrived) -> Iterator[bytes]:
+    """Answer with a value that does not end, and of which nobody says how long it is."""
+    yield CHUNKED
+    megabyte = b"100000\r\n" + bytes(1024 * 1024) + b"\r\n"
+    for _ in range(MOST_MEGABYTES):
+        yield megabyte
+    raise HangUp
+
+
+MOST_MEGABYTES = 200
+
+
+@pytest.mark.parametrize("name", ["get", "get_many", "open", "items"])
+def test_a_value_without_end_is_given_up_soon(name: str, bench: Bench) -> None:
+    sent = [0]
+
+    def counted(request: Arrived) -> Iterator[bytes]:
+        for piece in endless(request):
+            sent[0] += len(piece)
+            yield piece
+
+    def answer(request: Arrived) -> Any:
+        return listing("place/a.pkl") if "list-type" in request.target else counted(request)
+
+    error, _ = bench.fail(OPERATIONS[name], answer)
+    assert isinstance(error, BackendError)
+    assert "without saying how many" in str(error)
+    assert sent[0] < 100 * 1024 * 1024
+
+
+def test_a_large_value_whose_length_is_not_said_is_read_in_ranges(bench: Bench) -> None:
+    value = bytes(17 * 1024 * 1024)
+    data = pickle.dumps(value)
+
+    def answer(request: Arrived) -> Any:
+        asked = request.message.headers.get("range")
+        if asked is None:
+            return [CHUNKED, b"%x\r\n" % len(data), data, b"\r\n0\r\n\r\n"]
+        first, last = map(int, asked.removeprefix("bytes=").split("-"))
+        last = min(last, len(data) - 1)
+        part = data[first : last + 1]
+        return reply(part, f"Content-Range: bytes {first}-{last}/{len(data)}", status=206)
+
+    bench.serve(answer)
+    assert bench.d["long"] == value

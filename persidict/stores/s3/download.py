@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from persidict.buffers import new_buffer
 from persidict.stores.s3.requests import S3Requests
-from persidict.stores.s3.stream import BodyTrouble, PinnedObject, body_of, fill, read_all
-from persidict.stores.s3.transport.messages import Reply
+from persidict.stores.s3.stream import BodyTrouble, PinnedObject, body_of, fill
+from persidict.stores.s3.transport.messages import Refusal, Reply
 from persidict.stores.shared.teamwork import Teamwork
 
 DEFAULT_LARGE_OBJECT_SIZE: Final = 16 * 1024 * 1024
@@ -78,10 +78,16 @@ class _Download:
                 for part in self._team:
                     self._read_in_sequence(part)
             if self._position == self._size:
-                read_all(self._body)  # the end, where the checksum is compared
+                self._read_end()  # the end, where the checksum is compared
         finally:
             self._body.close()
         return self._content
+
+    def _read_end(self) -> None:
+        try:
+            self._body.read()
+        except Refusal as refusal:
+            raise BodyTrouble(refusal) from None
 
     def _read_range(self, part: _Range) -> None:
         self._pinned.read_into(part.start, self._content[part.start : part.stop])

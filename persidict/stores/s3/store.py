@@ -43,8 +43,9 @@ from persidict.stores.s3.requests import PAUSE_SECONDS, S3Requests, is_etag, pau
 from persidict.stores.s3.stream import (
     READ_ATTEMPTS,
     BodyTrouble,
+    Boundless,
     ObjectMoved,
-    body_of,
+    boundless,
     open_stream,
     read_all,
 )
@@ -194,9 +195,11 @@ class S3Store(ObjectStore):
         key = self._prefix + name
         known = if_none_match if if_none_match is not None and is_etag(if_none_match) else None
         attempt = 0
+        is_boundless = False
         while True:
             attempt += 1
-            request = GetObject(key, self._range_at_first(key, attempt), if_none_match=known)
+            at_first = self._range_at_first(key, attempt, is_boundless=is_boundless)
+            request = GetObject(key, at_first, if_none_match=known)
             try:
                 if answer is None or (isinstance(answer, Refusal) and answer.is_missing_bucket):
                     answer = self._requests.perform(request)
@@ -206,6 +209,8 @@ class S3Store(ObjectStore):
             except Refusal as refusal:
                 answer = None
                 if refusal.is_unsatisfiable and request.byte_range is not None:
+                    if is_boundless:
+                        self._requests.fail(boundless(self._requests), key)
                     # there is no range of an empty object
                     self._requests.bucket.large_names.discard(key)
                     continue
@@ -215,6 +220,11 @@ class S3Store(ObjectStore):
             self._requests.rule_out_marker(key, reply)
             try:
                 data = self._bytes_of(key, reply, attempt)
+            except Boundless:
+                if is_boundless:
+                    self._requests.fail(boundless(self._requests), key)
+                is_boundless = True  # a range is answered with the size of the whole
+                continue
             except BodyTrouble as trouble:
                 if attempt >= READ_ATTEMPTS:
                     self._requests.fail(trouble.refusal, key)
@@ -226,25 +236,30 @@ class S3Store(ObjectStore):
             look = self._requests.take_in(key, reply)
             return data, ObjectInfo(name, look.etag, len(data), look.last_modified)
 
-    def _range_at_first(self, key: str, attempt: int) -> tuple[int, int] | None:
+    def _range_at_first(
+        self, key: str, attempt: int, *, is_boundless: bool
+    ) -> tuple[int, int] | None:
         """Return what to ask for of an object that was large when it was seen last."""
         is_read_in_parallel = (
             key in self._requests.bucket.large_names
             and attempt <= _PARALLEL_READ_ATTEMPTS
             and self.shared.pool.max_workers > 1
         )
-        return (0, range_size(self._large_object_size)) if is_read_in_parallel else None
+        if is_read_in_parallel or is_boundless:
+            return 0, range_size(self._large_object_size)
+        return None
 
     def _bytes_of(self, key: str, reply: Reply, attempt: int) -> Buffer:
         size = reply.size or 0
         is_large = size > self._large_object_size
-        is_cut = reply.content_length is not None and size > reply.content_length
+        first, behind, _ = reply.content_range or (0, size, size)
+        is_cut = size > (behind - first if reply.content_length is None else reply.content_length)
         if is_cut or (is_large and attempt <= _PARALLEL_READ_ATTEMPTS):
             self._requests.bucket.large_names.put(key, None)
             return read_large(self._requests, key, reply, large_object_size=self._large_object_size)
         if not is_large:
             self._requests.bucket.large_names.discard(key)
-        return read_all(body_of(reply))
+        return read_all(reply)
 
     def open(self, name: str) -> BinaryIO:
         """Open an object for reading, in a request for each MiB; see `open_stream`.

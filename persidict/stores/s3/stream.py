@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from persidict.buffers import new_buffer
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.s3.requests import S3Requests, pause
-from persidict.stores.s3.transport.errors import cut_short
+from persidict.stores.s3.transport.errors import cut_short, no_s3_reply
 from persidict.stores.s3.transport.messages import Body, GetObject, Refusal, Reply
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ READ_ATTEMPTS: Final = 6
 
 _CHUNK: Final = 1024 * 1024
 _READ_AHEAD: Final = 1024 * 1024
+_MOST_UNANNOUNCED: Final = 16 * 1024 * 1024
+"""How long a body may be whose length was not announced, as S3 always does."""
 
 
 class BodyTrouble(Exception):
@@ -32,18 +34,40 @@ class ObjectMoved(Exception):
     """The object is not the version any more that is being read."""
 
 
-def read_all(body: Body) -> bytes:
+class Boundless(Exception):
+    """A body of which nobody said how long it is goes on and on."""
+
+
+def read_all(reply: Reply) -> bytes:
     """Read the whole body of a reply, and close it.
 
     Raises:
         BodyTrouble: It broke off or is damaged.
+        Boundless: Its length was not announced, and there are more than 16 MiB of it.
     """
+    body = body_of(reply)
     try:
-        return body.read()
+        return body.read() if reply.content_length is not None else _read_unannounced(body)
     except Refusal as refusal:
         raise BodyTrouble(refusal) from None
     finally:
         body.close()
+
+
+def _read_unannounced(body: Body) -> bytes:
+    pieces, size = [], 0
+    while piece := body.read(_CHUNK):
+        size += len(piece)
+        if size > _MOST_UNANNOUNCED:
+            raise Boundless
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def boundless(requests: S3Requests) -> Refusal:
+    """Return what a body without end is reported as."""
+    what = f"more than {_MOST_UNANNOUNCED} bytes, without saying how many"
+    return no_s3_reply("GetObject", 200, requests.transport.endpoint, what)
 
 
 def fill(target: memoryview, body: Body) -> None:
@@ -226,7 +250,9 @@ def _read_beginning(requests: S3Requests, key: str) -> tuple[PinnedObject, bytes
             requests.fail_to_read(refusal, key)
         requests.rule_out_marker(key, reply)
         try:
-            beginning = read_all(body_of(reply))
+            beginning = read_all(reply)
+        except Boundless:
+            requests.fail(boundless(requests), key)
         except BodyTrouble as trouble:
             if attempt >= READ_ATTEMPTS:
                 requests.fail(trouble.refusal, key)

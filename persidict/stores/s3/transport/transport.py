@@ -14,7 +14,7 @@ from persidict.stores.s3.transport.messages import Refusal, Reply, ReplyType, Re
 from persidict.stores.shared.parallel import WorkerPool, map_in_order
 
 MOST_READ_AHEAD: Final = 16 * 1024 * 1024
-"""Bodies of more bytes are left for whoever reads them, where many requests are sent."""
+"""Bodies of more bytes, or of nobody knows how many, are left for whoever reads them."""
 
 
 class Again(Protocol):
@@ -103,8 +103,8 @@ def _read_ahead(reply: object) -> None:
     """Read a small body in the thread that has asked for it."""
     if not isinstance(reply, Reply) or (body := reply.body) is None:
         return
-    if (reply.content_length or 0) > MOST_READ_AHEAD:
-        return
+    if reply.content_length is None or reply.content_length > MOST_READ_AHEAD:
+        return  # nobody knows where one ends that was not announced
     try:
         reply.body = BytesBody(body.read())
     except Refusal as refusal:
