@@ -17,7 +17,7 @@ import pytest
 from mixinforge import dumpjs, loadjs
 
 from persidict import BackendError, FileDirDict, Signed, SQLiteDict, StoreDict
-from persidict.codecs import PickleCodec
+from persidict.codecs import PickleCodec, expansion
 from persidict.stores.memory import MemoryStore
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
@@ -123,3 +123,20 @@ def test_a_codec_with_the_same_parameters_makes_an_equal_handle(tmp_path: Path) 
 def test_a_limit_that_is_none_is_refused_by_name(size: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="max_value_size"):
         PickleCodec(max_value_size=size)
+
+
+@every_compressor
+def test_many_short_streams_take_no_time_by_the_square_of_their_number(name: str) -> None:
+    empty = COMPRESSORS[name](b"")
+    seen = []
+
+    class Counted(expansion._Source):
+        def put_back(self, count: int) -> None:
+            seen.append(count)
+            super().put_back(count)
+
+    value = COMPRESSORS[name](pickle.dumps("value"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(expansion, "_Source", Counted)
+        assert PickleCodec(max_value_size=100).decode(empty * 1000 + value) == "value"
+    assert max(seen) <= 2048

@@ -113,6 +113,25 @@ def test_npy_refuses_what_it_cannot_give_back(value: Any) -> None:
     assert "a" not in d
 
 
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_an_array_that_is_announced_and_not_there_is_refused_before_it_takes_memory(
+    version: tuple[int, int],
+) -> None:
+    stream = io.BytesIO()
+    array = np.lib.stride_tricks.as_strided(np.zeros(1), (1 << 40,), (0,))
+    header = np.lib.format.header_data_from_array_1_0(array) | {"fortran_order": False}
+    write = (
+        np.lib.format.write_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.write_array_header_2_0
+    )
+    write(stream, header)
+    d = ram("npy")
+    d.raw["a"] = stream.getvalue() + b"12345678"
+    with pytest.raises(BackendError, match="are there"):
+        d["a"]
+
+
 def test_npy_files_are_mapped_into_memory_by_numpy(tmp_path: Path) -> None:
     d = FileDirDict[Any](base_dir=tmp_path, serialization_format="npy")
     d["a"] = np.arange(5)

@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
 
 _PIECE: Final = 16 * 1024 * 1024
+_SHORTEST_INPUT: Final = 1024
+_LONGEST_INPUT: Final = 16 * 1024 * 1024
 _ANY_WINDOW_OF_GZIP_OR_ZLIB: Final = 47
 """What zlib.h calls 32 + 15: the header tells which of the two it is."""
 
@@ -66,9 +68,9 @@ def expanded(data: bytes, at_most: int | None) -> bytes:
 
 
 def _all_at_once(compression: _Compression, data: bytes) -> bytes:
-    module: Any = import_module(compression.module)
     if compression.magic != LZ4_MAGIC:
-        return bytes(module.decompress(data))
+        return _step_by_step(compression, data, None)
+    module: Any = import_module(compression.module)
     pieces, consumed = [], 0
     while consumed < len(data):
         rest = memoryview(data)[consumed:] if consumed else data
@@ -78,31 +80,30 @@ def _all_at_once(compression: _Compression, data: bytes) -> bytes:
     return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
 
-def _step_by_step(compression: _Compression, data: bytes, at_most: int) -> bytes:
+def _step_by_step(compression: _Compression, data: bytes, at_most: int | None) -> bytes:
     steps = _steps(compression) if compression.decompressor else _steps_of_zlib
     pieces, size = [], 0
     for piece in steps(data):
         size += len(piece)
-        if size > at_most:
+        if at_most is not None and size > at_most:
             raise TooLargeError(
                 f"{len(data)} compressed bytes become more than {at_most} (max_value_size)"
             )
         pieces.append(piece)
-    return b"".join(pieces)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _steps(compression: _Compression) -> Callable[[bytes], Iterator[bytes]]:
     new_decompressor: Any = getattr(import_module(compression.module), compression.decompressor)
 
     def expand(data: bytes) -> Iterator[bytes]:
-        while data:
+        source = _Source(data)
+        while source:
             decompressor = new_decompressor()
-            yield decompressor.decompress(data, _PIECE)
             while not decompressor.eof:
-                if decompressor.needs_input:
-                    raise EOFError("the compressed data end too early")
-                yield decompressor.decompress(b"", _PIECE)
-            data = decompressor.unused_data or b""
+                piece = source.next() if decompressor.needs_input else b""
+                yield decompressor.decompress(piece, _PIECE)
+            source.put_back(len(decompressor.unused_data or b""))
 
     return expand
 
@@ -110,13 +111,47 @@ def _steps(compression: _Compression) -> Callable[[bytes], Iterator[bytes]]:
 def _steps_of_zlib(data: bytes) -> Iterator[bytes]:
     import zlib
 
-    while data:
+    source = _Source(data)
+    while source:
         decompressor = zlib.decompressobj(_ANY_WINDOW_OF_GZIP_OR_ZLIB)
+        rest = b""
         while not decompressor.eof:
-            piece = decompressor.decompress(data, _PIECE)
-            data = decompressor.unconsumed_tail
+            piece = decompressor.decompress(rest or source.next(), _PIECE)
+            rest = decompressor.unconsumed_tail
             if piece:
                 yield piece
-            elif not data and not decompressor.eof:
-                raise EOFError("the compressed data end too early")
-        data = decompressor.unused_data
+        source.put_back(len(decompressor.unused_data))
+
+
+class _Source:
+    """Compressed bytes in pieces, which grow as long as no stream ends in them.
+
+    A decompressor copies what lies behind the end of its stream; were that all the rest, a
+    file of many short streams would take time by the square of its length.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+        self._position = 0
+        self._length = _SHORTEST_INPUT
+
+    def __bool__(self) -> bool:
+        return self._position < len(self._data)
+
+    def next(self) -> memoryview:
+        """Return the next piece.
+
+        Raises:
+            EOFError: There is none.
+        """
+        if not self:
+            raise EOFError("the compressed data end too early")
+        piece = self._data[self._position : self._position + self._length]
+        self._position += len(piece)
+        self._length = min(2 * self._length, _LONGEST_INPUT)
+        return piece
+
+    def put_back(self, count: int) -> None:
+        """Take back what lies behind the end of a stream."""
+        self._position -= count
+        self._length = _SHORTEST_INPUT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any, BinaryIO, Final
 
 from persidict.codecs.codec import Buffer, Codec, check_installed
@@ -58,9 +59,33 @@ class NpyCodec(Codec):
         """Turn bytes into an array, reading them to where they stay."""
         import numpy as np
 
+        if stream.seekable():
+            begin = stream.tell()
+            _check_size(stream)
+            stream.seek(begin)
         array = np.lib.format.read_array(
             stream, allow_pickle=False, max_header_size=_MOST_HEADER_BYTES
         )
         if stream.read(1):
             raise ValueError("bytes follow the end of the array")
         return array
+
+
+def _check_size(stream: BinaryIO) -> None:
+    """Refuse a header that announces more than there is, before memory is taken for that."""
+    import numpy as np
+
+    version = np.lib.format.read_magic(stream)
+    read_header = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    if version > (2, 0):  # numpy reads the header of version 3 in private only
+        return
+    shape, _, dtype = read_header(stream, max_header_size=_MOST_HEADER_BYTES)
+    announced = math.prod(shape) * dtype.itemsize
+    begin = stream.tell()
+    there = stream.seek(0, io.SEEK_END) - begin
+    if not dtype.hasobject and announced > there:
+        raise ValueError(f"an array of {announced} bytes is announced, and {there} are there")
