@@ -29,6 +29,7 @@ from persidict.persi_dict import PersiDict
 CALLS: list[Any] = []
 DAY = date(2026, 5, 1)
 ROW = [1]
+IMAGINARY = 1j
 CIRCLE: list[Any] = [ROW]
 CIRCLE.append(CIRCLE)
 
@@ -134,13 +135,24 @@ def test_calls_that_differ_are_not_the_same(d: PersiDict[Any], call: Callable[[A
         ({"nested": [{"s": frozenset("abc")}]}, {"nested": [{"s": frozenset("cba")}]}),
         ([DAY, {"on": DAY}], [date(2026, 5, 1), {"on": date(2026, 5, 1)}]),
         (2 * [ROW], [[1], [1]]),
+        (2 * [IMAGINARY], [complex("1j"), complex("1j")]),
         (CIRCLE, copy.deepcopy(CIRCLE)),
         (
             {frozenset("a"): 1, frozenset("b"): 2, frozenset("c"): 3},
             {frozenset("c"): 3, frozenset("b"): 2, frozenset("a"): 1},
         ),
     ],
-    ids=["dict", "array", "frame", "nested", "one date", "one list", "circle", "keys"],
+    ids=[
+        "dict",
+        "array",
+        "frame",
+        "nested",
+        "one date",
+        "one list",
+        "one complex",
+        "circle",
+        "keys",
+    ],
 )
 def test_equal_arguments_have_one_key(one: Any, other: Any) -> None:
     f = memoize(LocalDict())(work)

@@ -9,7 +9,7 @@ from types import BuiltinFunctionType, FunctionType, NoneType
 from typing import Any, Final
 
 _LEAVES: Final = frozenset(
-    (str, bytes, int, float, bool, complex, NoneType, type, FunctionType, BuiltinFunctionType)
+    (str, bytes, int, float, bool, NoneType, type, FunctionType, BuiltinFunctionType)
 )
 """What holds nothing else, and is hashed where it stands."""
 
