@@ -65,7 +65,8 @@ class PlainJsonCodec(Codec):
         except ValueError as error:
             raise ValueError(f"plainjson could not read this value again: {error}") from error
         as_they_are = {"serialize_as_any": True, "warnings": False}
-        where = _difference(dump(value, **as_they_are), dump(back, **as_they_are), "value")
+        one, other = dump(value, **as_they_are), dump(back, **as_they_are)
+        where = None if _are_equal(one, other) else _difference(one, other, "value")
         if type(back) is not type(value) and not is_typed_dict(self._value_class):
             where = "value"
         if where:
@@ -106,6 +107,13 @@ def _as_json(value: Any) -> bytes:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode("utf-8")
 
 
+def _are_equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except ValueError:  # so says an array
+        return True
+
+
 def _difference(one: Any, other: Any, where: str) -> str | None:
     """Say where two values differ that pydantic has taken apart; None: nowhere."""
     if type(one) is dict and type(other) is dict and one.keys() == other.keys():
@@ -115,10 +123,7 @@ def _difference(one: Any, other: Any, where: str) -> str | None:
     elif type(one) is type(other) and getattr(type(one), "__eq__", None) is object.__eq__:
         return None  # nothing tells whether they are equal
     else:
-        try:
-            return None if one == other else where
-        except ValueError:  # so says an array
-            return None
+        return None if _are_equal(one, other) else where
     found = (_difference(*pair) for pair in pairs)
     return next((difference for difference in found if difference), None)
 
