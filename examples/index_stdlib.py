@@ -392,6 +392,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--to: the workers are processes, which do not share memory")
     if (arguments.endpoint_url or arguments.region) and not arguments.bucket:
         parser.error("--endpoint-url and --region need --bucket")
+    if min(arguments.workers, arguments.runs) < 1:
+        parser.error("--workers and --runs must be at least 1")
     return arguments
 
 

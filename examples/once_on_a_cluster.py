@@ -76,6 +76,8 @@ def main() -> None:
     if arguments.scheduler and not arguments.bucket:
         parser.error("--scheduler needs --bucket: other machines do not reach a server in here")
 
+    if min(arguments.numbers, arguments.workers) < 1:
+        parser.error("--numbers and --workers must be at least 1")
     with ExitStack() as stack:
         place = open_place(arguments.bucket)
         cluster = arguments.scheduler or stack.enter_context(

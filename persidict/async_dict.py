@@ -424,6 +424,11 @@ class AsyncDict(Generic[ValueType]):
 
     # ------------------------------------------------------------------ many items
 
+    __iter__ = None  # else Python would ask for d[0], d[1], ... for ever
+
+    def __contains__(self, key: object) -> bool:
+        raise TypeError("`in` cannot be awaited: write await d.contains(key)")
+
     def __aiter__(self) -> AsyncIterator[NonEmptySafeStrTuple]:
         return self.keys().__aiter__()
 

@@ -774,3 +774,11 @@ def test_a_context_variable_of_the_caller_is_seen_by_a_transformer() -> None:
         return result.new_value
 
     assert run(main) == "ann"
+
+
+def test_what_cannot_be_awaited_is_refused_at_once() -> None:
+    d: Any = AsyncDict(LocalDict[int]())
+    with pytest.raises(TypeError, match=r"write await d\.contains\(key\)"):
+        "a" in d  # noqa: B015
+    with pytest.raises(TypeError, match="'AsyncDict' object is not iterable"):
+        list(d)

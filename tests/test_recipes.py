@@ -104,3 +104,37 @@ def test_a_page_shows_the_script_that_it_is_about() -> None:
         *scripts,
         "examples/once_on_a_cluster.py",
     }
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("once_on_a_cluster.py", ["--numbers", "0"]),
+        ("once_on_a_cluster.py", ["--workers", "0"]),
+        ("index_stdlib.py", ["--workers", "0"]),
+        ("index_stdlib.py", ["--runs", "0"]),
+    ],
+)
+def test_an_example_that_is_told_to_do_nothing_says_what_it_needs(
+    script: str, arguments: list[str], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, str(RECIPES.parent / script), *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, "must be at least 1" in done.stderr) == (2, True)
+
+
+def test_a_recipe_that_needs_a_bucket_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(RECIPES / "cache_a_model.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "cache_a_model.py my-bucket" in done.stderr
