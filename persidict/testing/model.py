@@ -73,7 +73,9 @@ def outcome_of(operation: Callable[[], Any]) -> Outcome:
         return Outcome(returned=operation())
     except MutationPolicyError as error:
         return Outcome(error=type(error), policy=error.policy)
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError:  # or a subclass that reads like it
+        return Outcome(error=KeyError)
+    except (TypeError, ValueError) as error:
         return Outcome(error=type(error))
 
 
