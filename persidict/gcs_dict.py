@@ -204,13 +204,15 @@ class GCSDict(StoredDict[ValueType]):
 def _masked(credentials: Any) -> Secret | SecretObject | None:
     if credentials is None or isinstance(credentials, (str, Secret)):
         return as_secret("credentials", credentials)
-    if isinstance(credentials, SecretObject):
-        return None if credentials.reveal() is None else credentials
+    masked = credentials if isinstance(credentials, SecretObject) else SecretObject(credentials)
+    del credentials
+    if masked.reveal() is None:
+        return None
     from google.auth.credentials import Credentials
 
-    if not isinstance(credentials, Credentials):
+    if not isinstance(masked.reveal(), Credentials):
         raise TypeError(
             "credentials must be an object of google-auth, the JSON text of a key, or None, not"
-            f" {type(credentials).__name__}"
+            f" {type(masked.reveal()).__name__}"
         )
-    return SecretObject(credentials)
+    return masked

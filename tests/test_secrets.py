@@ -76,6 +76,14 @@ def test_a_secret_in_a_list_is_refused_without_showing_it(
     assert_hushed(str(raised.value) + "".join(locals_of(raised.value.__traceback__)))
 
 
+@pytest.mark.parametrize("wrong", [b"hush", ["hush"], {"private_key": "hush"}])
+def test_credentials_for_google_that_are_none_are_refused_without_showing_them(wrong: Any) -> None:
+    kind = type(wrong).__name__
+    with pytest.raises(TypeError, match=f"credentials must be .*, not {kind}") as raised:
+        GCSDict(bucket_name="b", project="p", create_bucket=False, credentials=wrong)
+    assert_hushed(str(raised.value) + "".join(locals_of(raised.value.__traceback__)))
+
+
 def test_the_named_key_of_an_azure_account_does_not_show() -> None:
     key = {"account_name": "me", "account_key": "aHVzaA==hush"}
     d: AzureDict[Any] = AzureDict(
