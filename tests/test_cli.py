@@ -299,6 +299,13 @@ def test_a_closed_stream_is_told_of(command_line: str, status: int, said: str, p
     assert (done.returncode, done.stderr.splitlines()[-1].partition(": ")[2]) == (status, said)
 
 
+def test_a_text_that_is_no_utf8_is_told_with_a_remedy(place: str) -> None:
+    found = run("put", place, "a", "--text", stdin=b"\xff")
+    assert found.exit_code == 2
+    assert "no text in UTF-8" in found.stderr
+    assert "--raw stores it as bytes" in found.stderr
+
+
 # ---------------------------------------------------------------------- a rehearsal
 
 

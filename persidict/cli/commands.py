@@ -173,7 +173,7 @@ def put(
     if not raw:
         base = place.base_class_for_values
         is_text = text or (base is not None and issubclass(base, str))
-        content = data.decode() if is_text else _from_json(data)
+        content = _from_utf8(data) if is_text else _from_json(data)
     if not if_absent and if_etag is None:
         target[key] = content
         return
@@ -192,6 +192,15 @@ def _standard_input() -> bytes:
     if sys.stdin is None:  # closed, as by `<&-`
         raise click.UsageError("there is no standard input: give VALUE")
     return sys.stdin.buffer.read()
+
+
+def _from_utf8(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise click.UsageError(
+            f"the value is no text in UTF-8 ({error}); --raw stores it as bytes"
+        ) from error
 
 
 def _from_json(data: bytes) -> Any:
