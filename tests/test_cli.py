@@ -306,6 +306,13 @@ def test_a_text_that_is_no_utf8_is_told_with_a_remedy(place: str) -> None:
     assert "--raw stores it as bytes" in found.stderr
 
 
+def test_a_text_that_no_stream_takes_is_told_with_a_remedy(place: str) -> None:
+    FileDirDict[Any](base_dir=place)["half"] = "\ud800"
+    found = run("get", place, "half")
+    assert found.exit_code == 1
+    assert "--raw writes the stored bytes" in found.stderr
+
+
 # ---------------------------------------------------------------------- a rehearsal
 
 

@@ -143,7 +143,11 @@ def get(place: Dict, key: Any, raw: bool) -> None:
                 sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
         return
-    click.echo(value_text(place[key]))
+    text = value_text(place[key])
+    try:
+        click.echo(text)
+    except UnicodeEncodeError as error:
+        fail(f"the value cannot be written as a text ({error}); --raw writes the stored bytes")
 
 
 @persidict.command()
