@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from persidict.stores.shared.secret import SecretURL, masked_url, shown
 from persidict.urls import check_names, hint, parameters_of, parse_query
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def open_dict(url: str | os.PathLike[str], **params: Any) -> PersiDict[Any]:
         raise ValueError(f"{_shown(text)}: write {scheme.form}")
     if parts.fragment:
         raise ValueError(f"{_shown(text)}: write '#' as %23")
-    if parts.username is not None or parts.password is not None:
+    if isinstance(masked_url(text.partition("?")[0]), SecretURL):
         raise ValueError(f"a {name} URL holds no user and no password: pass them as arguments")
     place = scheme.place(parts)
     return _make(_class_of(scheme, parts.query, params), text, place, parts.query, params)
@@ -112,12 +113,12 @@ def _make(
 ) -> PersiDict[Any]:
     cls._mask(params)
     check_names(cls, params, where="open_dict")
-    shown = _shown(url)
-    written = parse_query(cls, query, shown)
+    told = _shown(url)
+    written = parse_query(cls, query, told)
     for given, taken in ((written, place), (params, place), (params, written)):
         twice = sorted(given.keys() & taken.keys())
         if twice:
-            raise TypeError(f"{shown}: {twice[0]!r} is given twice")
+            raise TypeError(f"{told}: {twice[0]!r} is given twice")
     return cls(**place, **written, **params)
 
 
@@ -144,7 +145,7 @@ def _public(name: str) -> type[PersiDict[Any]]:
 
 def _shown(url: str) -> str:
     """Return a URL without what may be secret, for messages."""
-    return repr(re.sub(r"//[^/@]*@", "//***@", url).partition("?")[0])
+    return repr(shown(url).partition("?")[0])
 
 
 # ---------------------------------------------------------------------- places
@@ -176,10 +177,6 @@ def _bucket(name_of_bucket: str) -> Callable[[SplitResult], dict[str, Any]]:
 
 def _bucket_on_server(parts: SplitResult) -> dict[str, Any]:
     bucket, _, prefix = parts.path[1:].partition("/")
-    if "@" in bucket:  # behind a password with a slash in it
-        raise ValueError(
-            f"a {parts.scheme} URL holds no user and no password: pass them as arguments"
-        )
     if not parts.netloc or not bucket:
         raise ValueError(f"{_shown(parts.geturl())}: write {parts.scheme}://host:port/bucket")
     return {

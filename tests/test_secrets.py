@@ -76,6 +76,14 @@ def test_a_secret_in_a_list_is_refused_without_showing_it(
     assert_hushed(str(raised.value) + "".join(locals_of(raised.value.__traceback__)))
 
 
+@pytest.mark.parametrize("mark", ["", "/", "#"])
+@pytest.mark.parametrize("scheme", ["s3", "s3+http", "gs", "az", "redis"])
+def test_a_password_in_a_url_shows_in_no_message_whatever_is_in_it(scheme: str, mark: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        open_dict(f"{scheme}://me:hush{mark}more-hush@127.0.0.1:9/bucket")
+    assert_hushed(str(raised.value))
+
+
 @pytest.mark.parametrize("wrong", [b"hush", ["hush"], {"private_key": "hush"}])
 def test_credentials_for_google_that_are_none_are_refused_without_showing_them(wrong: Any) -> None:
     kind = type(wrong).__name__
