@@ -68,7 +68,7 @@ def _instead_of(cls: type, args: Sequence[object], names: Sequence[str]) -> str:
 def names_its_arguments(method: Method) -> Method:
     """Have a method that takes all but its key by name say so to who calls it otherwise.
 
-    Costs a call of a function, below 0.2 us.
+    Costs a call of a function more, well below 1 us.
     """
 
     @functools.wraps(method)
