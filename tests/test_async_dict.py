@@ -254,6 +254,10 @@ class AwaitedDict(FileDirDict[Any]):
         raw.inner = self.inner.raw  # type: ignore[attr-defined]
         return raw
 
+    def _become_read_only(self) -> None:
+        super()._become_read_only()
+        self.inner = self.inner.read_only()
+
     def _subdict(self, prefix: Any) -> Any:
         sub = super()._subdict(prefix)
         sub.inner = self.inner.get_subdict(prefix)
