@@ -523,23 +523,27 @@ def test_a_block_whose_storing_was_cancelled_before_it_began_stores_nothing() ->
 
     async def main() -> None:
         a = AsyncDict(d, max_concurrency=1)
-        written = asyncio.Event()
+        written, taken = asyncio.Event(), asyncio.Event()
 
         async def write() -> None:
             async with a.open("a", "wb") as stream:
                 await stream.write(b"text")
                 written.set()
-                await asyncio.sleep(0)  # the only thread is taken meanwhile
+                await taken.wait()
 
         writing = asyncio.ensure_future(write())
         await written.wait()
         blocking = asyncio.ensure_future(a.set("b", "text"))
-        await set_in_time(d.entered)
-        await asyncio.sleep(0)
+        await set_in_time(d.entered)  # the only thread is taken
+        taken.set()
+        for _ in range(3):
+            await asyncio.sleep(0)  # the block is left, and its storing waits for the thread
         writing.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)  # the storing is cancelled; its stream is closed by the thread
+        d.gate.set()
         with pytest.raises(asyncio.CancelledError):
             await writing
-        d.gate.set()
         await blocking
 
     run(main)
