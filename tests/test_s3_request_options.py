@@ -24,10 +24,11 @@ Dict = BasicS3Dict[Any]
 
 ENCRYPTED = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key-1", "BucketKeyEnabled": True}
 PUT_OPTIONS = {**ENCRYPTED, "StorageClass": "GLACIER_IR", "Tagging": "team=a"}
+_BUCKET_KEY = "x-amz-server-side-encryption-bucket-key-enabled"
 PUT_HEADERS = {
     "x-amz-server-side-encryption": "aws:kms",
     "x-amz-server-side-encryption-aws-kms-key-id": "key-1",
-    "x-amz-server-side-encryption-bucket-key-enabled": "true",
+    _BUCKET_KEY: "true",
     "x-amz-storage-class": "GLACIER_IR",
     "x-amz-tagging": "team=a",
 }
@@ -66,6 +67,8 @@ def headers_by_operation(server: MotoServer, names: set[str]) -> dict[str, list[
     found: dict[str, list[dict[str, str]]] = {}
     for request in server.requests():
         chosen = {name: text for name, text in request.headers.items() if name in names}
+        if _BUCKET_KEY in chosen:
+            chosen[_BUCKET_KEY] = chosen[_BUCKET_KEY].lower()  # older botocore writes True
         found.setdefault(request.operation, []).append(chosen)
     return found
 
