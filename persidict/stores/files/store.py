@@ -238,15 +238,16 @@ class FileStore(ObjectStore):
         directories above it looked at for links.
         """
         looked_at = None
+        path_of, read = self._tree.path_of, self._read
         for entry in entries:
             name = entry if isinstance(entry, str) else entry.name
-            path = self._tree.path_of(name)
-            directory = os.path.dirname(name)
+            path = path_of(name)
+            directory = name.rpartition("/")[0]
             try:
                 if directory != looked_at:
                     self._tree.refuse_links(path)
                     looked_at = directory
-                data, info, _ = self._read(name, path, None)
+                data, info, _ = read(name, path, None)
             except ObjectNotFound:
                 continue
             except (OSError, BackendError) as error:
