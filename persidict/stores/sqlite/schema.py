@@ -60,8 +60,8 @@ ETAG: Final = "SELECT etag FROM objects WHERE name = ?"
 GET: Final = "SELECT data, etag, size, modified, file FROM objects WHERE name = ?"
 READ: Final = "SELECT data, file FROM objects WHERE name = ?"
 GET_IF: Final = (
-    "SELECT CASE WHEN etag = ?2 THEN NULL ELSE data END, etag, size, modified, file"
-    " FROM objects WHERE name = ?1"
+    "SELECT CASE WHEN etag = ? THEN NULL ELSE data END, etag, size, modified, file"
+    " FROM objects WHERE name = ?"
 )
 _INTO: Final = "INTO objects(name, etag, modified, size, file, data) VALUES (?, ?, ?, ?, ?, ?)"
 PUT: Final = (
@@ -71,8 +71,8 @@ PUT: Final = (
 )
 INSERT: Final = f"INSERT OR IGNORE {_INTO}"
 SWAP: Final = (
-    "UPDATE objects SET etag = ?2, modified = ?3, size = ?4, file = ?5, data = ?6"
-    " WHERE name = ?1 AND etag = ?7"
+    "UPDATE objects SET etag = ?, modified = ?, size = ?, file = ?, data = ?"
+    " WHERE name = ? AND etag = ?"
 )
 DELETE: Final = "DELETE FROM objects WHERE name = ?"
 DELETE_IF: Final = "DELETE FROM objects WHERE name = ? AND etag = ?"

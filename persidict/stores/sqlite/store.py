@@ -163,7 +163,7 @@ class SQLiteStore(ObjectStore):
             if if_none_match is None:
                 row = self._connection().row(schema.GET, whole)
             else:
-                row = self._connection().row(schema.GET_IF, whole, if_none_match)
+                row = self._connection().row(schema.GET_IF, if_none_match, whole)
             if row is None:
                 raise _not_found(name)
             data, etag, size, modified, file = row
@@ -298,7 +298,7 @@ class SQLiteStore(ObjectStore):
             return
         while True:
             if if_match is not None:
-                changed = connection.write(effort, schema.SWAP, (*row, if_match))
+                changed = connection.write(effort, schema.SWAP, (*row[1:], row[0], if_match))
             else:
                 changed = connection.write(effort, schema.INSERT, row)
             if changed:
@@ -475,7 +475,7 @@ class SQLiteStore(ObjectStore):
     def count(self, suffix: str) -> int:
         """Count the names with a suffix."""
         (count,) = self._connection().row(
-            "SELECT count(*) FROM objects WHERE name >= ?1 AND name < ?2 AND substr(name, ?3) = ?4",
+            "SELECT count(*) FROM objects WHERE name >= ? AND name < ? AND substr(name, ?) = ?",
             self._prefix,
             self._prefix + LAST,
             -len(suffix),
