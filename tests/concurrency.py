@@ -245,6 +245,34 @@ def do_random_operations(
     return recorder.operations
 
 
+def do_random_histories(
+    dictionary: PersiDict[Any],
+    place: Place,
+    count: int,
+    times: int,
+    tolerated: tuple[type[Exception], ...] = (),
+    without: Sequence[str] = (),
+) -> list[Operation]:
+    """Do random operations again and again, each time in step with the others on two new items.
+
+    Args:
+        dictionary: The dictionary.
+        place: Which worker it is.
+        count: How many histories.
+        times: How many operations each of them has.
+        tolerated: Errors after which an operation may or may not have taken effect.
+        without: The names of operations that are left out.
+    """
+    operations: list[Operation] = []
+    for number in range(count):
+        place.meet()
+        keys = [f"x{number}", f"y{number}"]
+        operations += do_random_operations(
+            dictionary, place, keys, times, tolerated, number, without
+        )
+    return operations
+
+
 def _read_then_swap(recorder: Recorder, key: Any, value: Any, latest: Any) -> Any:
     etag = recorder.read(key).actual_etag
     return recorder.set_item_if(key, value, ETAG_IS_THE_SAME, etag).resulting_etag

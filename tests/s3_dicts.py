@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from persidict import back_off
 from persidict.basic_s3_dict import BasicS3Dict
+from persidict.stores.s3 import requests
 from tests.s3_servers.clients import CREDENTIALS, new_bucket_name
 
 FORMATS = ["pkl", "json", "txt"]
@@ -42,6 +44,13 @@ def connect(
         "aws_secret_access_key": secret_access_key,
     }
     return BasicS3Dict(**{**settings, **params})
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets attempts follow each other quickly, also in processes that are forked."""
+    monkeypatch.setattr(back_off, "_LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(requests, "_LONGEST_BACK_OFF_SECONDS", 0.01)
 
 
 @functools.cache

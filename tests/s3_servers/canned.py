@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import time
 from base64 import b64decode, b64encode
 from collections import Counter
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from .canned_storage import CannedRequest, CannedStorage
+from .canned_storage import CannedRequest, CannedStorage, http_date
 from .child_process import CONTROL, ChildProcess, Server, announce, control, watch_parent
 from .http_server import Content, Reply
+from .quirks import ServerQuirks
 from .s3_messages import parse_s3_request
 
 _LARGE = 65536
@@ -78,7 +80,9 @@ class CannedServer(Server):
         self._process.stop()
 
 
-def start_canned(*synthetic: Synthetic, certificate: Path | None = None) -> CannedServer:
+def start_canned(
+    *synthetic: Synthetic, certificate: Path | None = None, quirks: ServerQuirks | None = None
+) -> CannedServer:
     """Start a server in a child process, empty but for the synthetic objects.
 
     It speaks what boto3 needs for objects, listings and multipart uploads, enforces
@@ -87,16 +91,23 @@ def start_canned(*synthetic: Synthetic, certificate: Path | None = None) -> Cann
     Args:
         *synthetic: What it has from the beginning.
         certificate: A certificate with its key, to speak TLS with; it is not counted then.
+        quirks: Has conditions evaluated as another server does, and ETags that are digests.
     """
     items = [{**vars(item), "body": b64encode(item.body).decode()} for item in synthetic]
-    arguments = {"synthetic": items, "certificate": certificate and str(certificate)}
+    arguments = {
+        "synthetic": items,
+        "certificate": certificate and str(certificate),
+        "quirks": quirks and quirks.to_json(),
+    }
     return CannedServer(ChildProcess("canned", arguments), "https" if certificate else "http")
 
 
-def serve(synthetic: list[dict[str, Any]], certificate: str | None) -> None:
+def serve(
+    synthetic: list[dict[str, Any]], certificate: str | None, quirks: dict[str, Any] | None
+) -> None:
     """Be the child process."""
     watch_parent()
-    storage = CannedStorage()
+    storage = CannedStorage(None if quirks is None else ServerQuirks.from_json(quirks))
     for item in synthetic:
         known = Synthetic(**{**item, "body": b64decode(item["body"])})
         storage.fill(known.bucket, known.names(), known.body)
@@ -194,7 +205,10 @@ class _Protocol(asyncio.BufferedProtocol):
         return Reply(200, [("Content-Type", "application/json")], json.dumps(counts).encode())
 
     def _send(self, request: CannedRequest, reply: Reply) -> None:
-        lines = [f"HTTP/1.1 {reply.status} {_REASONS[reply.status]}"]
+        lines = [
+            f"HTTP/1.1 {reply.status} {_REASONS[reply.status]}",
+            f"Date: {http_date(int(time.time()))}",
+        ]
         lines += [f"{name}: {value}" for name, value in reply.headers]
         has_body = request.method != "HEAD" and reply.status not in _BODILESS
         is_framed = any(name == "Content-Length" for name, _ in reply.headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import time
 from bisect import bisect_left, bisect_right, insort
@@ -17,7 +18,7 @@ from xml.sax.saxutils import escape
 
 from .conditions import CHANGES, evaluate, same_etag, unmet
 from .http_server import Content, Reply
-from .quirks import AWS
+from .quirks import AWS, ServerQuirks
 from .s3_messages import (
     INVALID_RANGE,
     MALFORMED_XML,
@@ -92,13 +93,17 @@ class _Bucket:
 
 
 class CannedStorage:
-    """Answers requests from memory, with the abilities that AWS documents.
+    """Answers requests from memory.
 
-    An ETag is a number that no other version has, not a digest.
+    Args:
+        quirks: What becomes of conditions. ETags are digests of the content then; without it,
+            conditions are AWS's, and an ETag is a number that no other version has.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quirks: ServerQuirks | None = None) -> None:
         self.counts: Counter[str] = Counter()
+        self._quirks = quirks or AWS
+        self._has_digests = quirks is not None
         self._buckets: dict[str, _Bucket] = {}
         self._numbers = itertools.count(1)
         self._operations: dict[str, Callable[[_Bucket, CannedRequest], Reply]] = {
@@ -129,7 +134,7 @@ class CannedStorage:
         if bucket is None or s3.operation not in CHANGES:
             return None
         stored = bucket.objects.get(s3.key)
-        return evaluate(AWS, s3.operation, request.headers, stored and stored.etag)
+        return evaluate(self._quirks, s3.operation, request.headers, stored and stored.etag)
 
     def answer(self, request: CannedRequest) -> Reply:
         """Answer a request."""
@@ -156,7 +161,10 @@ class CannedStorage:
         if "content-type" not in headers:
             kept.append(("content-type", "binary/octet-stream"))
         checksums = [item for item in headers.items() if item[0].startswith("x-amz-checksum-")]
-        etag = f'"{next(self._numbers):032x}{suffix}"'
+        name = f"{next(self._numbers):032x}"
+        if self._has_digests:
+            name = hashlib.md5(body, usedforsecurity=False).hexdigest()
+        etag = f'"{name}{suffix}"'
         return StoredObject(body, etag, int(time.time()), kept, checksums)
 
     def _put(self, bucket: _Bucket, request: CannedRequest) -> Reply:
@@ -182,7 +190,7 @@ class CannedStorage:
             return Reply.of_error(NO_SUCH_KEY, Key=request.s3.key)
         headers = [
             ("ETag", stored.etag),
-            ("Last-Modified", _http_date(stored.modified)),
+            ("Last-Modified", http_date(stored.modified)),
             ("Accept-Ranges", "bytes"),
             *stored.headers,
         ]
@@ -364,5 +372,6 @@ def _iso(moment: int) -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def _http_date(moment: int) -> str:
+def http_date(moment: int) -> str:
+    """Return POSIX seconds as headers tell them."""
     return formatdate(moment, usegmt=True)
