@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import socket
-import subprocess
-import time
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import urlopen
+
+from tests.s3_servers.child_process import ServerUnavailable
+from tests.s3_servers.installed import (
+    InstalledServer,
+    alone,
+    free_ports,
+    installation,
+    new_directory,
+    run,
+)
 
 REQUIRE = "PERSIDICT_REQUIRE_AZURITE"
 """The environment variable that, set to 1, asks for Azurite; it is installed with npm."""
 
 _PACKAGE = "azurite@3.37.0"
-_SECONDS_TO_INSTALL = 600
+_DIRECTORY = installation(_PACKAGE.replace("@", "-"))
 _SECONDS_TO_START = 60
 _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The published key of every emulator."""
 
 
-def _directory() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "persidict-tests" / _PACKAGE.replace("@", "-")
-
-
 def _program() -> Path:
-    return _directory() / "node_modules" / ".bin" / "azurite-blob"
+    return _DIRECTORY / "node_modules" / ".bin" / "azurite-blob"
 
 
 def is_wanted() -> bool:
@@ -35,21 +34,15 @@ def is_wanted() -> bool:
     return os.environ.get(REQUIRE) == "1"
 
 
-def _install() -> None:
-    directory = _directory()
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def install() -> None:
+    """Install it into the user's cache directory, unless it is there; needs npm."""
+    with alone(_DIRECTORY):
         if not _program().exists():
-            subprocess.run(
-                ["npm", "install", "--silent", "--no-fund", "--no-audit", _PACKAGE],
-                cwd=directory,
-                check=True,
-                timeout=_SECONDS_TO_INSTALL,
-            )
+            command = ["npm", "install", "--silent", "--no-fund", "--no-audit", _PACKAGE]
+            run(command, cwd=_DIRECTORY)
 
 
-class Azurite:
+class Azurite(InstalledServer):
     """A running server; it ends with `stop`.
 
     Attributes:
@@ -57,48 +50,16 @@ class Azurite:
     """
 
     def __init__(self) -> None:
-        _install()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        options = [
-            "--inMemoryPersistence",
-            "--silent",
-            "--disableTelemetry",
-            "--skipApiVersionCheck",
-        ]
-        options += ["--skipApiVersionCheck"]
-        place = ["--blobHost", "127.0.0.1", "--blobPort", str(port)]
-        self._process = subprocess.Popen(
-            ["node", str(_program()), *options, *place],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        url = f"http://127.0.0.1:{port}/devstoreaccount1"
+        install()
+        (port,) = free_ports(1)
+        options = ["--inMemoryPersistence", "--silent", "--disableTelemetry"]
+        options += ["--skipApiVersionCheck", "--blobHost", "127.0.0.1", "--blobPort", str(port)]
+        super().__init__(["node", _program(), *options], port, new_directory("azurite-"))
         self.connection_string = (
             f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={_KEY};"
-            f"BlobEndpoint={url}"
+            f"BlobEndpoint={self.endpoint_url}/devstoreaccount1"
         )
-        self._wait_until_it_answers(url)
-
-    def _wait_until_it_answers(self, url: str) -> None:
-        deadline = time.monotonic() + _SECONDS_TO_START
-        while time.monotonic() < deadline:
-            try:
-                urlopen(url, timeout=5).close()
-            except HTTPError:
-                return
-            except OSError:
-                try:
-                    self._process.wait(0.05)
-                except subprocess.TimeoutExpired:
-                    continue
-                break
-        self.stop()
-        raise RuntimeError("Azurite did not start")
-
-    def stop(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
+        if not self.becomes_ready("/devstoreaccount1", _SECONDS_TO_START, may_refuse=True):
+            complaint = self.complaint()
+            self.stop()
+            raise ServerUnavailable(f"Azurite did not start: {complaint}")

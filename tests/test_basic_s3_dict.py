@@ -18,7 +18,7 @@ from tests.fixtures_0309 import WrittenPrefix, equal, prefixes
 from tests.s3_dicts import ELSEWHERE, FORMATS, connect, elsewhere_or_skip, maker
 from tests.s3_servers.clients import CREDENTIALS
 from tests.s3_servers.fixtures import localstack_server, moto_aws_server
-from tests.s3_servers.localstack import LocalStackServer
+from tests.s3_servers.installed import InstalledServer
 from tests.s3_servers.moto_server import MotoServer
 
 __all__ = ["localstack_server", "moto_aws_server"]
@@ -55,7 +55,7 @@ class TestOnAnImitatedAWS(S3Conformance):
 class TestOnLocalStack(S3Conformance):
     @pytest.fixture
     def new_dict(
-        self, localstack_server: LocalStackServer, monkeypatch: pytest.MonkeyPatch
+        self, localstack_server: InstalledServer, monkeypatch: pytest.MonkeyPatch
     ) -> NewDict:
         return maker(connecting(monkeypatch, localstack_server.endpoint_url), "pkl")
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.s3_servers.child_process import ServerUnavailable
 from tests.s3_servers.fixtures import localstack_or_skip, localstack_server
-from tests.s3_servers.localstack import REQUIRE, LocalStackServer, start_localstack
+from tests.s3_servers.installed import InstalledServer
+from tests.s3_servers.localstack import REQUIRE, start_localstack
 from tests.s3_servers.wire import Case, Probe, answer_to, expected_answers, race
 
 __all__ = ["localstack_server"]
@@ -19,13 +20,13 @@ __all__ = ["localstack_server"]
 
 @pytest.mark.parametrize("case", expected_answers("localstack"), ids="-".join)
 def test_what_is_said_of_localstack_is_true_of_localstack_itself(
-    localstack_server: LocalStackServer, case: Case
+    localstack_server: InstalledServer, case: Case
 ) -> None:
     assert answer_to(localstack_server.endpoint_url, case) == expected_answers("localstack")[case]
 
 
 def test_eight_clients_that_insert_one_key_have_one_winner(
-    localstack_server: LocalStackServer,
+    localstack_server: InstalledServer,
 ) -> None:
     probe = Probe(localstack_server.endpoint_url)
     answers = race(lambda number: probe.put("key", b"%d" % number, IfNoneMatch="*"))
@@ -33,7 +34,7 @@ def test_eight_clients_that_insert_one_key_have_one_winner(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
-def test_only_127_0_0_1_is_served(localstack_server: LocalStackServer) -> None:
+def test_only_127_0_0_1_is_served(localstack_server: InstalledServer) -> None:
     port = urlsplit(localstack_server.endpoint_url).port
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.2", port), timeout=10)
@@ -51,13 +52,13 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("nothing_installed")
 def test_nothing_is_installed_unasked() -> None:
     with pytest.raises(ServerUnavailable, match=REQUIRE):
-        start_localstack(install=False)
+        start_localstack(may_install=False)
 
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_a_missing_python_is_named() -> None:
     with pytest.raises(ServerUnavailable, match=r"Python 3\.13"):
-        start_localstack(install=True)
+        start_localstack(may_install=True)
 
 
 @pytest.mark.usefixtures("nothing_installed")

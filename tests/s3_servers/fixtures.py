@@ -9,7 +9,8 @@ import pytest
 
 from .child_process import ServerUnavailable
 from .clients import new_bucket_name
-from .localstack import REQUIRE, LocalStackServer, start_localstack
+from .installed import InstalledServer
+from .localstack import REQUIRE, start_localstack
 from .moto_server import MotoServer, start_moto
 from .quirks import AWS, ServerQuirks
 
@@ -34,11 +35,11 @@ def moto_like(moto_aws_server: MotoServer) -> Callable[[ServerQuirks], MotoServe
     return endpoint
 
 
-def localstack_or_skip() -> LocalStackServer:
+def localstack_or_skip() -> InstalledServer:
     """Start LocalStack, or skip the test that needs it; fail it where it is required."""
     is_required = os.environ.get(REQUIRE) == "1"
     try:
-        return start_localstack(install=is_required)
+        return start_localstack(may_install=is_required)
     except ServerUnavailable as reason:
         if is_required:
             pytest.fail(str(reason))
@@ -46,7 +47,7 @@ def localstack_or_skip() -> LocalStackServer:
 
 
 @pytest.fixture(scope="session")
-def localstack_server() -> Iterator[LocalStackServer]:
+def localstack_server() -> Iterator[InstalledServer]:
     """LocalStack's S3, one for the whole run; skips where it is not installed."""
     with localstack_or_skip() as server:
         yield server

@@ -5,16 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-import socket
 import subprocess
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.request import urlopen
 
-from .child_process import Server, ServerUnavailable
+from .child_process import ServerUnavailable
+from .installed import InstalledServer, alone, free_ports, installation, new_directory, run
 
 REQUIRE = "PERSIDICT_REQUIRE_LOCALSTACK"
 """The environment variable that, set to 1, installs LocalStack and insists on it."""
@@ -26,7 +21,6 @@ _PACKAGES = (
     "service-identity",
 )
 _PYTHONS = ("3.13", "3.14")
-_SECONDS_TO_INSTALL = 900
 _SECONDS_TO_START = 120
 _ATTEMPTS_TO_START = 3
 _SETTINGS = {
@@ -43,38 +37,18 @@ _SETTINGS = {
 }
 
 
-class LocalStackServer(Server):
-    """A running server; `start_localstack` makes one.
-
-    Attributes:
-        endpoint_url: Where it listens.
-    """
-
-    def __init__(self, process: subprocess.Popen[bytes], port: int, directory: Path) -> None:
-        self._process = process
-        self._directory = directory
-        self.endpoint_url = f"http://127.0.0.1:{port}"
-
-    def stop(self) -> None:
-        """End the process, and remove what it stored."""
-        self._process.kill()
-        self._process.wait()
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
-
-
-def start_localstack(*, install: bool) -> LocalStackServer:
+def start_localstack(*, may_install: bool) -> InstalledServer:
     """Start a server on a free port of the loopback interface; it ends with this process.
 
     Args:
-        install: Whether to install LocalStack (185 MB) into the user's cache directory when
-            it is not there yet.
+        may_install: Whether to install it when it is not there yet; see `install`.
 
     Raises:
         ServerUnavailable: It is not installed, or can't be, or did not start.
     """
-    python = _python_with_localstack(install=install)
+    if not (may_install or _is_complete()):
+        raise ServerUnavailable(f"LocalStack is not installed; {REQUIRE}=1 installs it")
+    python = install()
     for _ in range(_ATTEMPTS_TO_START):
         server, complaint = _try_to_start(python)
         if server is not None:
@@ -82,9 +56,9 @@ def start_localstack(*, install: bool) -> LocalStackServer:
     raise ServerUnavailable(f"LocalStack did not start: {complaint}")
 
 
-def _try_to_start(python: Path) -> tuple[LocalStackServer | None, str]:
-    port = _free_port()
-    directory = Path(tempfile.mkdtemp(prefix="localstack-"))
+def _try_to_start(python: Path) -> tuple[InstalledServer | None, str]:
+    (port,) = free_ports(1)
+    directory = new_directory("localstack-")
     folders = {
         "HOME": directory / "home",
         "TMPDIR": directory / "tmp",
@@ -93,92 +67,34 @@ def _try_to_start(python: Path) -> tuple[LocalStackServer | None, str]:
     }
     for folder in folders.values():
         folder.mkdir(parents=True)
-    environment = {**os.environ, **_SETTINGS, "GATEWAY_LISTEN": f"127.0.0.1:{port}"}
-    log = directory / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [python, "-I", Path(__file__).with_name("localstack_main.py")],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=directory,
-            env={**environment, **{name: str(path) for name, path in folders.items()}},
-        )
-    server = LocalStackServer(process, port, directory)
-    if _becomes_ready(process, server.endpoint_url):
+    environment = {**_SETTINGS, "GATEWAY_LISTEN": f"127.0.0.1:{port}"}
+    environment |= {name: str(path) for name, path in folders.items()}
+    main = Path(__file__).with_name("localstack_main.py")
+    server = InstalledServer([python, "-I", main], port, directory, environment)
+    if server.becomes_ready("/_localstack/health", _SECONDS_TO_START, may_refuse=False):
         return server, ""
-    complaint = _last_line(log.read_text(errors="replace"))
+    complaint = server.complaint()
     server.stop()
     return None, complaint
 
 
-def _becomes_ready(process: subprocess.Popen[bytes], url: str) -> bool:
-    deadline = time.monotonic() + _SECONDS_TO_START
-    while time.monotonic() < deadline and not _ends(process, within=0.05):
-        try:
-            with urlopen(f"{url}/_localstack/health", timeout=5):
-                return True
-        except OSError:
-            continue
-    return False
-
-
-def _ends(process: subprocess.Popen[bytes], within: float) -> bool:
-    try:
-        process.wait(within)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _python_with_localstack(*, install: bool) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    version = _PACKAGES[0].rpartition("==")[2]
-    environment = cache / "persidict-tests" / f"localstack-{version}"
-    python = environment / "bin" / "python"
-    is_complete = environment / "is-complete"
-    if not is_complete.exists():
-        if not install:
-            raise ServerUnavailable(f"LocalStack is not installed; {REQUIRE}=1 installs it")
-        environment.mkdir(parents=True, exist_ok=True)
-        with _alone(environment / "lock"):
-            if not is_complete.exists():
-                _run([_find_python(), "-m", "venv", environment])
-                _run([python, "-I", "-m", "pip", "install", "--quiet", *_PACKAGES])
-                is_complete.touch()
+def install() -> Path:
+    """Install it (185 MB) where `installation` says, unless it is there; return its Python."""
+    directory, python = _installation(), _installation() / "bin" / "python"
+    with alone(directory):
+        if not _is_complete():
+            run([_find_python(), "-m", "venv", directory])
+            run([python, "-I", "-m", "pip", "install", "--quiet", *_PACKAGES])
+            (directory / "is-complete").touch()
     return python
 
 
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Let one process at a time install."""
-    try:
-        import fcntl
-    except ImportError as error:
-        raise ServerUnavailable("LocalStack is started on POSIX systems only") from error
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _installation() -> Path:
+    return installation(f"localstack-{_PACKAGES[0].rpartition('==')[2]}")
 
 
-def _run(command: list[str | Path]) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS_TO_INSTALL)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ServerUnavailable(f"LocalStack could not be installed: {error}") from error
-    if done.returncode:
-        complaint = _last_line(done.stderr)
-        raise ServerUnavailable(f"LocalStack could not be installed: {complaint}")
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2]
+def _is_complete() -> bool:
+    return (_installation() / "is-complete").exists()
 
 
 def _find_python() -> str:
