@@ -63,8 +63,9 @@ class SQLiteDict(TransactionalDict[ValueType]):
             BackendError.
         codec: How values become bytes, in place of what the format says; see StoredDict.
         protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
-        read_only: Whether this handle refuses to change items; see `read_only()`. A file
-            that is missing is made all the same, and is empty.
+        read_only: Whether this handle refuses to change items; see `read_only()`. It makes
+            no file: one that is missing has no items. SQLite's log and its index stand
+            beside the file while somebody reads.
 
     Raises:
         BackendError: The file is no database, or of another application, or of a later
@@ -123,7 +124,11 @@ class SQLiteDict(TransactionalDict[ValueType]):
         self.large_value_size = check_int("large_value_size", large_value_size, at_least=1)
         self.timeout = _check_timeout(timeout)
         store = SQLiteStore(
-            self.path, fsync=self.fsync, large_value_size=large_value_size, timeout=timeout
+            self.path,
+            fsync=self.fsync,
+            large_value_size=large_value_size,
+            timeout=timeout,
+            for_reading=read_only,
         )
         self._attach(
             store.scoped(self.root_prefix),

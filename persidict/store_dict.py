@@ -8,6 +8,7 @@ from persidict.codecs import Codec
 from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import PlainNaming
 from persidict.protection import Protection
+from persidict.safe_str_tuple import SafeStrTuple
 from persidict.stored_dict import StoredDict
 from persidict.stores.object_store import ObjectStore
 
@@ -64,6 +65,7 @@ class StoreDict(StoredDict[ValueType]):
         )
         if not isinstance(store, ObjectStore):
             raise TypeError(f"store must be an ObjectStore, not {type(store).__name__}")
+        self._given = store
         self._attach(store, self._chosen_codec(compress=True), PlainNaming(serialization_format))
 
     @property
@@ -72,4 +74,7 @@ class StoreDict(StoredDict[ValueType]):
         return self._store
 
     def _own_params(self) -> dict[str, Any]:
-        return {"store": self._store}
+        return {"store": self._given}
+
+    def _enter(self, prefix: SafeStrTuple) -> None:
+        self._given = self._given.scoped(self._naming.prefix_of(prefix))

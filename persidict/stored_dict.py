@@ -152,9 +152,13 @@ class StoredDict(PersiDict[ValueType]):
 
     def _attach(self, store: ObjectStore, codec: Codec, naming: KeyNaming) -> None:
         """Tell where the items live, what they are made of, and how they are named."""
-        self._store = store
+        self._store = store.for_reading() if self._is_read_only else store
         self._codec = codec
         self._naming = naming
+
+    def _become_read_only(self) -> None:
+        super()._become_read_only()
+        self._store = self._store.for_reading()
 
     def _subdict(self: SelfType, prefix: SafeStrTuple) -> SelfType:
         sub = self._twin()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,9 +32,18 @@ from persidict import (
 )
 from persidict.contract.inspecting import HttpMethod
 from persidict.persi_dict import PersiDict
+from persidict.stores.files.store import FileStore
 from persidict.stores.memory import MemoryStore
+from persidict.stores.s3 import listing
+from persidict.stores.s3.marker import MARKER_KEY, new_marker
 from persidict.testing._read_only import REFUSED
 from persidict.wrapper_dict import WrapperDict
+from tests.s3_dicts import connect
+from tests.s3_servers.fixtures import moto_aws_server
+from tests.s3_servers.moto_server import MotoServer
+from tests.s3_servers.quirks import CEPH
+
+__all__ = ["moto_aws_server"]
 
 REFUSED_NAMES = {name.partition(" ")[0] for name in REFUSED}
 
@@ -310,3 +320,166 @@ def test_a_source_that_breaks_is_not_begun(tmp_path: Path) -> None:
     with pytest.raises(MutationPolicyError):
         in_files(tmp_path).read_only().set_many(source())
     assert begun == []
+
+
+# ---------------------------------------------------------------------- nothing in passing
+
+
+def as_it_lies(place: Path) -> dict[str, tuple[int, bytes]]:
+    """Return all files below a directory, with their times and bytes, and all directories."""
+    return {
+        str(path.relative_to(place)): (
+            path.stat().st_mtime_ns,
+            path.read_bytes() if path.is_file() else b"",
+        )
+        for path in place.rglob("*")
+    }
+
+
+READS: dict[str, Callable[[Any], object]] = {
+    "get": lambda d: d.get("a"),
+    "in": lambda d: "a" in d,
+    "len": len,
+    "list": list,
+    "items": lambda d: list(d.items()),
+    "bool": bool,
+    "random_key": lambda d: d.random_key(),
+    "infos": lambda d: list(d.infos()),
+    "subdicts": lambda d: d.subdicts(),
+    "a sub-dictionary": lambda d: list(d.get_subdict("g")),
+    "raw": lambda d: list(d.raw.items()),
+    "==": lambda d: d == {},
+    "a copy": lambda d: len(d.__copy__()),
+    "a pickle": lambda d: len(pickle.loads(pickle.dumps(d))),
+    "other parameters": lambda d: len(d.with_params(append_only=True)),
+    "its URL": lambda d: len(open_dict(d.url)),
+    "repr, str": lambda d: (repr(d), str(d), d._repr_html_()),
+    "str of the place": lambda d: d.location("a"),
+}
+
+HANDLES: dict[str, Callable[[Path], PersiDict[Any]]] = {
+    "a database, made read-only": lambda place: SQLiteDict(
+        path=place / "new" / "items.db", read_only=True
+    ),
+    "a database, later": lambda place: SQLiteDict(path=place / "new" / "items.db").read_only(),
+    "a database, by URL": lambda place: open_dict(f"sqlite://{place}/new/items.db?read_only=true"),
+    "files, made read-only": lambda place: FileDirDict(base_dir=place / "new", read_only=True),
+    "files, later": lambda place: FileDirDict(base_dir=place / "new").read_only(),
+}
+
+
+@pytest.mark.parametrize("handle", list(HANDLES))
+def test_to_look_at_a_place_that_is_missing_makes_nothing(handle: str, tmp_path: Path) -> None:
+    d = HANDLES[handle](tmp_path)
+    for read in READS.values():
+        read(d)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_to_look_at_an_empty_file_leaves_it_empty(tmp_path: Path) -> None:
+    path = tmp_path / "items.db"
+    path.touch()
+    assert list(SQLiteDict(path=path, read_only=True)) == []
+    assert (list(tmp_path.iterdir()), path.read_bytes()) == ([path], b"")
+
+
+def test_a_transaction_on_a_missing_file_makes_nothing(tmp_path: Path) -> None:
+    with SQLiteDict(path=tmp_path / "items.db", read_only=True).transaction() as t:
+        assert len(t) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_of_a_missing_file_sees_what_others_then_write(tmp_path: Path) -> None:
+    shown: SQLiteDict[Any] = SQLiteDict(path=tmp_path / "items.db", read_only=True)
+    assert "a" not in shown
+    seen = []
+
+    def write() -> None:
+        SQLiteDict(path=tmp_path / "items.db", fsync=False)["a"] = 1
+
+    def read() -> None:
+        assert len(shown) == 0
+        writer = threading.Thread(target=write)
+        writer.start()
+        writer.join()
+        seen.append(shown["a"])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    reader.join()
+    assert seen == [1]
+    assert shown["a"] == 1
+
+
+@pytest.mark.parametrize("kind", ["database", "files"])
+def test_who_only_reads_leaves_all_as_it_lies(kind: str, tmp_path: Path) -> None:
+    made: PersiDict[Any]
+    if kind == "files":
+        made = in_files(tmp_path)
+        made["a"] = 1
+        (tmp_path / "%tmp.0123456789abcdef").write_bytes(b"left by a dead writer")
+    else:
+        made = SQLiteDict(path=tmp_path / "items.db", large_value_size=1000, fsync=False)
+        made.update({"a": 1, "large": "x" * 5000})
+        made._store._database.close()
+        (tmp_path / "items.db-queue").unlink()
+    before = as_it_lies(tmp_path)
+    shown = made.read_only()
+    for read in READS.values():
+        read(shown)
+    if kind == "database":
+        shown._store._database.close()  # type: ignore[attr-defined]
+    assert as_it_lies(tmp_path) == before
+
+
+def test_a_reader_sees_what_its_thread_has_not_committed_yet(tmp_path: Path) -> None:
+    d: SQLiteDict[Any] = SQLiteDict(path=tmp_path / "items.db", fsync=False)
+    with d.transaction() as t:
+        t["a"] = 1
+        assert d.read_only()["a"] == 1
+
+
+def test_a_store_that_was_handed_over_can_be_written_to_again(tmp_path: Path) -> None:
+    d: StoreDict[Any] = StoreDict(store=FileStore(str(tmp_path), fsync=False))
+    d["g", "a"] = 1
+    shown = d.read_only()
+    assert shown == type(d)(**shown.get_params())
+    back = shown.get_subdict("g").with_params(read_only=False)
+    back["a"] = 2
+    assert d["g", "a"] == shown["g", "a"] == 2
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["made read-only", "later"])
+def test_a_reader_tries_out_and_clears_away_nothing_in_a_bucket(
+    moto_aws_server: MotoServer, later: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = moto_aws_server.with_quirks(CEPH)
+    owner = connect(moto_aws_server.endpoint_url)
+    owner.update({"a": 1, "b": 2})
+    owner.s3_client.put_object(
+        Bucket=owner.bucket_name,
+        Key="c.pkl",
+        Body=new_marker(owner.etag("a")),
+        Metadata={MARKER_KEY: "1"},
+    )
+    monkeypatch.setattr(listing, "is_stale", lambda *_: True)
+    shown = connect(server.endpoint_url, bucket_name=owner.bucket_name, read_only=not later)
+    shown = shown.read_only()
+    server.reset_log()
+    assert [key.strings for key in shown.keys(start="a", stop="z")] == [("a",), ("b",)]
+    assert len(shown) == 2
+    assert shown.capabilities is not None
+    for read in (shown.get, shown.__contains__, shown.get_with_etag):
+        read("a")
+    assert server.counts().keys() <= {"ListObjectsV2", "GetObject", "HeadObject"}
+
+
+def test_a_bucket_that_vanished_is_not_created_anew_for_reading() -> None:
+    with mock_aws():
+        first: BasicS3Dict[Any] = BasicS3Dict(bucket_name="items", region="eu-west-1")
+        # the process knows the bucket already: this handle has asked for nothing
+        shown: BasicS3Dict[Any] = BasicS3Dict(bucket_name="items", region="eu-west-1").read_only()
+        first.s3_client.delete_bucket(Bucket="items")
+        with pytest.raises(Exception, match="bucket"):
+            list(shown)
+        assert first.s3_client.list_buckets()["Buckets"] == []

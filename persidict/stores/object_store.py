@@ -267,6 +267,13 @@ class ObjectStore(ABC):
     def scoped(self, prefix: str) -> ObjectStore:
         """Return the same store seen from below a prefix; costs nothing, asks nothing."""
 
+    def for_reading(self) -> ObjectStore:
+        """Return the same store for who only reads: then nothing is changed in passing.
+
+        For stores to override that make, clear away or try out something while they read.
+        """
+        return self
+
     def contains(self, name: str) -> bool:
         """Tell whether there is an object under that name."""
         try:

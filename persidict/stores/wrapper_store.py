@@ -52,6 +52,12 @@ class WrapperStore(ObjectStore):
         scope._wrapped = self._wrapped.scoped(prefix)
         return scope
 
+    def for_reading(self: SelfType) -> SelfType:
+        reader = object.__new__(type(self))
+        reader.__dict__.update(self.__dict__)
+        reader._wrapped = self._wrapped.for_reading()
+        return reader
+
     def location(self, name: str) -> str:
         return self._wrapped.location(name)
 

@@ -88,7 +88,8 @@ def _read_some(
     with scan:
         for entry in scan:
             if entry.name.startswith(TEMP_PREFIX):
-                remove_if_unclaimed(entry.path)
+                if tree.is_swept:
+                    remove_if_unclaimed(entry.path)
             elif entry.is_file(follow_symlinks=False):
                 first.append(entry.name)
                 if len(first) >= count:
@@ -124,7 +125,7 @@ def read_directory(tree: FileTree, above: str) -> tuple[list[str], list[str]]:
         ]
     if _TEMP_MARK in f"/{'/'.join(files)}":
         for name in files:
-            if name.startswith(TEMP_PREFIX):
+            if tree.is_swept and name.startswith(TEMP_PREFIX):
                 remove_if_unclaimed(tree.path_of(above + name))
         files = [name for name in files if not name.startswith(TEMP_PREFIX)]
     return files, directories

@@ -167,6 +167,12 @@ class FileStore(ObjectStore):
         scope._pool = self._pool
         return scope
 
+    def for_reading(self) -> FileStore:
+        reader = FileStore.__new__(FileStore)
+        reader._tree = self._tree.unswept()
+        reader._pool = self._pool
+        return reader
+
     # ------------------------------------------------------------------ reading
 
     def head(self, name: str) -> ObjectInfo:

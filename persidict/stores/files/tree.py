@@ -47,6 +47,8 @@ class FileTree:
         self.private_from = None if private_from is None else platform.native_path(private_from)
         self.lost: RecentNotes[bool] = RecentNotes(_MOST_LOST)
         """The paths of files of which a version was to be replaced that was not the current one."""
+        self.is_swept = True
+        """Whether listings remove the temporary files of dead writers."""
         self._base = os.path.join(self.root, "")
         self.first_below_root = len(self._base)
 
@@ -55,6 +57,13 @@ class FileTree:
         tree = object.__new__(type(self))
         tree.__dict__.update(self.__dict__)
         tree._base = self.path_of(prefix)
+        return tree
+
+    def unswept(self: SelfType) -> SelfType:
+        """Return the same tree for who changes nothing in it."""
+        tree = object.__new__(type(self))
+        tree.__dict__.update(self.__dict__)
+        tree.is_swept = False
         return tree
 
     def path_of(self, name: str) -> str:

@@ -93,7 +93,10 @@ class Listings:
                 request = replace(request, continuation_token=page.next_token)
 
     def _is_in_order(self) -> bool:
-        return self._requests.bucket.probe.lists_in_order(self._requests, self._prefix)
+        probe = self._requests.bucket.probe
+        if self._requests.is_for_reading:  # to ask is to write
+            return bool(probe.is_in_order)
+        return probe.lists_in_order(self._requests, self._prefix)
 
     def _sorted(self, request: ListObjectsV2, start_after: str) -> Iterator[ListPage]:
         objects = []
@@ -151,7 +154,8 @@ class Listings:
             if not is_marker(item.etag, item.size):
                 items.append(item)
             elif is_stale(item.last_modified, page.date):
-                sweep(self._requests, item.key, item.etag, self._prefix)
+                if not self._requests.is_for_reading:
+                    sweep(self._requests, item.key, item.etag, self._prefix)
             else:
                 self._requests.bucket.markers.put(item.key, Stopwatch())
         page.objects = items

@@ -8,6 +8,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar
 
 from persidict import back_off, log
@@ -174,6 +175,7 @@ class S3Requests:
         self._bucket: Bucket | None = None
         self._transport: Transport | None = None
         self._has_succeeded = False
+        self.is_for_reading = False
         self.traffic = TrafficCounter()
         if create_bucket:
             self._ensure_bucket()
@@ -291,12 +293,21 @@ class S3Requests:
     def _may_create_bucket(self) -> bool:
         return self._create_bucket and not self._has_succeeded
 
+    def for_reading(self) -> S3Requests:
+        """Return the same for who creates no bucket, tries out and clears away nothing."""
+        reader = copy(self)
+        reader._create_bucket = False
+        reader.is_for_reading = True
+        return reader
+
     def support(self, ability: str, prefix: str) -> Support:
         """Tell what the server does with a condition; asks it the first time.
 
         Raises:
             Refusal: The server could not be asked.
         """
+        if self.is_for_reading:  # to ask is to write
+            return self.bucket.probe.known(ability)
         return self.bucket.probe.support(ability, self, prefix)
 
     # ------------------------------------------------------------------ looks

@@ -545,6 +545,11 @@ class S3Store(ObjectStore):
         below._large_object_size = self._large_object_size
         return below
 
+    def for_reading(self) -> S3Store:
+        reader = self.scoped("")
+        reader._requests = self._requests.for_reading()
+        return reader
+
     def location(self, name: str) -> str:
         """Say for a person where an object lies."""
         return f"s3://{self.bucket_name}/{self._prefix}{name}"

@@ -22,17 +22,21 @@ class Block:
         database: The database.
         effort: Whether the commit is durable, and how long to wait for other writers.
         read_only: Whether to see one moment, and to write nothing.
+        for_reading: Whether to make no file either.
 
     Attributes:
         must_sync: Whether a write inside asked to be durable.
     """
 
     __slots__ = (
-        *("_connection", "_database", "_depth", "_effort", "_hold", "_is_kept", "_new_files"),
-        *("_parent", "is_open", "must_sync", "read_only"),
+        *("_connection", "_database", "_depth", "_effort", "_for_reading", "_hold", "_is_kept"),
+        *("_new_files", "_parent", "is_open", "must_sync", "read_only"),
     )
 
-    def __init__(self, database: Database, effort: Effort, *, read_only: bool) -> None:
+    def __init__(
+        self, database: Database, effort: Effort, *, read_only: bool, for_reading: bool
+    ) -> None:
+        self._for_reading = for_reading
         self.is_open = False
         self.read_only = read_only
         self.must_sync = False
@@ -41,7 +45,7 @@ class Block:
         self._effort = effort
         self._hold: Hold | None = None
         self._new_files: list[str] = []
-        self._connection = database.connection(effort.timeout)
+        self._connection = database.connection(effort.timeout, for_reading=for_reading)
         self._parent = self._connection.block
         self._depth: int = 0 if self._parent is None else self._parent._depth + 1
 
@@ -76,7 +80,7 @@ class Block:
             with connection.lock:
                 connection.sql.execute(f"SAVEPOINT block_{self._depth}")
         elif self.read_only:
-            self._hold = self._database.values.keep()
+            self._hold = self._database.values.keep(may_make=not self._for_reading)
             with connection.lock:
                 connection.sql.execute("BEGIN")
             # the snapshot is taken with the first look
@@ -92,7 +96,7 @@ class Block:
         """
         if not self.is_open:
             raise RuntimeError("the transaction has ended: this handle was part of it")
-        if self._database.connection(0.0) is not self._connection:
+        if self._database.connection(0.0, for_reading=self._for_reading) is not self._connection:
             raise RuntimeError("the transaction belongs to another thread or process")
         return self._connection
 

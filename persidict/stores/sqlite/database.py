@@ -68,20 +68,28 @@ class Database:
         self._connections: set[Connection] = set()
         self._left: list[Connection] = []
 
-    def connection(self, timeout: float) -> Connection:
+    def connection(self, timeout: float, *, for_reading: bool = False) -> Connection:
         """Return this thread's connection.
+
+        Args:
+            timeout: How many seconds to wait for others who have the file for themselves.
+            for_reading: Whether to make no file, if there is no connection that has.
 
         Raises:
             BackendError: The file is refused.
             sqlite3.OperationalError: It cannot be opened.
         """
         connection: Connection | None = getattr(self._local, "connection", None)
+        if for_reading:
+            reader: Connection | None = getattr(self._local, "reader", None)
+            if connection is None or (reader is not None and reader.block is not None):
+                connection = reader
         if connection is not None:
             now = monotonic()
             if now < connection.look_at or self._is_current(connection, now):
                 return connection
             self._leave(connection)
-        return self._connect(timeout)
+        return self._connect(timeout, for_reading)
 
     def _is_current(self, connection: Connection, now: float) -> bool:
         """Tell whether the file at the path still is the connection's."""
@@ -90,13 +98,17 @@ class Database:
         connection.look_at = now + _LOOK_SECONDS
         return not connection.is_frozen and connection.identity == _identity(self.path)
 
-    def _connect(self, timeout: float) -> Connection:
+    def _connect(self, timeout: float, for_reading: bool) -> Connection:
         with self.lock:
             self._close_left()
-            connection = self._open(timeout)
+            connection = self._open(timeout, for_reading)
             self._connections.add(connection)
-        self._local.connection = connection
-        self._local.end = _EndOfThread(self, connection)
+        end = _EndOfThread(self, connection)
+        if for_reading:
+            self._local.connection = None
+            self._local.reader, self._local.end_of_reader = connection, end
+        else:
+            self._local.connection, self._local.end = connection, end
         return connection
 
     def _leave(self, connection: Connection) -> None:
@@ -117,20 +129,29 @@ class Database:
             self._connections.discard(connection)
             connection.close()
 
-    def _open(self, timeout: float) -> Connection:
-        """Open the file; make it, and the directory that it is to lie in, if need be."""
+    def _open(self, timeout: float, for_reading: bool) -> Connection:
+        """Open the file; make it, and its directory, if need be and it is not only for reading."""
         deadline = monotonic() + timeout
         while True:
             try:
-                return self._try_to_open(timeout)
+                if for_reading and not _size(self.path):
+                    return self._open_nothing()
+                return self._try_to_open(timeout, for_reading)
             except sqlite3.OperationalError as error:
                 # SQLite does not wait for others who switch the same file to WAL
                 if not is_busy(error) or monotonic() > deadline:
                     raise
                 time.sleep(0.001)
 
-    def _try_to_open(self, timeout: float) -> Connection:
-        is_new = _identity(self.path) is None
+    def _open_nothing(self) -> Connection:
+        """Return what reads as a file without objects; nobody looks at it twice."""
+        sql = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        schema.create(sql, self.path)
+        sql.execute("PRAGMA query_only = ON")
+        return Connection(sql, self.path, Turn(None), None, timeout=0.0, is_frozen=True)
+
+    def _try_to_open(self, timeout: float, for_reading: bool) -> Connection:
+        is_new = not for_reading and _identity(self.path) is None
         if is_new:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
         refuse_network(self.path)
@@ -138,7 +159,8 @@ class Database:
             self._make(timeout)
         is_read_only = not is_new and not os.access(self.path, os.W_OK)
         is_frozen = False
-        sql = _connect_to(self.path, "ro" if is_read_only else "rwc")
+        # who may write does away with the log in the end, which who may not leaves behind
+        sql = _connect_to(self.path, "ro" if is_read_only else "rw" if for_reading else "rwc")
         try:
             try:
                 is_ready = self._set_up(sql)
@@ -151,12 +173,17 @@ class Database:
                 is_ready = self._set_up(sql)
                 is_frozen = True
             if not is_ready:
+                if for_reading:
+                    sql.close()
+                    return self._open_nothing()
                 if is_read_only:
                     raise BackendError(f"{self.path!r} is empty and read-only", backend="sqlite")
                 sql.execute("PRAGMA journal_mode = WAL")
                 schema.create(sql, self.path)
                 sync_directory(os.path.dirname(self.path))
-            turn = Turn(None if is_read_only else f"{self.path}-queue")
+            if for_reading:
+                sql.execute("PRAGMA query_only = ON")
+            turn = Turn(None if is_read_only or for_reading else f"{self.path}-queue")
             identity = _identity(self.path)
             return Connection(sql, self.path, turn, identity, timeout=timeout, is_frozen=is_frozen)
         except sqlite3.DatabaseError as error:

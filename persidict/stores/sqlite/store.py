@@ -79,6 +79,7 @@ class SQLiteStore(ObjectStore):
         fsync: Whether a write is on stable storage when it returns.
         large_value_size: From how many bytes on an object is kept in a file of its own.
         timeout: How many seconds a write waits for others.
+        for_reading: Whether to make no file; see `for_reading`.
 
     Raises:
         BackendError: The file exists and is refused: it is no database, or of another
@@ -94,7 +95,9 @@ class SQLiteStore(ObjectStore):
         fsync: bool = True,
         large_value_size: int = DEFAULT_LARGE_VALUE_SIZE,
         timeout: float = 60.0,
+        for_reading: bool = False,
     ) -> None:
+        self._for_reading = for_reading
         self._database = database_at(path)
         self._effort = Effort(fsync, timeout)
         self._large = large_value_size
@@ -106,7 +109,7 @@ class SQLiteStore(ObjectStore):
     def _connection(self) -> Connection:
         if self._block is not None:
             return self._block.owner()
-        return self._database.connection(self._effort.timeout)
+        return self._database.connection(self._effort.timeout, for_reading=self._for_reading)
 
     def _twin(self) -> SQLiteStore:
         twin = SQLiteStore.__new__(SQLiteStore)
@@ -117,6 +120,11 @@ class SQLiteStore(ObjectStore):
         scope = self._twin()
         scope._prefix = self._prefix + prefix
         return scope
+
+    def for_reading(self) -> SQLiteStore:
+        reader = self._twin()
+        reader._for_reading = True
+        return reader
 
     @property
     def site(self) -> Site:
@@ -513,7 +521,9 @@ class SQLiteStore(ObjectStore):
             begins it, commits it, or undoes it when it is closed.
         """
         inside = self._twin()
-        inside._block = Block(self._database, self._effort, read_only=read_only)
+        inside._block = Block(
+            self._database, self._effort, read_only=read_only, for_reading=self._for_reading
+        )
         return inside, inside._block
 
     def compact(self) -> None:

@@ -220,16 +220,24 @@ class ValueFiles:
             hold.close()
         return True
 
-    def keep(self) -> Hold | None:
+    def keep(self, *, may_make: bool) -> Hold | None:
         """Keep all files from deletion, also by other processes, until the result is closed.
 
+        Args:
+            may_make: Whether the directory is made when it is missing.
+
         Returns:
-            None where nothing can be written: nobody deletes there, either.
+            None where there is no directory, or nothing can be written: nobody deletes there.
         """
         try:
-            os.makedirs(self.directory, exist_ok=True)
+            if may_make:
+                os.makedirs(self.directory, exist_ok=True)
             return Hold(self.path(_HOLD), shared=True)
         except PermissionError:
+            return None
+        except FileNotFoundError:
+            if may_make:
+                raise
             return None
         except OSError as error:
             if error.errno == errno.EROFS:
