@@ -155,7 +155,8 @@ class DirectoryLock(Held):
         try:
             self._open()
             try:
-                self._acquire(timeout)
+                if not _try_lock(self.descriptor.fileno()):
+                    self._acquire(timeout)
             except OSError as error:
                 if self._is_of_lock_file or error.errno not in _FLOCK_REFUSALS:
                     raise
@@ -171,9 +172,9 @@ class DirectoryLock(Held):
     def _open(self) -> None:
         while True:
             if self._is_of_lock_file:
-                super().__init__(*_lock_file_of(self._directory))
+                Held.__init__(self, *_lock_file_of(self._directory))
             else:
-                super().__init__(self._directory, DIRECTORY_FLAGS)
+                Held.__init__(self, self._directory, DIRECTORY_FLAGS)
             if not self.is_inherited:
                 return
             self.descriptor.close()

@@ -42,7 +42,7 @@ def next_mtime(size: int, inode: int) -> int:
 
     It is that of the clock to the microsecond, and greater than what was returned before in
     this process, unless the clock was set back by more than a second: so are two versions
-    told apart while the clock stands still. The digits below are a mark, see `is_anybodys`.
+    told apart while the clock stands still. The digits below are a mark, see `own_etag`.
     """
     global _latest_us
     now = time.time_ns() // 1000
@@ -57,15 +57,19 @@ def _mark(microseconds: int, size: int, inode: int) -> int:
     return 100 + (microseconds * 7 + size * 31 + inode * 131) % 900
 
 
-def is_anybodys(status: os.stat_result) -> bool:
-    """Tell whether another program may have made a file, or put its modification time back.
+def own_etag(status: os.stat_result) -> ETagValue | None:
+    """Return the version of a file, None if it may be another program's, or its time put back.
 
     So it is with extracted archives, restored backups, and file systems that keep times
     less exactly than this package writes them.
     """
-    microseconds, mark = divmod(status.st_mtime_ns, 1000)
+    mtime, size, inode = status.st_mtime_ns, status.st_size, status.st_ino
+    microseconds, mark = divmod(mtime, 1000)
     # as `_mark` says; a call is what takes longest of a look at a version
-    return mark != 100 + (microseconds * 7 + status.st_size * 31 + status.st_ino * 131) % 900
+    if mark != 100 + (microseconds * 7 + size * 31 + inode * 131) % 900:
+        return None
+    etag: Any = f"{mtime}:{size}:{inode}"
+    return etag  # type: ignore[no-any-return]
 
 
 def etag_of(status: os.stat_result, place: int | str) -> ETagValue:
@@ -78,10 +82,10 @@ def etag_of(status: os.stat_result, place: int | str) -> ETagValue:
         status: What is known of the file.
         place: Its descriptor or path.
     """
-    etag = f"{status.st_mtime_ns}:{status.st_size}:{status.st_ino}"
-    if is_anybodys(status):
-        etag = f"{etag}:{status.st_ctime_ns}:{_generation_of(place)}"
-    return ETagValue(etag)
+    return own_etag(status) or ETagValue(
+        f"{status.st_mtime_ns}:{status.st_size}:{status.st_ino}:{status.st_ctime_ns}"
+        f":{_generation_of(place)}"
+    )
 
 
 def _settled(status: os.stat_result, place: int | str) -> os.stat_result:
@@ -142,12 +146,11 @@ def info_of(name: str, status: os.stat_result, place: int | str) -> ObjectInfo:
 
     One that may be another program's is looked at until a later change of it would show.
     """
-    if is_anybodys(status):
+    etag = own_etag(status)
+    if etag is None:
         status = _settled(status, place)
-        return ObjectInfo(name, etag_of(status, place), status.st_size, status.st_mtime)
-    size = status.st_size
-    etag: Any = f"{status.st_mtime_ns}:{size}:{status.st_ino}"
-    return ObjectInfo(name, etag, size, status.st_mtime)
+        etag = etag_of(status, place)
+    return ObjectInfo(name, etag, status.st_size, status.st_mtime)
 
 
 def read_whole(fd: int, size: int) -> bytes:

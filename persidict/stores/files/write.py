@@ -16,14 +16,13 @@ from persidict.stores.files import platform
 from persidict.stores.files.lock import DirectoryLock, Held
 from persidict.stores.files.tree import FileTree
 from persidict.stores.files.version import (
-    access_mode,
     await_next_tick,
     check_version,
     etag_of,
-    is_anybodys,
     make_newer,
     name_too_long,
     next_mtime,
+    own_etag,
 )
 from persidict.stores.object_store import ANY_VERSION, AnyVersion, Buffer
 
@@ -71,7 +70,7 @@ def write_file(
         PreconditionFailed: The condition does not hold; nothing was written.
         BackendError: What lies there is no file, or the lock was not to be had in time.
     """
-    directory = os.path.dirname(path)
+    directory = tree.directory_of(path)
     temp_path = ""
     tree.refuse_links(path)
     syncs_late = if_match is not None and path in tree.lost
@@ -157,17 +156,18 @@ def _replace(
                 tree, lock, path, fd, temp_path, status, if_match, if_none_match,
                 sync=tree.fsync and syncs_late,
             )  # fmt: skip
-            is_marked = not is_anybodys(status)
-            if not is_marked:  # then the time of the renaming counts
+            etag = own_etag(status)
+            if etag is None:  # then the time of the renaming counts
                 status = os.lstat(path)
             lock.release()
             if sync_directory:
                 lock.sync()
         finally:
             lock.descriptor.close()
-        if not is_marked:
+        if etag is None:
             await_next_tick(status)
-        return etag_of(status, path if platform.IS_WINDOWS else fd)
+            etag = etag_of(status, path if platform.IS_WINDOWS else fd)
+        return etag
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             platform.unlink(temp_path)
@@ -177,7 +177,7 @@ def _replace(
 
 def _fill(fd: int, temp_path: str, data: Buffer, *, sync: bool) -> os.stat_result:
     """Write the bytes and the modification time; return the status of the file."""
-    for piece in pieces(data):
+    for piece in (data,) if type(data) is bytes else pieces(data):
         written = os.write(fd, piece)
         while written < len(piece):
             written += os.write(fd, memoryview(piece)[written:])
@@ -215,7 +215,7 @@ def _take_place(
             if old.st_mtime_ns >= new.st_mtime_ns:
                 new = make_newer(temp_path, new, old)
             mode = tree.mode_of(old)
-            if mode != access_mode(new) and not platform.IS_WINDOWS:
+            if mode != new.st_mode & 0o777 and not platform.IS_WINDOWS:
                 os.fchmod(fd, mode)
         if sync:
             os.fsync(fd)
@@ -228,8 +228,10 @@ def _take_place(
             # no call of Python code between this look and what is done: see DirectoryLock
             if not lock.is_disturbed:
                 if swap(here, names[0], here, names[1], how) == 0:
-                    with contextlib.suppress(FileNotFoundError):
+                    try:
                         os.unlink(temp_path)
+                    except FileNotFoundError:  # taken for a dead writer's
+                        return new
                     return new
                 may_exchange = False
                 platform.note_refusal(old)
@@ -249,7 +251,7 @@ def delete_file(tree: FileTree, path: str, if_match: ETagValue | AnyVersion | No
         PreconditionFailed: It is another version than `if_match`.
     """
     tree.refuse_links(path)
-    directory = os.path.dirname(path)
+    directory = tree.directory_of(path)
     change_directory(tree, directory, lambda lock: delete_locked(tree, lock, path, if_match))
     tree.prune(directory)
 
