@@ -9,6 +9,8 @@ def main() -> None:
     """Run the command, or say which extra brings it."""
     try:
         from persidict.cli.commands import persidict
+    except KeyboardInterrupt:
+        sys.exit(130)  # while it is being loaded
     except ModuleNotFoundError as missing:
         if missing.name not in ("click", "rich"):
             raise

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,13 @@ from click.testing import CliRunner, Result
 from persidict import FileDirDict
 from persidict.cli.commands import persidict as command
 from tests.s3_servers.clients import CREDENTIALS, s3_client
-from tests.s3_servers.moto_server import start_moto
+from tests.s3_servers.moto_server import MotoServer, start_moto
+
+IDENTITY = {
+    "AWS_ACCESS_KEY_ID": CREDENTIALS[0],
+    "AWS_SECRET_ACCESS_KEY": CREDENTIALS[1],
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
 
 
 @pytest.fixture
@@ -222,6 +231,28 @@ def test_a_reader_that_has_seen_enough_is_no_error(place: str) -> None:
     assert done.stderr == b""
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals of POSIX")
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
+)
+def test_a_command_that_is_interrupted_ends_without_noise(
+    number: signal.Signals, status: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "persidict", "ls", f"s3+http://{address}/bucket"],
+            env={**os.environ, **IDENTITY},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        connection, _ = silent.accept()  # now it waits for an answer
+        with connection:
+            process.send_signal(number)
+            output, noise = process.communicate(timeout=60)
+    assert (process.returncode, output, noise) == (status, b"", b"")
+
+
 def test_a_shell_can_complete_it() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "persidict"],
@@ -344,22 +375,127 @@ def test_a_dry_run_refuses_to_empty_the_target_as_the_sync_does(place: str, tmp_
     assert done.exit_code == 1
 
 
+@pytest.mark.parametrize("scheme", ["", "sqlite://"])
+def test_a_dry_run_makes_no_target_and_takes_its_place_for_empty(
+    scheme: str, place: str, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    shown = output("sync", "--delete", place, f"{scheme}{target}", "--dry-run")
+    assert shown.count("new ") == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_a_dry_run_lists_each_side_once(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = []
+    listing = FileDirDict._listing
+
+    def counted(d: FileDirDict[Any]) -> Any:
+        listed.append(d.base_dir)
+        return listing(d)
+
+    monkeypatch.setattr(FileDirDict, "_listing", counted)
+    (tmp_path / "target").mkdir()
+    run("sync", "--dry-run", place, str(tmp_path / "target"))
+    assert sorted(listed) == [place, str(tmp_path / "target")]
+
+
+# ---------------------------------------------------------------------- many failures
+
+
+def test_of_many_failures_the_first_ones_are_told_and_how_many_more(
+    place: str, tmp_path: Path
+) -> None:
+    found = run("cp", place, str(tmp_path / "other"), *(f"nope{n}" for n in range(25)))
+    told = [line for line in found.stderr.splitlines() if "nope" in line]
+    assert (len(told), found.exit_code) == (10, 1)
+    assert found.stderr.endswith("persidict: ... and 15 more\n")
+
+
+# ---------------------------------------------------------------------- a terminal
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal of POSIX")
+@pytest.mark.parametrize(("key", "status"), [("names", 1), ("text", 0)])
+def test_stored_bytes_that_are_no_text_are_not_sent_to_a_terminal(
+    key: str, status: int, place: str
+) -> None:
+    FileDirDict[Any](base_dir=place).raw["text"] = "größer\n".encode()
+    terminal, end = os.openpty()
+    with os.fdopen(terminal, "rb", buffering=0) as reader, os.fdopen(end, "wb") as writer:
+        done = subprocess.run(
+            [sys.executable, "-m", "persidict", "get", place, key, "--raw"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        writer.write(b"|")  # the end of what was shown
+        writer.flush()
+        shown = b""
+        while not shown.endswith(b"|"):
+            shown += reader.read(100)
+    assert done.returncode == status
+    assert shown == ("größer\r\n|".encode() if status == 0 else b"|")
+    assert ("no text for a terminal" in done.stderr) is (status == 1)
+
+
 # ---------------------------------------------------------------------- buckets
 
 
-@pytest.mark.parametrize("arguments", [["ls"], ["get", "a"], ["rm", "a"], ["du"], ["verify"]])
-def test_a_misspelt_bucket_is_not_created_by_looking_into_it(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", CREDENTIALS[0])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CREDENTIALS[1])
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    name, *rest = arguments
+COMMANDS = {
+    "ls": ["ls", "{url}"],
+    "get": ["get", "{url}", "a"],
+    "put": ["put", "{url}", "a", "1"],
+    "rm": ["rm", "{url}", "a"],
+    "du": ["du", "{url}"],
+    "verify": ["verify", "{url}"],
+    "info": ["info", "{url}"],
+    "cp": ["cp", "{place}", "{url}"],
+    "sync": ["sync", "{place}", "{url}"],
+    "dry-run": ["sync", "--dry-run", "{place}", "{url}"],
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MotoServer]:
     with start_moto() as server:
-        url = f"s3+{server.endpoint_url}/misspelt"
-        found = run(name, url, *rest)
-        assert found.exit_code == 1
-        assert "create the bucket" in found.stderr
-        assert s3_client(server.endpoint_url).list_buckets()["Buckets"] == []
-        assert run("put", url, "a", "1").exit_code == 0
-        assert run(*[name, url, *rest]).exit_code == 0
+        yield server
+
+
+@pytest.fixture
+def identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in IDENTITY.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("identity")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_creates_a_bucket_whose_name_is_misspelt(
+    name: str, place: str, server: MotoServer
+) -> None:
+    url = f"s3+{server.endpoint_url}/misspelt"
+    found = run(*(word.format(url=url, place=place) for word in COMMANDS[name]))
+    assert found.exit_code == 1
+    assert "?create_bucket=true" in found.stderr
+    buckets = s3_client(server.endpoint_url).list_buckets()["Buckets"]
+    assert "misspelt" not in [bucket["Name"] for bucket in buckets]
+
+
+@pytest.mark.usefixtures("identity")
+def test_a_bucket_is_created_where_the_url_says_so(place: str, server: MotoServer) -> None:
+    url = f"s3+{server.endpoint_url}/wanted-{os.getpid()}"
+    assert run("cp", place, f"{url}?create_bucket=true").exit_code == 0
+    assert len(output("ls", url).splitlines()) == 3
+
+
+@pytest.mark.usefixtures("identity")
+def test_a_dry_run_sends_nothing_that_changes_a_bucket(place: str, server: MotoServer) -> None:
+    name = f"target-{os.getpid()}"
+    s3_client(server.endpoint_url).create_bucket(Bucket=name)
+    url = f"s3+{server.endpoint_url}/{name}"
+    run("put", url, "old", "1")
+    server.reset_log()
+    shown = output("sync", "--delete", "--dry-run", place, url)
+    assert "deleted  old" in shown
+    assert {request.operation for request in server.requests()} <= {"ListObjectsV2", "GetObject"}

@@ -6,7 +6,8 @@ import json
 import sys
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -24,7 +25,9 @@ from persidict import (
     sync_items,
 )
 from persidict.cli.places import (
+    DRY_RUN,
     FAILED,
+    INTERRUPTED,
     KEY,
     PLACE,
     PREFIX,
@@ -41,17 +44,31 @@ from persidict.transfer.items import rehearse_sync
 
 Dict = PersiDict[Any]
 
+_FAILURES_SHOWN: Final = 10
+_OF_TEXTS: Final = bytes({*b"\t\n\r", *range(0x20, 0x7F), *range(0x80, 0x100)})
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Interruptible(click.Group):
+    """Ends with the exit status that shells expect when it is interrupted."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a subcommand."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Interruptible, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="persidict")
 def persidict() -> None:
     """Look into persistent dictionaries, and move what is in them.
 
     A PLACE is a path or a URL, with parameters behind a question mark: results,
     'sqlite:///data/x.db', 's3://bucket/prefix?format=json'. A KEY is its strings with slashes
-    between them: 2026/may/loss.
+    between them: 2026/may/loss. A bucket is made by ?create_bucket=true alone.
 
-    Exit status: 0 done, 1 failed or not found, 2 told wrongly.
+    Exit status: 0 done, 1 failed or not found, 2 wrong arguments, 130 interrupted.
     """
 
 
@@ -140,6 +157,8 @@ def get(place: Dict, key: Any, raw: bool) -> None:
             fail("standard output is closed")
         with place.open(key) as stream:
             while chunk := stream.read(1024 * 1024):
+                if sys.stdout.isatty() and not _is_text(chunk):
+                    fail("the stored bytes are no text for a terminal: send them to a file")
                 sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
         return
@@ -192,6 +211,11 @@ def put(
         fail(f"nothing was stored: {is_absent if now is ITEM_NOT_AVAILABLE else is_there}")
 
 
+def _is_text(data: bytes) -> bool:
+    """Tell whether bytes are what a terminal shows, as far as controls go."""
+    return not data.translate(None, _OF_TEXTS)
+
+
 def _standard_input() -> bytes:
     if sys.stdin is None:  # closed, as by `<&-`
         raise click.UsageError("there is no standard input: give VALUE")
@@ -239,8 +263,10 @@ def _report(result: TransferResult) -> None:
 
 
 def _report_failures(result: TransferResult) -> None:
-    for key, error in result.failed.items():
+    for key, error in islice(result.failed.items(), _FAILURES_SHOWN):
         click.echo(f"persidict: {key_text(key)}: {describe(error)}", err=True)
+    if len(result.failed) > _FAILURES_SHOWN:
+        click.echo(f"persidict: ... and {len(result.failed) - _FAILURES_SHOWN} more", err=True)
     if result.failed:
         sys.exit(FAILED)
 
@@ -262,7 +288,9 @@ def cp(source: Dict, target: Dict, keys: tuple[Any, ...], no_clobber: bool, prog
 @click.argument("source", type=SOURCE)
 @click.argument("target", type=PLACE)
 @click.option("--delete", is_flag=True, help="Delete from TARGET what SOURCE does not have.")
-@click.option("--dry-run", is_flag=True, help="Show what keys differ, and change nothing.")
+@click.option(
+    "--dry-run", DRY_RUN, is_flag=True, is_eager=True, help="Show what differs; change nothing."
+)
 @click.option("--progress", is_flag=True, help="Show a progress bar.")
 @without_tracebacks
 def sync(source: Dict, target: Dict, delete: bool, dry_run: bool, progress: bool) -> None:
@@ -274,8 +302,7 @@ def sync(source: Dict, target: Dict, delete: bool, dry_run: bool, progress: bool
 
 
 def _show_difference(source: Dict, target: Dict, *, delete: bool) -> None:
-    would = rehearse_sync(source, target, delete=delete)
-    there = set(target.keys())
+    would, there = rehearse_sync(source, target, delete=delete)
     for key in would.copied:
         click.echo(f"{'changed' if key in there else 'new':<9}{key_text(key)}")
     for key in would.deleted:

@@ -11,15 +11,27 @@ from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 import click
 
-from persidict import FileDirDict, NonEmptySafeStrTuple, PersiDict, SafeStrTuple, SQLiteDict
+from persidict import (
+    FileDirDict,
+    LocalDict,
+    NonEmptySafeStrTuple,
+    PersiDict,
+    SafeStrTuple,
+    SQLiteDict,
+)
 from persidict.opening import open_dict
 
 P = ParamSpec("P")
 Returned = TypeVar("Returned")
 
-FAILED = 1
+FAILED: Final = 1
 """The exit status of a command that could not do what it was told; 2 is one told wrongly."""
 
+INTERRUPTED: Final = 130
+"""The exit status of a command that Ctrl-C has ended, as shells count it."""
+
+DRY_RUN: Final = "dry_run"
+"""The parameter of commands that have a rehearsal; it is read before places are opened."""
 
 _CREATES: Final = {"s3": "create_bucket", "gs": "create_bucket", "az": "create_container"}
 """Which parameter decides whether a bucket that is not there is made, by scheme."""
@@ -71,6 +83,8 @@ def without_tracebacks(command: Callable[P, Returned]) -> Callable[P, Returned]:
 class Place(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 alone
     """A dictionary, named by the URL or path that `open_dict` takes.
 
+    Opening one makes neither a bucket, unless its URL says so, nor a file in a rehearsal.
+
     Args:
         must_exist: Whether a path at which there is nothing is a mistake: what is read, or
             what others are made like.
@@ -87,30 +101,35 @@ class Place(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
         """Open the dictionary."""
         if isinstance(value, PersiDict):
             return value
+        is_rehearsal = ctx is not None and bool(ctx.params.get(DRY_RUN))
         try:
-            return self._found(open_dict(value, **self._parameters(value)))
+            return self._found(open_dict(value, **_no_bucket(value)), is_rehearsal=is_rehearsal)
         except (TypeError, ValueError) as error:
             self.fail(str(error), param, ctx)
         except Exception as error:  # a bucket that is not there, a directory that is a file
             fail(describe(error))
 
-    def _parameters(self, url: str) -> dict[str, Any]:
-        """Have no bucket made where one is read from, unless the URL says so."""
-        scheme, _, rest = url.partition("://")
-        creates = _CREATES.get(scheme.lower().partition("+")[0])
-        if not self._must_exist or not rest or creates is None or f"{creates}=" in rest:
-            return {}
-        return {creates: False}
-
-    def _found(self, d: PersiDict[Any]) -> PersiDict[Any]:
+    def _found(self, d: PersiDict[Any], *, is_rehearsal: bool) -> PersiDict[Any]:
         path = None
         if isinstance(d, FileDirDict):
             path = d.base_dir
         elif isinstance(d, SQLiteDict):
             path = d.path
-        if self._must_exist and path is not None and not os.path.exists(path):
+        if path is None or os.path.exists(path):
+            return d
+        if self._must_exist:
             fail(f"there is nothing at {path!r}")
-        return d
+        # looking into it would make the file of a database
+        return LocalDict(append_only=d.append_only) if is_rehearsal else d
+
+
+def _no_bucket(url: str) -> dict[str, bool]:
+    """Have no bucket made that is misspelt, unless the URL says that one is wanted."""
+    scheme, _, rest = url.partition("://")
+    creates = _CREATES.get(scheme.lower().partition("+")[0])
+    if not rest or creates is None or f"{creates}=" in rest:
+        return {}
+    return {creates: False}
 
 
 class Key(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 alone

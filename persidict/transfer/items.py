@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -177,56 +177,61 @@ def sync_items(
         >>> sync_items(source, target, delete=True)
         <TransferResult: 1 copied, 1 skipped, 1 deleted, 0 failed>
     """
-    return _sync(source, target, delete=delete, progress=progress)
+    plan = _Plan(source, target, delete)
+    end_interrupted = plan.route.interrupted_writes(plan.items)
+    with _progress_bar(progress, "syncing", len(plan.items)) as advance:
+        ledger = _Ledger(target, advance, must_exist=False)
+        only_new = target.append_only
+        _Transfer(plan.route, ledger, only_new=only_new, keeps_existing=False).run(plan.items)
+    end_interrupted(ledger.copied)
+    if delete and not ledger.failed:
+        ledger.delete(plan.superfluous)
+    return ledger.result()
 
 
 def rehearse_sync(
     source: PersiDict[Any], target: PersiDict[Any], *, delete: bool = False
-) -> TransferResult:
-    """Tell what `sync_items` would do, and change nothing.
+) -> tuple[TransferResult, Collection[NonEmptySafeStrTuple]]:
+    """Tell what `sync_items` would do, and which keys the target has; change nothing.
 
     What both have is compared as `sync_items` does it; what only the source has is not read.
     """
-    return _sync(source, target, delete=delete, progress=False, rehearsal=True)
-
-
-def _sync(
-    source: PersiDict[Any],
-    target: PersiDict[Any],
-    *,
-    delete: bool | str,
-    progress: bool,
-    rehearsal: bool = False,
-) -> TransferResult:
-    _check_dicts(source, target)
-    if delete not in (True, False, _EVEN_IF_EMPTY):
-        raise TypeError(f"delete must be True, False or {_EVEN_IF_EMPTY!r}, not {delete!r:.80}")
-    if delete:
-        target._refuse_deletion()
-    route = Route(source, target)
-    # listed first: what others put into the source, then into the target, is not deleted
-    present = dict(route.list_target())
-    items = _listed(route, present)
-    if delete and delete != _EVEN_IF_EMPTY and present and not items:
-        raise ValueError(
-            f"delete would empty the target, because the source is empty or does not exist:"
-            f" {source!r:.300}; pass delete={_EVEN_IF_EMPTY!r} if that is meant"
-        )
-    superfluous = present.keys() - {item.key for item in items}
-    if rehearsal:
-        ledger = _Ledger(target, lambda: None, must_exist=False)
-        _Rehearsal(route, ledger, only_new=target.append_only, keeps_existing=False).run(items)
-        if delete and not ledger.failed:
-            ledger.note_deleted(key for key in present if key in superfluous)
-        return ledger.result()
-    end_interrupted = route.interrupted_writes(items)
-    with _progress_bar(progress, "syncing", len(items)) as advance:
-        ledger = _Ledger(target, advance, must_exist=False)
-        _Transfer(route, ledger, only_new=target.append_only, keeps_existing=False).run(items)
-    end_interrupted(ledger.copied)
+    plan = _Plan(source, target, delete)
+    ledger = _Ledger(target, lambda: None, must_exist=False)
+    only_new = target.append_only
+    _Rehearsal(plan.route, ledger, only_new=only_new, keeps_existing=False).run(plan.items)
     if delete and not ledger.failed:
-        ledger.delete(key for key in present if key in superfluous)
-    return ledger.result()
+        ledger.note_deleted(plan.superfluous)
+    return ledger.result(), plan.present.keys()
+
+
+class _Plan:
+    """What a sync finds before it begins.
+
+    Attributes:
+        route: From where to where.
+        present: What the target has.
+        items: What the source has.
+        superfluous: The keys of what the target alone has.
+    """
+
+    def __init__(self, source: PersiDict[Any], target: PersiDict[Any], delete: bool | str) -> None:
+        _check_dicts(source, target)
+        if delete not in (True, False, _EVEN_IF_EMPTY):
+            raise TypeError(f"delete must be True, False or {_EVEN_IF_EMPTY!r}, not {delete!r:.80}")
+        if delete:
+            target._refuse_deletion()
+        self.route = Route(source, target)
+        # listed first: what others put into the source, then into the target, is not deleted
+        self.present = dict(self.route.list_target())
+        self.items = _listed(self.route, self.present)
+        if delete and delete != _EVEN_IF_EMPTY and self.present and not self.items:
+            raise ValueError(
+                f"delete would empty the target, because the source is empty or does not exist:"
+                f" {source!r:.300}; pass delete={_EVEN_IF_EMPTY!r} if that is meant"
+            )
+        kept = {item.key for item in self.items}
+        self.superfluous = [key for key in self.present if key not in kept]
 
 
 def _check_dicts(source: Any, target: Any) -> None:

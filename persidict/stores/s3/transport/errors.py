@@ -57,7 +57,8 @@ _CREDENTIALS_HINT: Final = (
 )
 _REGION_HINT: Final = "the bucket lies in another region: pass that one as region"
 _HINTS: Final = {
-    NO_SUCH_BUCKET: "create the bucket, or make a new handle with create_bucket=True",
+    NO_SUCH_BUCKET: "create the bucket, or make a new handle with create_bucket=True"
+    " (in a URL: ?create_bucket=true)",
     "InvalidObjectState": "the object is archived: have S3 restore it, then read it",
     "InvalidAccessKeyId": _CREDENTIALS_HINT,
     "SignatureDoesNotMatch": _CREDENTIALS_HINT,
