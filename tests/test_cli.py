@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from persidict import FileDirDict
 from persidict.cli.commands import persidict as command
+from persidict.stores.files.write import TEMP_PREFIX
 from tests.s3_servers.clients import CREDENTIALS, s3_client
 from tests.s3_servers.moto_server import MotoServer, start_moto
 
@@ -399,6 +400,23 @@ def test_a_dry_run_lists_each_side_once(
     (tmp_path / "target").mkdir()
     run("sync", "--dry-run", place, str(tmp_path / "target"))
     assert sorted(listed) == [place, str(tmp_path / "target")]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["ls"], ["verify"], ["du"], ["sync", "--dry-run", "{target}"], ["get", "names"]]
+)
+def test_what_only_reads_clears_nothing_away(
+    arguments: list[str], place: str, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    left_over = [Path(place) / f"{TEMP_PREFIX}old", target / f"{TEMP_PREFIX}old"]
+    target.mkdir()
+    for path in left_over:
+        path.write_bytes(b"of a dead process")
+        os.utime(path, (0, 0))
+    name, *rest = arguments
+    output(name, place, *(word.format(target=target) for word in rest))
+    assert all(path.exists() for path in left_over)
 
 
 # ---------------------------------------------------------------------- many failures

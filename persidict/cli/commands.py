@@ -26,6 +26,7 @@ from persidict import (
 )
 from persidict.cli.places import (
     DRY_RUN,
+    EXISTING,
     FAILED,
     INTERRUPTED,
     KEY,
@@ -241,7 +242,7 @@ def _from_json(data: bytes) -> Any:
 
 
 @persidict.command()
-@click.argument("place", type=SOURCE)
+@click.argument("place", type=EXISTING)
 @click.argument("keys", type=KEY, nargs=-1)
 @click.option("--prefix", type=PREFIX, help="All items whose keys begin with it.")
 @click.option("-f", "--force", is_flag=True, help="An item that does not exist is no error.")
@@ -311,7 +312,7 @@ def _show_difference(source: Dict, target: Dict, *, delete: bool) -> None:
 
 
 @persidict.command()
-@click.argument("place", type=SOURCE)
+@click.argument("place", type=EXISTING)
 @click.argument("key", type=KEY, required=False)
 @without_tracebacks
 def info(place: Dict, key: Any) -> None:

@@ -86,14 +86,15 @@ class Place(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
     Opening one makes neither a bucket, unless its URL says so, nor a file in a rehearsal.
 
     Args:
-        must_exist: Whether a path at which there is nothing is a mistake: what is read, or
-            what others are made like.
+        must_exist: Whether a path at which there is nothing is a mistake.
+        read_only: Whether nothing is to be changed, not even in passing.
     """
 
     name = "place"
 
-    def __init__(self, *, must_exist: bool = False) -> None:
+    def __init__(self, *, must_exist: bool = False, read_only: bool = False) -> None:
         self._must_exist = must_exist
+        self._read_only = read_only
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -103,7 +104,8 @@ class Place(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
             return value
         is_rehearsal = ctx is not None and bool(ctx.params.get(DRY_RUN))
         try:
-            return self._found(open_dict(value, **_no_bucket(value)), is_rehearsal=is_rehearsal)
+            d = self._found(open_dict(value, **_no_bucket(value)), is_rehearsal=is_rehearsal)
+            return d.read_only() if self._read_only else d
         except (TypeError, ValueError) as error:
             self.fail(str(error), param, ctx)
         except Exception as error:  # a bucket that is not there, a directory that is a file
@@ -163,7 +165,8 @@ class Prefix(click.ParamType):  # type: ignore[type-arg]  # generic since click 
 
 
 PLACE = Place()
-SOURCE = Place(must_exist=True)
+EXISTING = Place(must_exist=True)
+SOURCE = Place(must_exist=True, read_only=True)
 KEY = Key()
 PREFIX = Prefix()
 

@@ -196,7 +196,7 @@ def rehearse_sync(
 
     What both have is compared as `sync_items` does it; what only the source has is not read.
     """
-    plan = _Plan(source, target, delete)
+    plan = _Plan(source, target, delete, is_rehearsal=True)
     ledger = _Ledger(target, lambda: None, must_exist=False)
     only_new = target.append_only
     _Rehearsal(plan.route, ledger, only_new=only_new, keeps_existing=False).run(plan.items)
@@ -215,12 +215,21 @@ class _Plan:
         superfluous: The keys of what the target alone has.
     """
 
-    def __init__(self, source: PersiDict[Any], target: PersiDict[Any], delete: bool | str) -> None:
+    def __init__(
+        self,
+        source: PersiDict[Any],
+        target: PersiDict[Any],
+        delete: bool | str,
+        *,
+        is_rehearsal: bool = False,
+    ) -> None:
         _check_dicts(source, target)
         if delete not in (True, False, _EVEN_IF_EMPTY):
             raise TypeError(f"delete must be True, False or {_EVEN_IF_EMPTY!r}, not {delete!r:.80}")
         if delete:
             target._refuse_deletion()
+        if is_rehearsal:  # not even what reading changes in passing
+            source, target = source.read_only(), target.read_only()
         self.route = Route(source, target)
         # listed first: what others put into the source, then into the target, is not deleted
         self.present = dict(self.route.list_target())
