@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -162,14 +163,14 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         )
         store = cast("S3Store", self._store)
         shared = store.shared
-        reader = _digest_of_name(shared.access_key_id)
-        place = [shared.endpoint, bucket_name, self.root_prefix, serialization_format, reader]
+        place = [shared.endpoint, bucket_name, self.root_prefix, serialization_format]
         if is_mocked := world():
             place.append(is_mocked)
         self._store = CachedStore(
             store,
             self.base_dir,
             identity="\n".join(place),
+            reader=lambda: _digest_of_name(shared.access_key_id),
             trusting=self.append_only,
             max_staleness=self.max_staleness,
             size_limit=self.cache_size_limit,
@@ -222,6 +223,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
 S3Dict = S3Dict_FileDirCached
 
 
+@lru_cache(maxsize=256)
 def _digest_of_name(access_key_id: str) -> str:
     """Return what tells the copies of one access key id from those of another."""
     return blake2b(access_key_id.encode(), digest_size=16, key=_PURPOSE).hexdigest()

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from persidict import BasicS3Dict
+from persidict import BasicS3Dict, S3Dict
+from persidict.stores.cached.store import CachedStore
+from persidict.stores.memory import MemoryStore
 from tests.s3_servers.scripted import Arrived, ScriptedServer, error, reply, scripted
 
 Dict = BasicS3Dict[Any]
@@ -191,3 +193,60 @@ def test_credentials_that_were_handed_over_are_not_exchanged(
     assert set(keys_used(server)) == {"OLD"}
     again = handle(server, aws_access_key_id="OLD", aws_secret_access_key="s")
     assert again.s3_client is given.s3_client
+
+
+@pytest.mark.parametrize("params", [{"append_only": True}, {"max_staleness": 3600}], ids=str)
+@pytest.mark.parametrize("transport", ["direct", "botocore"])
+def test_copies_belong_to_the_credentials_that_are_used_now(
+    server: ScriptedServer, gate: Gate, file: Path, tmp_path: Path, transport: str, params: Any
+) -> None:
+    d: S3Dict[Any] = S3Dict(
+        bucket_name="bucket",
+        endpoint_url=server.endpoint_url,
+        region="us-east-1",
+        create_bucket=False,
+        base_dir=tmp_path / "cache",
+        transport=transport,
+        **params,
+    )
+    d["secret"]
+    d["secret"]
+    assert keys_used(server) == ["OLD"]
+    gate.key = "NEW"
+    write(file, "NEW")
+    d["b"]
+    server.arrived.clear()
+    for read in (d.__getitem__, d.get_subdict(()).__getitem__, lambda key: list(d.get_many([key]))):
+        server.arrived.clear()
+        d.clear_cache()
+        read("secret")
+        assert keys_used(server) == ["NEW"]
+    d["secret"]
+    assert keys_used(server) == ["NEW"]
+    # what the first ones fetched stays theirs
+    gate.key = "OLD"
+    write(file, "OLD")
+    d["c"]
+    server.arrived.clear()
+    d["secret"]
+    assert keys_used(server) == []
+
+
+def test_what_was_asked_for_with_other_credentials_is_not_kept_for_those_that_came_since(
+    server: ScriptedServer, file: Path, tmp_path: Path
+) -> None:
+    who = ["OLD"]
+
+    class Changing(MemoryStore):
+        def get(self, name: str, **conditions: Any) -> Any:
+            found = super().get(name, **conditions)
+            who[0] = "NEW"
+            return found
+
+    store = CachedStore(
+        Changing(), str(tmp_path / "cache"), identity="x", reader=lambda: who[0], trusting=True
+    )
+    store.wrapped.put("a", b"1")
+    store.get("a")
+    assert store.recent("a") is None
+    assert store.info().entries == 0

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
+from copy import copy
 from typing import BinaryIO, Final, NamedTuple
 
 from persidict.exceptions import BackendError, ObjectNotFound
@@ -68,24 +69,34 @@ class CacheDirectory:
 
     def __init__(self, base_dir: str, scope: str, *, size_limit: int | None = None) -> None:
         FileStore(base_dir)  # refuses what is no directory
+        self.base_dir = base_dir
         self._base_dir = native_path(base_dir)
         entries = os.path.join(self._base_dir, _ENTRIES)
         self._directories = (entries, os.path.join(entries, scope))
         self._seen: tuple[int, ...] | None = None
         self._secure()
-        self._files, self._all_files = (
-            FileStore(
-                place,
-                fsync=False,
-                lock_timeout=LOCK_TIMEOUT_SECONDS,
-                private_from=self._base_dir,
-            )
-            for place in (self._directories[1], entries)
-        )
+        self._files, self._all_files = map(self._files_in, reversed(self._directories))
         self._budget = None
         if size_limit is not None:
             self._budget = CacheBudget(self._base_dir, self._entries, self._all_files, size_limit)
         self._writes = 0
+
+    def _files_in(self, place: str) -> FileStore:
+        return FileStore(
+            place,
+            fsync=False,
+            lock_timeout=LOCK_TIMEOUT_SECONDS,
+            private_from=self._base_dir,
+        )
+
+    def beside(self, scope: str) -> CacheDirectory:
+        """Return the same directory for another scope; raises nothing."""
+        other = copy(self)
+        other._directories = (self._directories[0], os.path.join(self._directories[0], scope))
+        other._seen = None
+        other._files = self._files_in(other._directories[1])
+        other._writes = 0
+        return other
 
     @property
     def evictions(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -55,6 +55,7 @@ class _Plan(NamedTuple):
         copy: The copy; None: there is none, or it is too large to be held.
         is_hit: Whether the copy is served without asking.
         asked: When this was planned, by the monotonic clock.
+        scope: Whose copy it is.
     """
 
     entry: str | ObjectInfo
@@ -63,6 +64,7 @@ class _Plan(NamedTuple):
     copy: CacheEntry | None
     is_hit: bool
     asked: float
+    scope: _Scope
 
     def to_wait(self) -> _Plan:
         """Return the same without the bytes of a copy that is large."""
@@ -135,6 +137,23 @@ class _Validations:
 _VALIDATIONS: Final[WeakValueDictionary[tuple[str, str], _Validations]] = WeakValueDictionary()
 
 
+class _Scope(NamedTuple):
+    """The copies of one reader.
+
+    Attributes:
+        key: Goes into the names of their files.
+        directory: Where they are.
+        sound: What was found to be sound; a file that is replaced or changed is another
+            version of it, and is checked again.
+        validations: When they were last known to be current.
+    """
+
+    key: bytes
+    directory: CacheDirectory
+    sound: dict[str, _Sound]
+    validations: _Validations
+
+
 class CachedStore(WrapperStore):
     """A store in front of which copies of objects are kept in files.
 
@@ -147,8 +166,9 @@ class CachedStore(WrapperStore):
         store: Where the objects live.
         base_dir: The directory of the copies; may be shared by any number of stores and
             processes.
-        identity: What the names of the objects are relative to, e.g. a URL, and who reads
-            them; keeps the copies of different stores and readers apart.
+        identity: What the names of the objects are relative to, e.g. a URL; keeps the copies
+            of different stores apart.
+        reader: Tells who reads now; keeps the copies of different readers apart.
         trusting: Whether objects never change, so that a copy is served without asking.
         max_staleness: For how many seconds after `get` or `put` have seen the current
             version `recent` serves it without asking.
@@ -167,21 +187,43 @@ class CachedStore(WrapperStore):
         base_dir: str,
         *,
         identity: str,
+        reader: Callable[[], str] = str,
         trusting: bool = False,
         max_staleness: float = 0.0,
         size_limit: int | None = None,
     ) -> None:
-        scope = blake2b(identity.encode(), digest_size=_SCOPE_BYTES)
         super().__init__(store)
         self._prefix = ""
-        self._scope_key = scope.digest()
-        self._directory = CacheDirectory(base_dir, scope.hexdigest(), size_limit=size_limit)
+        self._identity = identity
+        self._reader = reader
+        self._scopes: dict[str, _Scope] = {}
+        first = reader()
+        digest = self._digest_for(first)
+        self._directory = CacheDirectory(base_dir, digest.hexdigest(), size_limit=size_limit)
+        self._add_scope(first, digest, self._directory)
         self._trusting = trusting
         self._max_staleness = max_staleness
         self._counts = _Counts()
-        # a file that is replaced or changed is another version of it, and is checked again
-        self._sound: dict[str, _Sound] = {}
-        self._validations = _VALIDATIONS.setdefault((base_dir, scope.hexdigest()), _Validations())
+
+    def _digest_for(self, reader: str) -> blake2b:
+        whose = f"{self._identity}\n{reader}" if reader else self._identity
+        return blake2b(whose.encode(), digest_size=_SCOPE_BYTES)
+
+    def _add_scope(self, reader: str, digest: blake2b, directory: CacheDirectory) -> _Scope:
+        place = directory.base_dir, digest.hexdigest()
+        validations = _VALIDATIONS.setdefault(place, _Validations())
+        scope = _Scope(digest.digest(), directory, {}, validations)
+        return self._scopes.setdefault(reader, scope)
+
+    @property
+    def _scope(self) -> _Scope:
+        """The copies of who reads now."""
+        reader = self._reader()
+        scope = self._scopes.get(reader)
+        if scope is None:
+            digest = self._digest_for(reader)
+            scope = self._add_scope(reader, digest, self._directory.beside(digest.hexdigest()))
+        return scope
 
     def scoped(self, prefix: str) -> CachedStore:
         scope = super().scoped(prefix)
@@ -207,50 +249,56 @@ class CachedStore(WrapperStore):
 
     def clear_cache(self) -> None:
         """Delete the copies of all objects of this store, above and below its prefix."""
-        self._directory.clear()
+        self._scope.directory.clear()
 
     # ------------------------------------------------------------------ copies
 
-    def _file_of(self, name: str) -> tuple[str, int]:
+    def _file_of(self, scope: _Scope, name: str) -> tuple[str, int]:
         """Return the name of a copy's file and the identity that it must have."""
-        return _file_of(self._scope_key, self._prefix + name)
+        return _file_of(scope.key, self._prefix + name)
 
-    def _recall(self, file_name: str, identity: int) -> CacheEntry | None:
+    def _recall(self, scope: _Scope, name: str) -> CacheEntry | None:
         """Return a copy if there is a sound one."""
-        sound = self._sound.get(file_name)
-        found = self._directory.read(file_name, sound.version if sound else None)
+        file_name, identity = self._file_of(scope, name)
+        sound = scope.sound.get(file_name)
+        found = scope.directory.read(file_name, sound.version if sound else None)
         if found is None:
             return None
         content, version = found
         if sound is not None and sound.version == version and isinstance(content, BUFFERS):
             data = memoryview(content)[sound.data_begin :]
             return CacheEntry(sound.etag, sound.last_modified, data)
-        return self._checked(content, version, file_name, identity)
+        return self._checked(scope, content, version, file_name, identity)
 
     def _checked(
-        self, content: Buffer | BinaryIO, version: FileVersion, file_name: str, identity: int
+        self,
+        scope: _Scope,
+        content: Buffer | BinaryIO,
+        version: FileVersion,
+        file_name: str,
+        identity: int,
     ) -> CacheEntry | None:
         try:
             entry = unpack(content, version.size, identity)
         except CorruptEntry:
             self._counts.corrupt += 1
-            self._directory.remove(file_name)
+            scope.directory.remove(file_name)
             return None
         finally:
             if not isinstance(content, BUFFERS):
                 content.close()
-        if len(self._sound) >= _MAX_SOUND_FILES:
-            self._sound.clear()
+        if len(scope.sound) >= _MAX_SOUND_FILES:
+            scope.sound.clear()
         data_begin = version.size - len(entry.data)
-        self._sound[file_name] = _Sound(version, entry.etag, entry.last_modified, data_begin)
+        scope.sound[file_name] = _Sound(version, entry.etag, entry.last_modified, data_begin)
         return entry
 
     def _recall_or_open(
-        self, file_name: str, identity: int
+        self, scope: _Scope, file_name: str, identity: int
     ) -> tuple[ETagValue, Buffer | BinaryIO] | None:
         """Return a copy's version and bytes; a large one that is sound is only opened."""
-        sound = self._sound.get(file_name)
-        found = self._directory.read(file_name, sound.version if sound else None)
+        sound = scope.sound.get(file_name)
+        found = scope.directory.read(file_name, sound.version if sound else None)
         if found is None:
             return None
         content, version = found
@@ -259,20 +307,24 @@ class CachedStore(WrapperStore):
                 return sound.etag, memoryview(content)[sound.data_begin :]
             content.seek(sound.data_begin)
             return sound.etag, content
-        entry = self._checked(content, version, file_name, identity)
+        entry = self._checked(scope, content, version, file_name, identity)
         return None if entry is None else (entry.etag, entry.data)
 
-    def _remember(self, name: str, entry: CacheEntry, asked: float) -> None:
-        file_name, identity = self._file_of(name)
-        self._directory.write(file_name, pack(entry, identity))
-        self._note_validation(file_name, entry.etag, asked)
+    def _remember(self, scope: _Scope, name: str, entry: CacheEntry, asked: float) -> None:
+        """Keep a copy of what the reader of a scope has asked for."""
+        if scope is not self._scope:
+            return  # nobody knows who was answered
+        file_name, identity = self._file_of(scope, name)
+        scope.directory.write(file_name, pack(entry, identity))
+        self._note_validation(scope, name, entry.etag, asked)
 
-    def _note_validation(self, file_name: str, etag: ETagValue, asked: float) -> None:
-        if self._max_staleness > 0:
-            self._validations.note(file_name, etag, asked)
+    def _note_validation(self, scope: _Scope, name: str, etag: ETagValue, asked: float) -> None:
+        if self._max_staleness > 0 and scope is self._scope:
+            scope.validations.note(self._file_of(scope, name)[0], etag, asked)
 
     def _forget(self, name: str) -> None:
-        self._directory.remove(self._file_of(name)[0])
+        scope = self._scope
+        scope.directory.remove(self._file_of(scope, name)[0])
 
     def recent(self, name: str) -> Buffer | BinaryIO | None:
         """Return an object's copy if it may be served without asking, else None.
@@ -281,12 +333,13 @@ class CachedStore(WrapperStore):
         """
         if not self._trusting and self._max_staleness <= 0:
             return None
-        file_name, identity = self._file_of(name)
-        found = self._recall_or_open(file_name, identity)
+        scope = self._scope
+        file_name, identity = self._file_of(scope, name)
+        found = self._recall_or_open(scope, file_name, identity)
         if found is None:
             return None
         etag, data = found
-        if not self._trusting and not self._validations.is_recent(
+        if not self._trusting and not scope.validations.is_recent(
             file_name, etag, self._max_staleness
         ):
             if not isinstance(data, BUFFERS):
@@ -305,15 +358,15 @@ class CachedStore(WrapperStore):
             raise
 
     def contains(self, name: str) -> bool:
-        if self._trusting and self._recall(*self._file_of(name)) is not None:
+        if self._trusting and self._recall(self._scope, name) is not None:
             return True
         return self._wrapped.contains(name)
 
     def get(
         self, name: str, *, if_none_match: ETagValue | None = None
     ) -> tuple[Buffer, ObjectInfo] | NotModified:
-        file_name, identity = self._file_of(name)
-        entry = self._recall(file_name, identity)
+        scope = self._scope
+        entry = self._recall(scope, name)
         if entry is not None and self._trusting:
             self._counts.hits += 1
             return _answer(name, entry, if_none_match)
@@ -327,12 +380,12 @@ class CachedStore(WrapperStore):
             data, info = found
             entry = CacheEntry(info.etag, info.last_modified, data)
             self._counts.misses += 1
-            self._remember(name, entry, asked)
+            self._remember(scope, name, entry, asked)
             return NOT_MODIFIED if info.etag == if_none_match else found
         if entry is None:
             return NOT_MODIFIED
         self._counts.revalidations += 1
-        self._note_validation(file_name, entry.etag, asked)
+        self._note_validation(scope, name, entry.etag, asked)
         return _answer(name, entry, if_none_match)
 
     def open(self, name: str) -> BinaryIO:
@@ -352,9 +405,9 @@ class CachedStore(WrapperStore):
         if_match: ETagValue | None = None,
         if_none_match: AnyVersion | None = None,
     ) -> ETagValue:
-        asked = time.monotonic()
+        scope, asked = self._scope, time.monotonic()
         etag = self._wrapped.put(name, data, if_match=if_match, if_none_match=if_none_match)
-        self._remember(name, CacheEntry(etag, time.time(), data), asked)
+        self._remember(scope, name, CacheEntry(etag, time.time(), data), asked)
         return etag
 
     def delete(self, name: str, *, if_match: ETagValue | AnyVersion | None = None) -> None:
@@ -424,15 +477,16 @@ class CachedStore(WrapperStore):
     def _plan(self, entry: str | ObjectInfo) -> _Plan:
         """Look for a copy, and tell whether it is served without asking."""
         name = entry if isinstance(entry, str) else entry.name
-        cached = self._recall(*self._file_of(name))
+        scope = self._scope
+        cached = self._recall(scope, name)
         if cached is None:
-            return _Plan(entry, name, None, None, is_hit=False, asked=time.monotonic())
+            return _Plan(entry, name, None, None, False, time.monotonic(), scope)
         is_hit = self._trusting or (not isinstance(entry, str) and cached.etag == entry.etag)
-        return _Plan(entry, name, cached.etag, cached, is_hit, time.monotonic())
+        return _Plan(entry, name, cached.etag, cached, is_hit, time.monotonic(), scope)
 
     def _serve(self, plan: _Plan) -> Read | Unread | None:
         """Return a copy that is current; one that has vanished meanwhile is fetched."""
-        cached = plan.copy or self._recall(*self._file_of(plan.name))
+        cached = plan.copy or self._recall(plan.scope, plan.name)
         if cached is None or (cached.etag != plan.etag and not self._trusting):
             return self._read_one(plan.entry)
         self._counts.hits += 1
@@ -451,14 +505,14 @@ class CachedStore(WrapperStore):
         if not isinstance(answer, NotModified):
             data, info = answer
             self._counts.misses += 1
-            self._remember(name, CacheEntry(info.etag, info.last_modified, data), plan.asked)
+            copy = CacheEntry(info.etag, info.last_modified, data)
+            self._remember(plan.scope, name, copy, plan.asked)
             return name, data, info
-        file_name, identity = self._file_of(name)
-        cached = plan.copy or self._recall(file_name, identity)
+        cached = plan.copy or self._recall(plan.scope, name)
         if cached is None or cached.etag != plan.etag:
             return self._read_one(plan.entry)
         self._counts.revalidations += 1
-        self._note_validation(file_name, cached.etag, plan.asked)
+        self._note_validation(plan.scope, name, cached.etag, plan.asked)
         return name, cached.data, _info(name, cached)
 
     def _read_one(self, entry: str | ObjectInfo) -> Read | Unread | None:
@@ -470,17 +524,17 @@ class CachedStore(WrapperStore):
     def put_many(
         self, items: Iterable[tuple[str, Buffer]], *, if_none_match: AnyVersion | None = None
     ) -> Iterator[tuple[str, ETagValue | Exception]]:
-        under_way: dict[str, tuple[Buffer, float]] = {}
+        under_way: dict[str, tuple[_Scope, Buffer, float]] = {}
 
         def noted() -> Iterator[tuple[str, Buffer]]:
             for name, data in items:
-                under_way[name] = data, time.monotonic()
+                under_way[name] = self._scope, data, time.monotonic()
                 yield name, data
 
         for name, outcome in self._wrapped.put_many(noted(), if_none_match=if_none_match):
-            data, asked = under_way.pop(name)
+            scope, data, asked = under_way.pop(name)
             if not isinstance(outcome, Exception):
-                self._remember(name, CacheEntry(outcome, time.time(), data), asked)
+                self._remember(scope, name, CacheEntry(outcome, time.time(), data), asked)
             yield name, outcome
 
     def can_copy_from(self, source: ObjectStore) -> bool:

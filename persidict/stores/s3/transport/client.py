@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
@@ -58,12 +59,18 @@ _RESULT: Final = re.compile(
 """How the XML begins that says what could not be deleted."""
 
 
-class _Made(NamedTuple):
-    """A client and what botocore found for it."""
+@dataclass
+class _Made:
+    """A client and what botocore found for it.
+
+    Attributes:
+        access_key_id: As the client first found it; None: nobody has asked.
+    """
 
     client: S3Client
     credentials: Callable[[], Credentials | None] = lambda: None
     ca_bundle: str | None = None
+    access_key_id: str | None = None
 
 
 def _signature(made: _Made) -> tuple[str, str, str | None] | None:
@@ -126,13 +133,19 @@ class SharedClient:
     def access_key_id(self) -> str:
         """The name of what requests are signed with, "" if they are not signed.
 
-        As the client first found it. Asks no server, unless botocore has to fetch the
-        credentials themselves first.
+        As the client first found it, and another one once others are used because those have
+        expired. Asks no server, unless botocore has to fetch the credentials themselves first.
         """
-        if self._access_key_id is None:
+        made = self._made
+        if made is None:
+            if self._access_key_id is not None:
+                return self._access_key_id  # the parent's, in a child that has not asked yet
+            made = self._make()
+        if made.access_key_id is None:
             given = self._connection.access_key_id if self._connection else None
-            self._access_key_id = given.reveal() if given else _signer_of(self.client)
-        return self._access_key_id
+            made.access_key_id = given.reveal() if given else _signer_of(made.client)
+            self._access_key_id = made.access_key_id
+        return made.access_key_id
 
     @property
     def ca_bundle(self) -> str | None:
@@ -180,7 +193,11 @@ class SharedClient:
                     self._made = _Made(self._ready)
                 else:
                     assert self._connection is not None
+                    surroundings = self._connection.surroundings()
                     self._made = _make_client(self._connection)
+                    if surroundings == self._surroundings:
+                        self._made.access_key_id = self._access_key_id
+                    self._surroundings = surroundings
             return self._made
 
     def renew(self, is_certain: bool) -> bool:
