@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from persidict import ExpiringDict, FileDirDict, LocalDict, MeasuredDict
-from persidict.contract import html
+from persidict.contract import display, html
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
 from persidict.traits import Traits
 
@@ -102,6 +103,74 @@ def test_a_file_dir_dict_is_shown_within_the_same_bounds(tmp_path: Any) -> None:
     d = FileDirDict[int](base_dir=str(tmp_path), fsync=False)
     d.update({f"k{number:04}": number for number in range(30)})
     assert str(d).endswith(", ... and 10 more}")
+
+
+class Heavy:
+    """Has a repr that is as long as it is told to be."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __repr__(self) -> str:
+        return "x" * self.length
+
+
+SHOWS: dict[str, Callable[[LocalDict[Any]], str]] = {
+    "str": str,
+    "f-string": lambda d: f"{d}",
+    "items": lambda d: repr(d.items()),
+    "values": lambda d: repr(d.values()),
+    "items of a range": lambda d: repr(d.items(start="a")),
+    "values of a range": lambda d: repr(d.values(start="a")),
+    "plain": lambda d: repr(d.plain()),
+    "measured": lambda d: str(MeasuredDict(wrapped_dict=d)),
+}
+
+
+@pytest.mark.parametrize("show", SHOWS)
+def test_what_is_shown_of_one_value_is_bounded(show: str) -> None:
+    d = Counted()
+    d["a"] = Heavy(10_000)  # type: ignore[assignment]
+    shown = SHOWS[show](d)
+    assert f"{'x' * 1000}..." in shown
+    assert shown.count("x") == 1000
+
+
+@pytest.mark.parametrize("show", SHOWS)
+def test_a_large_value_is_not_read_to_be_shown(show: str) -> None:
+    d = Counted()
+    large, small = os.urandom(display.LARGEST_READ), 7
+    d["large"], d["small"] = large, small  # type: ignore[assignment]
+    shown = SHOWS[show](d)
+    assert f"<{d.info('large').size:,} bytes>" in shown
+    assert "7" in shown
+    assert d.read == 1
+
+
+@pytest.mark.parametrize("show", SHOWS)
+def test_what_cannot_be_decoded_does_not_hide_the_rest(show: str, tmp_path: Path) -> None:
+    d = FileDirDict[int](base_dir=tmp_path)
+    d["good"], d["bad"] = 7, 8
+    d.raw["bad"] = b"no pickle"
+    shown = SHOWS[show](d)  # type: ignore[arg-type]
+    assert "7" in shown
+    assert "<unreadable>" in shown
+
+
+def test_where_the_listing_tells_sizes_none_is_asked_for() -> None:
+    class Told(Counted):
+        @property
+        def _traits(self) -> Traits:
+            return Traits(reads_are_cheap=False, listing_brings_versions=True)
+
+        def _versions(self, key_range: Any = None) -> Any:
+            return ((key, super(Counted, self)._head(key)) for key in self._keys())
+
+    d = Told()
+    d.update({f"k{number}": number for number in range(30)})
+    d.read = d.looked = 0
+    assert str(d).endswith("... and 10 more}")
+    assert (d.read, d.looked) == (20, 0)
 
 
 # ------------------------------------------------------------------ notebooks

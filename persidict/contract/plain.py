@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
-from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-from persidict.contract.display import SHOWN
+from persidict.contract.display import entries_text
 from persidict.contract.primitives import DictPrimitives
 from persidict.jokers_and_status_flags import ValueType
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
@@ -47,9 +46,10 @@ class PlainMapping(MutableMapping[PlainKey, ValueType], Generic[ValueType]):
         self._d = cast("Any", d)
 
     def __repr__(self) -> str:
-        shown = [f"{key!r}: {value!r}" for key, value in islice(self.items(), SHOWN + 1)]
-        more = ["..."] if len(shown) > SHOWN else []
-        return f"{type(self).__name__}({{{', '.join([*shown[:SHOWN], *more])}}})"
+        def entry(key: NonEmptySafeStrTuple, value: str) -> str:
+            return f"{plain_key(key)!r}: {value}"
+
+        return entries_text(type(self).__name__, self._d, entry, brackets="{}")
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, DictPrimitives):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Set
 from collections.abc import ItemsView as _ItemsView
-from collections.abc import Iterable, Iterator, Set
 from collections.abc import KeysView as _KeysView
 from collections.abc import ValuesView as _ValuesView
 from operator import itemgetter
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
-from persidict.contract.display import view_text
+from persidict.contract.display import entries_text, keys_text
 from persidict.contract.listing import Listing
-from persidict.contract.primitives import KeyRange
+from persidict.contract.primitives import DictPrimitives, KeyRange
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, as_key
 
 ValueType = TypeVar("ValueType")
@@ -93,8 +93,9 @@ class _Ranged:
             return map(_PAIR, self._mapping._items())
         return self._mapping._load_many(Listing(self, self._keys_of_range()))
 
-    def __repr__(self) -> str:
-        return view_text(type(self).__name__, self)  # type: ignore[arg-type]
+    def _text(self, show: Callable[[NonEmptySafeStrTuple, str], str]) -> str:
+        d = cast("DictPrimitives", self._mapping)
+        return entries_text(type(self).__name__, d, show, self._key_range)
 
 
 class KeysView(_Ranged, _KeysView[NonEmptySafeStrTuple]):
@@ -108,6 +109,9 @@ class KeysView(_Ranged, _KeysView[NonEmptySafeStrTuple]):
         if self._key_range is None:
             return iter(self._mapping)
         return Listing(self, self._keys_of_range())
+
+    def __repr__(self) -> str:
+        return keys_text(type(self).__name__, self)
 
     def __reversed__(self) -> Iterator[NonEmptySafeStrTuple]:
         """Iterate over the keys of a range from the last one to the first."""
@@ -171,6 +175,9 @@ class ItemsView(_Ranged, _ItemsView[NonEmptySafeStrTuple, ValueType]):
     def __iter__(self) -> Iterator[tuple[NonEmptySafeStrTuple, ValueType]]:
         return self._pairs()
 
+    def __repr__(self) -> str:
+        return self._text(lambda key, value: f"({key!r}, {value})")
+
     def __reversed__(self) -> Iterator[tuple[NonEmptySafeStrTuple, ValueType]]:
         """Iterate over the items of a range from the last key to the first."""
         return self._pairs_backwards()
@@ -193,6 +200,9 @@ class ValuesView(_Ranged, _ValuesView[ValueType]):
 
     def __iter__(self) -> Iterator[ValueType]:
         return map(_VALUE, self._pairs())
+
+    def __repr__(self) -> str:
+        return self._text(lambda _, value: value)
 
     def __reversed__(self) -> Iterator[ValueType]:
         """Iterate over the values of a range from that of the last key to the first."""
