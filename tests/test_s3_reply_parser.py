@@ -340,6 +340,13 @@ def test_a_head_that_comes_byte_by_byte_is_read_in_linear_time() -> None:
     assert parser.is_complete
 
 
+@pytest.mark.timeout(20)
+def test_a_field_of_nothing_but_spaces_is_refused_in_linear_time() -> None:
+    field = b"X: " + b" " * (MOST_HEAD_BYTES - 100) + b"\0\r\n"
+    with pytest.raises(MalformedReply):
+        feed_all(OK + field + b"\r\n")
+
+
 def test_what_comes_several_times_is_joined() -> None:
     parser = feed_all(OK + b"Vary: a\r\nvary: b\r\nContent-Length: 0\r\n\r\n")
     assert parser.headers["vary"] == "a, b"

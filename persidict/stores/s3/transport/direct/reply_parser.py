@@ -19,7 +19,11 @@ _HEAD_END: Final = b"\r\n\r\n"
 _BEGINNING: Final = b"HTTP/1."
 _SHOWN: Final = 60
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n\0]*)?\r\n")
-_FIELD: Final = re.compile(r"^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\r\n\0]*)\r\n", re.MULTILINE)
+_FIELD: Final = re.compile(
+    r"^([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([^\r\n\0]*+)\r\n", re.MULTILINE
+)
+"""Takes nothing back of what it has taken: spaces without end would take a minute."""
+
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?")
 _SINGLE: Final = frozenset(
@@ -310,6 +314,12 @@ def _fields(head: str, start: int) -> dict[str, str]:
     found = _FIELD.findall(head, start)
     if len(found) != head.count("\n", start) or len(found) > _MOST_FIELDS:
         raise MalformedReply("a line in the head of a reply is no field")
+    headers = {name.lower(): value.rstrip(" \t") for name, value in found}
+    return headers if len(headers) == len(found) else _joined(found)
+
+
+def _joined(found: list[tuple[str, str]]) -> dict[str, str]:
+    """Return fields of which some come several times."""
     headers: dict[str, str] = {}
     for name, value in found:
         lower = name.lower()
