@@ -215,7 +215,6 @@ class S3Requests:
         Raises:
             Refusal: The last one; it knows whether any attempt may have acted.
         """
-        attempts = attempts or self.attempts()
         may_have_acted = False
         has_created_bucket = False
         while True:
@@ -227,6 +226,7 @@ class S3Requests:
                     raise
                 if refusal.is_missing_bucket:
                     self.bucket.is_known_to_exist = False
+                attempts = attempts or self.attempts()
                 if refusal.is_missing_bucket and self._may_create_bucket and not has_created_bucket:
                     has_created_bucket = True
                 elif not attempts.another(refusal):
@@ -338,14 +338,16 @@ class S3Requests:
         """Take from the reply to a HEAD or a GET what it tells of the object, and remember it."""
         assert reply.etag is not None
         lineage = reply.metadata.get(METADATA_KEY)
-        self.bucket.lineages.remember(key, reply.etag, lineage)
+        bucket = self.bucket
+        bucket.lineages.remember(key, reply.etag, lineage)
         modified = math.nan if reply.last_modified is None else reply.last_modified
-        marks = is_marker(reply.etag, reply.size, reply.metadata)
+        size = reply.size
+        marks = is_marker(reply.etag, size, reply.metadata)
         if marks:
-            self.bucket.markers.put(key, Stopwatch())
-        elif key in self.bucket.markers:
-            self.bucket.markers.discard(key)
-        return Look(reply.etag, reply.size or 0, modified, lineage, reply.date, marks)
+            bucket.markers.put(key, Stopwatch())
+        elif key in bucket.markers:
+            bucket.markers.discard(key)
+        return Look(reply.etag, size or 0, modified, lineage, reply.date, marks)
 
     def rule_out_marker(self, key: str, reply: Reply) -> None:
         """Raise ObjectNotFound, and give up the body, if what is there marks a taken item."""

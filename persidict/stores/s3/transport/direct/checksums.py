@@ -13,7 +13,9 @@ from typing import Any, Final, Protocol
 
 _LOG: Final = logging.getLogger("persidict")
 _PREFIX: Final = "x-amz-checksum-"
-_OF_AWSCRT: Final = ("crc32c", "crc64nvme")
+_CRC32C: Final = _PREFIX + "crc32c"
+_CRC64NVME: Final = _PREFIX + "crc64nvme"
+_OF_AWSCRT: Final = (_CRC32C, _CRC64NVME)
 
 
 class DamagedBody(ValueError):
@@ -85,13 +87,14 @@ def announced_checksum(headers: Mapping[str, str]) -> Checksum | None:
     and CRC32C and CRC64NVME are known only where ``awscrt`` is installed, as for botocore:
     where nothing can be compared because of that, the log says so, once in a process.
     """
-    for name, make in _algorithms().items():
-        announced = headers.get(_PREFIX + name)
+    algorithms = _algorithms()
+    for header, make in algorithms.items():
+        announced = headers.get(header)
         if announced is not None and "-" not in announced:
-            return Checksum(name, make(), announced)
-    for name in _OF_AWSCRT:
-        if _PREFIX + name in headers and name not in _algorithms():
-            _tell_of_unknown(name)
+            return Checksum(header.removeprefix(_PREFIX), make(), announced)
+    for header in _OF_AWSCRT:
+        if header in headers and header not in algorithms:
+            _tell_of_unknown(header.removeprefix(_PREFIX))
     return None
 
 
@@ -111,16 +114,16 @@ def crc32(data: bytes | bytearray | memoryview) -> str:
 
 @lru_cache(maxsize=1)
 def _algorithms() -> dict[str, Callable[[], _Digest]]:
-    """Return what can be computed, the quickest first."""
-    found: dict[str, Callable[[], _Digest]] = {"crc32": lambda: _Crc(zlib.crc32, 4)}
+    """Return what can be computed, by the header that announces it; the quickest first."""
+    found: dict[str, Callable[[], _Digest]] = {_PREFIX + "crc32": lambda: _Crc(zlib.crc32, 4)}
     if importlib.util.find_spec("awscrt"):
         checksums: Any = importlib.import_module("awscrt.checksums")
-        found["crc32c"] = lambda: _Crc(lambda data, value: checksums.crc32c(bytes(data), value), 4)
+        found[_CRC32C] = lambda: _Crc(lambda data, value: checksums.crc32c(bytes(data), value), 4)
         if hasattr(checksums, "crc64nvme"):
-            found["crc64nvme"] = lambda: _Crc(
+            found[_CRC64NVME] = lambda: _Crc(
                 lambda data, value: checksums.crc64nvme(bytes(data), value), 8
             )
-    return {**found, "sha1": _sha1, "sha256": hashlib.sha256}
+    return {**found, _PREFIX + "sha1": _sha1, _PREFIX + "sha256": hashlib.sha256}
 
 
 def _sha1() -> _Digest:

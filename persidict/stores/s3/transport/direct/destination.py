@@ -55,7 +55,11 @@ class Destination:
     @property
     def url(self) -> str:
         """The URL of the bucket."""
-        return f"{self.scheme}://{self.host}{self.base}"
+        return self.url_of(self.base)
+
+    def url_of(self, target: str) -> str:
+        """Return the URL of a path there."""
+        return f"{self.scheme}://{self.host}{target}"
 
     @property
     def bucket_path(self) -> str:

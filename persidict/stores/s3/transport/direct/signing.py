@@ -11,6 +11,10 @@ from typing import Final, NamedTuple, Protocol
 EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
+_BLOCK_SIZE: Final = 64
+_INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
+_sha256: Final = hashlib.sha256
 
 
 class FrozenCredentials(Protocol):
@@ -92,7 +96,6 @@ class Signer:
         """
         credentials = self._credentials.get_frozen_credentials()
         stamp = _stamp(int(time.time()))
-        day = stamp[:8]
         headers["x-amz-content-sha256"] = payload_sha256
         headers["x-amz-date"] = stamp
         if credentials.token:
@@ -103,15 +106,12 @@ class Signer:
         if " " in lines or "\t" in lines:
             lines = "".join([f"{name}:{_trimmed(headers[name])}\n" for name in names])
         canonical = f"{method}\n{path}\n{query}\n{lines}\n{signed_names}\n{payload_sha256}"
-        digest = hashlib.sha256(canonical.encode("latin-1")).hexdigest()
-        region, service = self._scope
-        scope = f"{day}/{region}/{service}/aws4_request"
-        key = _key_of_the_day(credentials.secret_key, day, region, service)
-        text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}"
-        signature = hmac.digest(key, text.encode(), "sha256").hex()
+        digest = _sha256(canonical.encode("latin-1")).hexdigest()
+        day = _day(credentials.secret_key, stamp[:8], *self._scope)
+        text = f"{_ALGORITHM}\n{stamp}\n{day.scope}\n{digest}"
         headers["authorization"] = (
-            f"{_ALGORITHM} Credential={credentials.access_key}/{scope},"
-            f" SignedHeaders={signed_names}, Signature={signature}"
+            f"{_ALGORITHM} Credential={credentials.access_key}/{day.scope},"
+            f" SignedHeaders={signed_names}, Signature={day.signature(text.encode())}"
         )
         return headers
 
@@ -126,9 +126,37 @@ def _stamp(seconds: int) -> str:
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds))
 
 
+class _Day:
+    """The key of a day, and what it is valid for.
+
+    HMAC by its definition (RFC 2104), with the beginnings that only depend on the key computed
+    once: `hmac.digest` takes three times as long for a text as short as this.
+
+    Args:
+        key: The key.
+        scope: What it is valid for, as it is signed.
+    """
+
+    __slots__ = ("_inner", "_outer", "scope")
+
+    def __init__(self, key: bytes, scope: str) -> None:
+        padded = key.ljust(_BLOCK_SIZE, b"\0")
+        self.scope = scope
+        self._inner = _sha256(padded.translate(_INNER))
+        self._outer = _sha256(padded.translate(_OUTER))
+
+    def signature(self, text: bytes) -> str:
+        """Sign a text."""
+        inner = self._inner.copy()
+        inner.update(text)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.hexdigest()
+
+
 @lru_cache(maxsize=32)
-def _key_of_the_day(secret: str, day: str, region: str, service: str) -> bytes:
+def _day(secret: str, day: str, region: str, service: str) -> _Day:
     key = f"AWS4{secret}".encode()
     for part in (day, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
-    return key
+    return _Day(key, f"{day}/{region}/{service}/aws4_request")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 from botocore.exceptions import BotoCoreError
@@ -38,7 +38,7 @@ from persidict.stores.s3.transport.direct.signing import (
     Signer,
 )
 from persidict.stores.s3.transport.errors import S3Error, refusal_of
-from persidict.stores.s3.transport.messages import Refusal, ReplyType, Request
+from persidict.stores.s3.transport.messages import NOTHING_MORE, Refusal, ReplyType, Request
 from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
 from persidict.stores.s3.transport.transport import Again, Transport, never
 from persidict.stores.shared.parallel import WorkerPool
@@ -198,7 +198,9 @@ class Line:
         """
         if not self._encoder.can_encode(request):
             return None
-        headers = options.headers(self._client.meta.service_model, request.operation)
+        headers: Mapping[str, str] | None = NOTHING_MORE
+        if options:
+            headers = options.headers(self._client.meta.service_model, request.operation)
         if headers is None:
             return None
         try:
@@ -374,31 +376,41 @@ class _Bulk:
 
 
 class _Offered(AWSPreparedRequest):
-    """A request as botocore's listeners know it; headers and body are made when asked for."""
+    """A request as botocore's listeners know it; what it consists of is made when asked for."""
+
+    headers: Any
 
     def __init__(self, wire_request: WireRequest, destination: Destination) -> None:
-        self._plain_headers = wire_request.headers
-        self._plain_body = wire_request.body
-        self.method = wire_request.method
-        self.url = f"{destination.scheme}://{destination.host}{wire_request.target}"
-        self.stream_output = wire_request.is_streamed
-        self.context: Mapping[str, Any] = {}
+        self._wire_request = wire_request
+        self._destination = destination
 
     def __getattr__(self, name: str) -> Any:
-        if name == "headers":
-            self.headers: Any = HeadersDict(self._plain_headers)
-            return self.headers
-        if name == "body":
-            self.body: Any = b"".join(pieces_of(self._plain_body))
-            if not isinstance(self._plain_body, (bytes, bytearray, memoryview)):
-                self._plain_body.seek(0)
-            return self.body
-        raise AttributeError(name)
+        make = self._MAKERS.get(name)
+        if make is None:
+            raise AttributeError(name)
+        value = self.__dict__[name] = make(self)
+        return value
+
+    def _body(self) -> bytes:
+        plain = self._wire_request.body
+        body = b"".join(pieces_of(plain))
+        if not isinstance(plain, (bytes, bytearray, memoryview)):
+            plain.seek(0)
+        return body
+
+    _MAKERS: ClassVar[Mapping[str, Callable[[_Offered], Any]]] = {
+        "body": _body,
+        "context": lambda offered: {},
+        "headers": lambda offered: HeadersDict(offered._wire_request.headers),
+        "method": lambda offered: offered._wire_request.method,
+        "stream_output": lambda offered: offered._wire_request.is_streamed,
+        "url": lambda offered: offered._destination.url_of(offered._wire_request.target),
+    }
 
     def headers_to_send(self) -> dict[str, str]:
         """Return the headers as listeners have left them."""
         if "headers" not in self.__dict__:
-            return self._plain_headers
+            return self._wire_request.headers
         return {
             name.lower(): value.decode("latin-1") if isinstance(value, bytes) else str(value)
             for name, value in self.headers.items()
