@@ -237,6 +237,7 @@ class PersiDict(
         Raises:
             KeyError: There is none.
             MutationPolicyError: The dictionary is append-only.
+            ConcurrencyConflictError: Others replaced it during each of several attempts.
         """
         checked = as_key(key)
         self._refuse_deletion()
@@ -268,6 +269,7 @@ class PersiDict(
 
         Raises:
             MutationPolicyError: The dictionary is append-only.
+            ConcurrencyConflictError: Others replaced it during each of several attempts.
         """
         checked = as_key(key)
         self._refuse_deletion()

@@ -23,6 +23,7 @@ from persidict.contract.primitives import KeyRange
 from persidict.contract.unreadable import UnreadableItems
 from persidict.exceptions import (
     BackendError,
+    ConcurrencyConflictError,
     ObjectNotFound,
     PreconditionFailed,
     ProtectionError,
@@ -374,6 +375,8 @@ class StoredDict(PersiDict[ValueType]):
             )
         except _ANSWERS:
             raise
+        except ConcurrencyConflictError as conflict:
+            raise ConcurrencyConflictError(key, conflict.attempts) from conflict
         except Exception as error:
             note(error, "delete", key)
             raise

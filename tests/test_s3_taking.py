@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,10 +15,12 @@ from persidict import (
     DELETE_CURRENT,
     ETAG_IS_THE_SAME,
     ITEM_NOT_AVAILABLE,
+    ConcurrencyConflictError,
     PersiDict,
 )
 from persidict.basic_s3_dict import BasicS3Dict
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
+from persidict.stores.s3 import delete as deleting
 from persidict.stores.s3 import marker, taking, waiting
 from persidict.stores.s3.marker import MARKER_SIZE, is_marker_etag, new_marker
 from tests.s3_dicts import connect
@@ -270,6 +273,25 @@ def test_an_item_that_has_come_meanwhile_is_not_deleted_in_place_of_the_marker(
     bench.trouble("DeleteObject", Fault.DROP_REPLY, meanwhile=replace_marker)
     assert bench.d.pop("a") == 1
     assert bench.direct["a"] == 2
+
+
+@pytest.mark.parametrize("delete", ["discard", "__delitem__"])
+def test_an_item_that_others_replace_all_the_time_is_not_pursued_without_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, delete: str
+) -> None:
+    bench.direct["a"] = 0
+    numbers = itertools.count(1)
+
+    def replace_it() -> None:
+        bench.direct["a"] = next(numbers)
+
+    bench.trouble("HeadObject", *[Fault.PASS] * 50, meanwhile=replace_it)
+    pauses: list[int] = []
+    monkeypatch.setattr(deleting, "pause", pauses.append)
+    with pytest.raises(ConcurrencyConflictError) as raised:
+        getattr(bench.d, delete)("a")
+    assert (raised.value.key, raised.value.attempts) == (("a",), 20)
+    assert pauses == list(range(1, 20))
 
 
 def test_a_deleter_that_was_away_for_long_leaves_its_marker_alone(

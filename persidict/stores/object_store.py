@@ -159,6 +159,8 @@ class ObjectStore(ABC):
         Raises:
             PreconditionFailed: The object is another version; nothing was deleted.
             ObjectNotFound: `if_match` was given and there is no object.
+            ConcurrencyConflictError: `if_match` was ``"*"``, and others replaced the object
+                during each of several attempts; nothing was deleted.
         """
 
     @abstractmethod

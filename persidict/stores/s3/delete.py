@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, NoReturn
 
 from persidict import log
-from persidict.exceptions import ObjectNotFound, PreconditionFailed
+from persidict.exceptions import ConcurrencyConflictError, ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.object_store import ANY_VERSION
 from persidict.stores.s3.capabilities import Support
@@ -19,6 +19,8 @@ from persidict.stores.s3.transport.messages import DeleteObject, DeleteObjects, 
 from persidict.stores.shared.parallel import map_in_order
 
 _BATCH: Final = 1000
+_VERSION_ATTEMPTS: Final = 20
+"""How often another version is tried at most, where it is the current one that is to go."""
 
 _WHO_DELETED: Final = (
     f"{OUTCOME_UNKNOWN}; the object is gone, or another one has been written: nobody can tell"
@@ -52,15 +54,23 @@ class Deletion:
             self._requests.fail(refusal, self._key)
 
     def of_any(self) -> None:
-        """Delete what is there; raise ObjectNotFound if there is nothing."""
+        """Delete what is there; raise ObjectNotFound if there is nothing.
+
+        Raises:
+            ConcurrencyConflictError: It was another version each time, or is said to be.
+        """
         if self._knows_asterisk() and self._by_asterisk():
             return
-        for attempt in itertools.count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             current = self._requests.head(self._key).etag
             try:
                 return self._version_or_any(current)
-            except PreconditionFailed:
-                pause(attempt)
+            except PreconditionFailed as refused:
+                if attempt == _VERSION_ATTEMPTS:
+                    raise ConcurrencyConflictError(self._key, attempt) from refused
+            pause(attempt)
 
     def _version_or_any(self, etag: ETagValue) -> None:
         if self._can("delete_if_match"):
