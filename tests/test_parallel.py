@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from persidict.stores.shared.parallel import WorkerPool, map_in_order
+from persidict.stores.shared.parallel import Piece, WorkerPool, map_in_order
 
 
 @pytest.fixture
@@ -68,14 +68,22 @@ def test_no_more_items_are_taken_than_fit_into_the_window(pool: WorkerPool) -> N
     results.close()
 
 
-def test_what_has_not_begun_when_the_consumer_stops_is_never_done(pool: WorkerPool) -> None:
+def test_what_has_not_begun_when_the_consumer_stops_is_never_done(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = Gate()
+    wait = Piece.wait
+
+    def open_gate_and_wait(piece: Piece[int]) -> None:
+        gate.opened.set()
+        wait(piece)
+
     results = map_in_order(lambda n: n if n == 0 else gate(n), range(1000), pool)
     assert next(results) == 0
     for _ in range(pool.max_workers):
         assert gate.begun.acquire(timeout=30)
+    monkeypatch.setattr(Piece, "wait", open_gate_and_wait)
     results.close()
-    gate.opened.set()
     assert list(map_in_order(double, range(20), pool)) == [2 * n for n in range(20)]
     assert len(gate.seen) == pool.max_workers
 
@@ -174,7 +182,7 @@ def test_several_callers_share_the_threads(pool: WorkerPool) -> None:
 
 _CONTINUED_AT_EXIT = """
 import os, time
-from persidict.stores.shared.parallel import WorkerPool, map_in_order
+from persidict.stores.shared.parallel import Piece, WorkerPool, map_in_order
 
 class Holder:
     def __init__(self):

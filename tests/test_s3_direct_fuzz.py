@@ -168,9 +168,10 @@ class Hostile:
                 yield bytes(damaged[:cut]) + etag + bytes(damaged[cut:]) + b"\r\n\r\n" + rest
                 raise HangUp
             case "damaged body":
-                damaged = bytearray(right)
-                damaged[-1] ^= 1
-                yield bytes(damaged)
+                head, end, rest = right.partition(b"\r\n\r\n")
+                damaged = bytearray(rest)
+                damaged[-1:] = [byte ^ 1 for byte in damaged[-1:]]  # a HEAD has none
+                yield head + end + bytes(damaged)
             case "endless head":
                 yield b"HTTP/1.1 200 OK\r\n"
                 while True:
