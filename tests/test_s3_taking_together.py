@@ -26,19 +26,22 @@ from persidict import (
     ConcurrencyConflictError,
     PersiDict,
 )
-from tests.concurrency import Factory, Place, do_random_operations, joined, run_workers
+from tests.concurrency import Factory, Place, do_random_histories, joined, run_workers
 from tests.linearizability import assert_linearizable
-from tests.s3_dicts import connect, elsewhere_or_skip
+from tests.s3_dicts import connect, elsewhere_or_skip, short_pauses
+from tests.s3_servers.canned import CannedServer, start_canned
 from tests.s3_servers.clients import new_bucket_name
 from tests.s3_servers.fault_proxy import Fault, FaultProxy
-from tests.s3_servers.fixtures import localstack_server, moto_aws_server, moto_like
+from tests.s3_servers.fixtures import localstack_server
 from tests.s3_servers.quirks import CEPH
 
-__all__ = ["localstack_server", "moto_aws_server", "moto_like"]
+__all__ = ["localstack_server", "short_pauses"]
 
 pytestmark = pytest.mark.slow
 
-RUNS = int(os.environ.get("PERSIDICT_TEST_HISTORIES", "1"))
+RUNS = int(os.environ.get("PERSIDICT_TEST_HISTORIES", "10"))
+RUNS_ELSEWHERE = int(os.environ.get("PERSIDICT_TEST_HISTORIES", "1"))
+"""On real servers, of which LocalStack takes 4 s of computing for a run."""
 PROCESSES = 8
 ITEMS = 200
 
@@ -70,7 +73,21 @@ def connection(request: pytest.FixtureRequest) -> tuple[str, ...]:
         return elsewhere_or_skip()
     if request.param == "localstack":
         return (request.getfixturevalue("localstack_server").endpoint_url,)
-    return (request.getfixturevalue("moto_like")(CEPH).endpoint_url,)
+    return (request.getfixturevalue("like_ceph").endpoint_url,)
+
+
+@pytest.fixture(scope="module")
+def like_ceph() -> Iterator[CannedServer]:
+    """A quick server with the conditions of Ceph's."""
+    with start_canned(quirks=CEPH) as server:
+        yield server
+
+
+@pytest.fixture
+def runs(request: pytest.FixtureRequest, connection: tuple[str, ...]) -> range:
+    """As many runs as there are to be on the server."""
+    is_quick = request.node.callspec.params["connection"] == "ceph's conditions"
+    return range(RUNS if is_quick else RUNS_ELSEWHERE)
 
 
 @pytest.fixture
@@ -79,7 +96,7 @@ def factory(connection: tuple[str, ...]) -> Factory:
 
 
 @pytest.fixture
-def troubled(connection: tuple[str, ...]) -> Iterator[tuple[Factory, Factory]]:
+def troubled(connection: tuple[str, ...], short_pauses: None) -> Iterator[tuple[Factory, Factory]]:
     """The same bucket reached through a proxy that fails 10 % of the requests, and directly."""
     bucket = new_bucket_name()
     with FaultProxy(connection[0], delay=0.01) as proxy:
@@ -90,11 +107,37 @@ def troubled(connection: tuple[str, ...]) -> Iterator[tuple[Factory, Factory]]:
         yield behind, partial(connect, *connection, bucket_name=bucket)
 
 
-def filled(factory: Factory) -> list[str]:
-    """Store the items to be taken; return their keys."""
+def filled(factory: Factory, runs: range) -> list[str]:
+    """Store the items to be taken, as many for each run; return their keys."""
     keys = [f"k{number:03}" for number in range(ITEMS)]
-    factory().update(dict.fromkeys(keys, 1))
+    factory().update({(f"run{run}", key): 1 for run in runs for key in keys})
     return keys
+
+
+def in_each_run(d: PersiDict[Any], place: Place, runs: range, work: Any, *arguments: Any) -> Any:
+    """Do some work once for each run, in step with all others."""
+    outcomes = []
+    for run in runs:
+        place.meet()
+        outcomes.append(work(d.get_subdict(f"run{run}"), place, *arguments))
+    return outcomes
+
+
+def carried_out(
+    factory: Factory, direct: Factory, runs: range, *work: Any
+) -> Iterator[tuple[PersiDict[Any], list[Taken]]]:
+    """Let processes do some work; yield for each run what is left, and what came of it by process.
+
+    Args:
+        factory: Makes what they work on.
+        direct: Makes what is to be looked at afterwards.
+        runs: The runs.
+        *work: What each of them does, and with which arguments.
+    """
+    arguments = (in_each_run, runs, *work)
+    by_process = run_workers(factory, *arguments, count=PROCESSES, timeout=60 + 40 * len(runs))
+    for run, *outcomes in zip(runs, *by_process, strict=True):
+        yield direct().get_subdict(f"run{run}"), outcomes
 
 
 # ---------------------------------------------------------------------- ways of taking
@@ -187,63 +230,62 @@ def assert_taken_once(outcomes: list[Taken], keys: list[str], *, may_lack: int) 
 
 @everywhere
 @pytest.mark.parametrize("way", WAYS)
-def test_eight_processes_take_every_item_exactly_once(factory: Factory, way: str) -> None:
-    for _ in range(RUNS):
-        keys = filled(factory)
-        outcomes = run_workers(factory, take_each, keys, way, count=PROCESSES, timeout=250)
+def test_eight_processes_take_every_item_exactly_once(
+    factory: Factory, runs: range, way: str
+) -> None:
+    keys = filled(factory, runs)
+    for left, outcomes in carried_out(factory, factory, runs, take_each, keys, way):
         assert_taken_once(outcomes, keys, may_lack=0)
-        assert list(factory()) == []
+        assert list(left) == []
 
 
 @everywhere
-def test_eight_processes_that_take_any_item_get_each_exactly_once(factory: Factory) -> None:
-    for _ in range(RUNS):
-        keys = filled(factory)
-        outcomes = run_workers(factory, take_any, nobody, count=PROCESSES, timeout=250)
+def test_eight_processes_that_take_any_item_get_each_exactly_once(
+    factory: Factory, runs: range
+) -> None:
+    keys = filled(factory, runs)
+    for _, outcomes in carried_out(factory, factory, runs, take_any, nobody):
         assert_taken_once(outcomes, keys, may_lack=0)
 
 
 @everywhere
 @pytest.mark.parametrize("way", ["pop", "discard_if", "transform_item"])
 def test_while_requests_meet_faults_no_item_is_taken_twice_and_none_is_lost_unsaid(
-    troubled: tuple[Factory, Factory], way: str
+    troubled: tuple[Factory, Factory], runs: range, way: str
 ) -> None:
     behind, direct = troubled
-    for _ in range(RUNS):
-        keys = filled(direct)
-        outcomes = run_workers(behind, take_each, keys, way, count=PROCESSES, timeout=280)
-        left = list(direct())
-        assert_taken_once(outcomes, keys, may_lack=len(left) + sum(e for _, e in outcomes))
-        direct().clear()
+    keys = filled(direct, runs)
+    for left, outcomes in carried_out(behind, direct, runs, take_each, keys, way):
+        unheard = sum(errors for _, errors in outcomes)
+        assert_taken_once(outcomes, keys, may_lack=len(left) + unheard)
 
 
 @everywhere
 def test_while_requests_meet_faults_popitem_hands_out_every_item_exactly_once(
-    troubled: tuple[Factory, Factory],
+    troubled: tuple[Factory, Factory], runs: range
 ) -> None:
     behind, direct = troubled
-    for _ in range(RUNS):
-        keys = filled(direct)
-        outcomes = run_workers(behind, take_any, nobody, count=PROCESSES, timeout=280)
-        assert list(direct()) == []
+    keys = filled(direct, runs)
+    for left, outcomes in carried_out(behind, direct, runs, take_any, nobody):
+        assert list(left) == []
         assert_taken_once(outcomes, keys, may_lack=0)
 
 
 @everywhere
 def test_of_processes_that_are_killed_each_loses_at_most_the_item_in_its_hand(
-    factory: Factory, tmp_path: Path
+    factory: Factory, runs: range, tmp_path: Path
 ) -> None:
-    for run in range(RUNS):
-        keys = filled(factory)
+    keys = filled(factory, runs)
+    for run in runs:
         log = tmp_path / f"taken{run}"
-        killed = _take_and_be_killed(factory, log, range(20, ITEMS, 40))
+        killed = _take_and_be_killed(factory().get_subdict(f"run{run}"), log, range(20, ITEMS, 40))
         taken = log.read_text().split()
         assert len(taken) == len(set(taken))
         assert len(keys) - len(taken) <= killed
-        assert list(factory()) == []
+        assert list(factory().get_subdict(f"run{run}")) == []
 
 
-def _take_and_be_killed(factory: Factory, log: Path, moments: range) -> int:
+def _take_and_be_killed(d: PersiDict[Any], log: Path, moments: range) -> int:
     """Let processes take all items, and kill some in the middle of it; return how many."""
     context = multiprocessing.get_context("fork")
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -255,7 +297,7 @@ def _take_and_be_killed(factory: Factory, log: Path, moments: range) -> int:
 
     def work() -> None:
         os.close(reader)
-        take_any(factory(), Place(0, 1, lambda: None), report)
+        take_any(d, Place(0, 1, lambda: None), report)
 
     processes = [context.Process(target=work, daemon=True) for _ in range(PROCESSES)]
     for process in processes:
@@ -371,9 +413,6 @@ INSERTIONS: dict[
     "set_item_if and discard_if": (_by_version, _take_version),
 }
 
-WITHOUT_READING = "set_item_if and discard_if"
-"""LocalStack, whatever the client, stops answering where one object is read and replaced a lot."""
-
 
 def exchange(factory: Factory, way: str) -> list[tuple[list[Any], list[Any], list[Any]]]:
     inserters = multiprocessing.get_context("fork").Value("i", PROCESSES // 2)
@@ -389,25 +428,21 @@ def assert_none_is_lost(factory: Factory, way: str) -> None:
     assert sorted(token for _, _, taken in outcomes for token in taken) == inserted
 
 
-@on("ceph's conditions", "elsewhere")
+@everywhere
 @pytest.mark.parametrize("way", INSERTIONS)
-def test_no_insertion_is_lost_that_races_with_deletions(factory: Factory, way: str) -> None:
-    for _ in range(RUNS):
+def test_no_insertion_is_lost_that_races_with_deletions(
+    factory: Factory, runs: range, way: str
+) -> None:
+    for _ in runs:
         assert_none_is_lost(factory, way)
 
 
-@on("localstack")
-def test_on_localstack_no_insertion_is_lost_that_races_with_deletions(factory: Factory) -> None:
-    for _ in range(RUNS):
-        assert_none_is_lost(factory, WITHOUT_READING)
-
-
-@on("ceph's conditions", "elsewhere")
+@everywhere
 def test_no_insertion_is_lost_unsaid_that_races_with_deletions_while_requests_meet_faults(
-    troubled: tuple[Factory, Factory],
+    troubled: tuple[Factory, Factory], runs: range
 ) -> None:
     behind, _ = troubled
-    for _ in range(RUNS):
+    for _ in runs:
         outcomes = exchange(behind, "setdefault and pop")
         taken = Counter(token for _, _, mine in outcomes for token in mine)
         inserted = {token for done, _, _ in outcomes for token in done}
@@ -420,23 +455,23 @@ def test_no_insertion_is_lost_unsaid_that_races_with_deletions_while_requests_me
 # ---------------------------------------------------------------------- at random
 
 
-@on("ceph's conditions", "elsewhere")
-@pytest.mark.parametrize("run", range(2 * RUNS))
+@everywhere
 def test_operations_of_all_kinds_but_blind_assignments_have_an_order(
-    factory: Factory, run: int
+    factory: Factory, runs: range
 ) -> None:
-    arguments = (["x", "y"], 40, (), run, ["assign"])
-    history = joined(run_workers(factory, do_random_operations, *arguments, count=4, timeout=200))
-    assert_linearizable(history)
-
-
-@on("ceph's conditions", "elsewhere")
-@pytest.mark.parametrize("run", range(2 * RUNS))
-def test_under_faults_they_have_one_in_which_only_what_was_raised_is_unknown(
-    troubled: tuple[Factory, Factory], run: int
-) -> None:
-    arguments = (["x", "y"], 40, TransportError, run, ["assign"])
-    history = joined(
-        run_workers(troubled[0], do_random_operations, *arguments, count=3, timeout=250)
+    arguments = (len(runs), 40, (), ["assign"])
+    history = run_workers(
+        factory, do_random_histories, *arguments, count=4, timeout=60 + 40 * len(runs)
     )
-    assert_linearizable(history)
+    assert_linearizable(joined(history))
+
+
+@everywhere
+def test_under_faults_they_have_one_in_which_only_what_was_raised_is_unknown(
+    troubled: tuple[Factory, Factory], runs: range
+) -> None:
+    arguments = (len(runs), 40, TransportError, ["assign"])
+    history = run_workers(
+        troubled[0], do_random_histories, *arguments, count=3, timeout=60 + 40 * len(runs)
+    )
+    assert_linearizable(joined(history))

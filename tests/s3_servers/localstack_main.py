@@ -1,7 +1,9 @@
 """Run LocalStack's S3 apart from all others; for the Python that LocalStack is installed in.
 
 Its gateway listens on all interfaces, whatever host it is told, and all servers on a machine
-keep their objects in one directory, whatever TMPDIR says: both are put right here.
+keep their objects in one directory, whatever TMPDIR says. And a read that finds its object
+deleted between two steps never lets go of the object's lock, so that whoever writes next waits
+for ever. All three are put right here.
 """
 
 from __future__ import annotations
@@ -11,11 +13,31 @@ import os
 import sys
 import tempfile
 import threading
+from typing import Any
 
 
 def _exit_with_parent() -> None:
     sys.stdin.buffer.read()
     os._exit(0)
+
+
+def _let_one_request_at_a_time_begin(s3: Any) -> None:
+    """Have what a request finds out of an object still be true when it takes the object's lock.
+
+    The body of a read is sent later, and whoever writes waits for it.
+    """
+    lock = threading.RLock()
+
+    def alone(method: Any) -> Any:
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with lock:
+                return method(*args, **kwargs)
+
+        return call
+
+    for name in ("get_object", "put_object", "copy_object", "delete_object", "delete_objects"):
+        setattr(s3, name, alone(getattr(s3, name)))
 
 
 def main() -> None:
@@ -28,6 +50,7 @@ def main() -> None:
     from localstack.services.s3 import provider  # type: ignore[import-not-found]
 
     provider.DEFAULT_S3_TMP_DIR = os.path.join(tempfile.gettempdir(), "s3")
+    _let_one_request_at_a_time_begin(provider.S3Provider)
 
     from localstack.runtime.main import main as serve  # type: ignore[import-not-found]
 
