@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -72,6 +72,14 @@ class KeyNaming(ABC):
         """Return the keys whose objects have these names, each behind the same beginning."""
         key_of = self.key_of
         return [key for name in names if (key := key_of(above + name)) is not None]
+
+    def named_keys_in(
+        self, above: str, names: Sequence[str]
+    ) -> Iterable[tuple[NonEmptySafeStrTuple, str]]:
+        """Return what `keys_in` does, each key with the whole name of its object."""
+        key_of = self.key_of
+        whole_names = map(above.__add__, names)
+        return [(key, name) for name in whole_names if (key := key_of(name)) is not None]
 
     @abstractmethod
     def prefix_of(self, prefix: SafeStrTuple) -> str:
@@ -202,15 +210,34 @@ class FileNaming(KeyNaming):
 
     def keys_in(self, above: str, names: Sequence[str]) -> list[NonEmptySafeStrTuple]:
         """Return keys by the files of one directory, of which many may have been seen before."""
+        keys = self._keys_of_directory(above, names)
+        return super().keys_in(above, names) if keys is None else keys
+
+    def named_keys_in(
+        self, above: str, names: Sequence[str]
+    ) -> Iterable[tuple[NonEmptySafeStrTuple, str]]:
+        """Return keys and names by the files of one directory; see KeyNaming."""
+        keys = self._keys_of_directory(above, names)
+        if keys is None:
+            return super().named_keys_in(above, names)
+        return zip(keys, map(above.__add__, names) if above else names, strict=False)
+
+    def _keys_of_directory(
+        self, above: str, names: Sequence[str]
+    ) -> list[NonEmptySafeStrTuple] | None:
+        """Return the keys of the files of a directory, in their order; None if in doubt.
+
+        It is empty if the directory's own name is not one that is made of keys.
+        """
         flat = self._keys_of_files(names) if self._digest_len else None
         if flat is None:
-            return super().keys_in(above, names)
+            return None
         if flat:
             self._has_met_own = True
         if not above:
             return flat
         first = _parts_of_directories(above[:-1], self._digest_len, self._extension)
-        return [] if first is None else [checked_key((*first, *key.strings)) for key in flat]
+        return [] if first is None else [checked_key(first + key.strings) for key in flat]
 
     def _keys_of_files(self, names: Sequence[str]) -> list[NonEmptySafeStrTuple] | None:
         """Return keys of one string by the names of files, None if not all are those of keys."""

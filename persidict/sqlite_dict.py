@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 from persidict.checks import check_flag, check_int
 from persidict.codecs import Codec
@@ -224,9 +224,12 @@ class SQLiteDict(TransactionalDict[ValueType]):
 class _Rows(Listing[_Entry]):
     """Items that are counted without being read; all of them would be in memory at once."""
 
-    def __init__(self, d: SQLiteDict[Any], rows: Iterator[_Entry]) -> None:
-        super().__init__(d._listed, rows)
+    _d: SQLiteDict[Any]
+
+    def __new__(cls, d: SQLiteDict[Any], rows: Iterator[_Entry]) -> Self:
+        self = super().__new__(cls, d._listed, rows)
         self._d = d
+        return self
 
     def count(self) -> int:
         return self._d._count()

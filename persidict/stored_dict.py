@@ -386,8 +386,7 @@ class StoredDict(PersiDict[ValueType]):
     def _keys(self, *, page_size: int | None = None) -> Iterator[NonEmptySafeStrTuple]:
         store = self._store
         if not lists_in_groups(type(store)):
-            for key, _ in self._named_keys(page_size=page_size):
-                yield key
+            yield from map(itemgetter(0), self._named_keys(page_size=page_size))
             return
         keys_in = self._naming.keys_in
         try:
@@ -401,13 +400,16 @@ class StoredDict(PersiDict[ValueType]):
     def _named_keys(
         self, *, page_size: int | None = None
     ) -> Iterator[tuple[NonEmptySafeStrTuple, str]]:
-        key_of = self._naming.key_of
+        naming, store = self._naming, self._store
         try:
-            for name in self._store.names(page_size=page_size):
-                key = key_of(name)
-                if key is not None:
-                    yield key, name
-            self._naming.end_listing()
+            if lists_in_groups(type(store)):
+                for group in cast("ListsInGroups", store).name_groups(page_size=page_size):
+                    yield from naming.named_keys_in(*group)
+            else:
+                for name in store.names(page_size=page_size):
+                    if (key := naming.key_of(name)) is not None:
+                        yield key, name
+            naming.end_listing()
         except Exception as error:
             note(error, "list", None)
             raise
