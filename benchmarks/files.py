@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -17,6 +18,7 @@ import numpy as np
 from benchmarks.harness import Bench, Fact, Measure, Omission, Result, Row, Suite, timed
 from benchmarks.peers import PeerUnavailable, load
 from persidict import FileDirDict, LocalDict, MeasuredDict, PersiDict
+from persidict.stores.files import platform
 
 _HEAVY: Final = ("boto3", "numpy", "pandas", "joblib", "jsonpickle")
 
@@ -143,6 +145,51 @@ def writes_beside_diskcache(bench: Bench) -> Iterator[Result]:
                 against="diskcache.Cache",
                 at_most=limit,
             )
+        if not platform.load_renameat2():
+            return
+        for kind in ("200 B", "10 KB dict"):
+            value = values()[kind]
+            yield bench.compare(
+                f"the system calls alone of overwriting, fsync=False, {kind}",
+                timed(
+                    "overwrite(path, data)",
+                    overwrite=system_calls_of_overwriting,
+                    path=os.path.join(subject, os.listdir(subject)[0]),
+                    data=pickle.dumps(value, 5),
+                ),
+                timed("cache['a'] = v", cache=cache, v=value),
+                against="diskcache.Cache",
+            )
+
+
+def system_calls_of_overwriting(path: str, data: bytes) -> None:
+    """Replace a file by the system calls that a `FileDirDict` without syncs makes, and no others.
+
+    Linux only, and only where files can be swapped.
+    """
+    import fcntl
+
+    directory = os.path.dirname(path)
+    swap, lock = platform.renameat2, fcntl.LOCK_EX | fcntl.LOCK_NB
+    assert swap is not None, "platform.load_renameat2() comes first"
+    mode = os.lstat(path).st_mode
+    temp_path = f"{directory}/%tmp.{os.urandom(8).hex()}"
+    fd = os.open(temp_path, platform.CREATE_FLAGS, mode & 0o777)
+    fcntl.flock(fd, lock)
+    os.write(fd, data)
+    os.fstat(fd)
+    now = time.time_ns()
+    os.utime(fd, ns=(now, now))
+    os.fstat(fd)
+    directory_fd = os.open(directory, platform.DIRECTORY_FLAGS)
+    fcntl.flock(directory_fd, lock)
+    os.lstat(path)
+    here = platform.AT_FDCWD
+    swap(here, temp_path.encode(), here, path.encode(), platform.RENAME_EXCHANGE)
+    os.unlink(temp_path)
+    fcntl.flock(directory_fd, fcntl.LOCK_UN)
+    os.close(directory_fd)
+    os.close(fd)
 
 
 def reads(bench: Bench) -> Iterator[Row]:
