@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from persidict import (
     ANY_ETAG,
     DELETE_CURRENT,
+    ETAG_HAS_CHANGED,
     ETAG_IS_THE_SAME,
     ITEM_NOT_AVAILABLE,
     BackendError,
@@ -54,7 +55,7 @@ twice = pytest.mark.parametrize("fault", TWICE, ids=lambda fault: fault.name)
 class Bench:
     """A bucket behind a proxy of its own, of which this process knows nothing yet."""
 
-    def __init__(self, server: MotoServer, proxy: FaultProxy) -> None:
+    def __init__(self, server: MotoServer | CannedServer, proxy: FaultProxy) -> None:
         self.proxy = proxy
         self.bucket = new_bucket_name()
         self.direct = connect(server.endpoint_url, bucket_name=self.bucket)
@@ -170,6 +171,21 @@ def test_a_clock_that_runs_ahead_does_not_outweigh_the_token(
     assert bench.direct["a"] == 2
 
 
+def test_what_was_written_in_parts_is_not_taken_for_older_by_the_date_of_its_beginning(
+    bench: Bench,
+) -> None:
+    bench.d["a"] = 1
+    bench.proxy.rewrite(ClockAhead(60))  # so that what others write meanwhile looks old
+    endpoint = bench.proxy.upstream_url
+    in_parts = connect(endpoint, bucket_name=bench.bucket, large_object_size=1000)
+    large = bytes(2000)
+    bench.trouble("PutObject", Fault.DROP_REPLY, meanwhile=lambda: in_parts.__setitem__("a", large))
+    with pytest.raises(TransportError) as raised:
+        add_one(bench.d)
+    assert said_unknown(raised)
+    assert bench.direct["a"] == large
+
+
 # ---------------------------------------------------------------------- looking before repeating
 
 
@@ -250,6 +266,36 @@ OPERATIONS: dict[str, Callable[[Dict], object]] = {
     "clear": lambda d: d.clear(),
     "items": lambda d: list(d.items()),
     "open": lambda d: d.open("a").read(),
+    "get": lambda d: d.get("a"),
+    "get_with_etag": lambda d: d.get_with_etag("a"),
+    "get_item_if": lambda d: d.get_item_if(
+        "a", condition=ETAG_HAS_CHANGED, expected_etag=ITEM_NOT_AVAILABLE
+    ),
+    "set_item_if insert": lambda d: d.set_item_if(
+        "a", value=5, condition=ETAG_IS_THE_SAME, expected_etag=ITEM_NOT_AVAILABLE
+    ),
+    "setdefault_if": lambda d: d.setdefault_if(
+        "a", default_value=5, condition=ANY_ETAG, expected_etag=ITEM_NOT_AVAILABLE
+    ),
+    "discard_if": lambda d: d.discard_if("a", condition=ANY_ETAG, expected_etag=ITEM_NOT_AVAILABLE),
+    "delete_if_exists": lambda d: d.delete_if_exists("a"),
+    "get_many": lambda d: list(d.get_many(["a", "b"])),
+    "set_many": lambda d: d.set_many({"a": 5, "b": 6}.items()),
+    "discard_many": lambda d: d.discard_many(["a", "b"]),
+    "copy_item": lambda d: d.copy_item("a", "c"),
+    "keys": lambda d: list(d.keys()),
+    "values": lambda d: list(d.values()),
+    "glob": lambda d: list(d.glob("*")),
+    "random_key": lambda d: d.random_key(),
+    "timestamp": lambda d: d.timestamp("a"),
+    "newest_keys": lambda d: d.newest_keys(),
+    "oldest_values": lambda d: d.oldest_values(),
+    "keys_and_timestamps": lambda d: list(d.keys_and_timestamps()),
+    "items_and_timestamps": lambda d: list(d.items_and_timestamps()),
+    "subdicts": lambda d: d.subdicts(),
+    "info": lambda d: d.info("a"),
+    "infos": lambda d: list(d.infos()),
+    "raw": lambda d: d.raw["a"],
 }
 EVERY_FAULT = [fault for fault in Fault if fault not in (Fault.PASS, Fault.DELAY, Fault.STALL)]
 SEEN_BY_USERS = (KeyError, ConcurrencyConflictError, BackendError, ExceptionGroup, *TransportError)
@@ -260,13 +306,21 @@ def _strangers_in(error: Exception) -> bool:
 
 
 @pytest.fixture(scope="module")
-def one_bench(moto_aws_server: MotoServer) -> Iterator[Bench]:
-    with FaultProxy(moto_aws_server.endpoint_url, delay=0.01) as proxy:
-        bench = Bench(moto_aws_server, proxy)
+def quick_server() -> Iterator[CannedServer]:
+    """A server as AWS's that takes a tenth of the time of moto's for a request."""
+    with start_canned(quirks=AWS) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def one_bench(quick_server: CannedServer) -> Iterator[Bench]:
+    with FaultProxy(quick_server.endpoint_url, delay=0.01) as proxy:
+        bench = Bench(quick_server, proxy)
         assert bench.d.capabilities.put_if_match
         yield bench
 
 
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("deleted_meanwhile", [False, True], ids=["", "deleted meanwhile"])
 def test_whatever_happens_users_see_no_exception_of_the_port(
@@ -424,13 +478,6 @@ LOST = [Fault.DROP_REPLY, Fault.RESET_AFTER, Fault.ERROR_500_AFTER]
 NEVER_ACTED = [Fault.RESET_BEFORE, Fault.ERROR_500, Fault.SLOW_DOWN]
 LEAVING_NO_LINE = ["discard", "pop", "read_then_discard", "transform", "assign"]
 """Operations after which nothing leads back to a version that was there before."""
-
-
-@pytest.fixture(scope="module")
-def quick_server() -> Iterator[CannedServer]:
-    """A server as AWS's that takes a tenth of the time of moto's for a request."""
-    with start_canned(quirks=AWS) as server:
-        yield server
 
 
 @pytest.fixture
