@@ -2,7 +2,8 @@
 
 A dictionary with a protection checks every item before anything of it is decoded. Somebody
 who can write to the place, but has no key, can delete items and put back older versions of
-them; he can neither alter an item, nor make one, nor pass one off as another.
+them, or what has the same name in another place with the same key; he can neither alter an
+item, nor make one, nor pass one off as another.
 """
 
 from __future__ import annotations
