@@ -16,7 +16,6 @@ from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stored_dict import StoredDict
 from persidict.stores.shared.secret import (
     Secret,
-    SecretObject,
     SecretURL,
     as_secret,
     mask,
@@ -91,6 +90,15 @@ class AzureDict(StoredDict[ValueType]):
         protection: Protection | None = None,
         read_only: bool = False,
     ) -> None:
+        # subclasses call this by itself; whatever fails from here on shows no secret
+        params = {
+            "account_url": account_url,
+            "connection_string": connection_string,
+            "credential": credential,
+        }
+        self._mask(params)
+        account_url, connection_string = params["account_url"], params["connection_string"]
+        credential = params["credential"]
         super().__init__(
             append_only=append_only,
             base_class_for_values=base_class_for_values,
@@ -131,8 +139,8 @@ class AzureDict(StoredDict[ValueType]):
         shared = container_of_process(
             container_name,
             account_url=account_url,
-            connection_string=_revealed(used),
-            credential=_revealed(self._credential),
+            connection_string=used,
+            credential=self._credential,
             max_concurrency=max_concurrency,
         )
         store = AzureStore(
@@ -202,7 +210,3 @@ def _from_environment() -> Secret:
             f"give account_url or connection_string, or set the environment variable {_VARIABLE}"
         )
     return Secret(text)
-
-
-def _revealed(secret: Any) -> Any:
-    return secret.reveal() if isinstance(secret, (Secret, SecretObject)) else secret

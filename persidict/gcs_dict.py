@@ -95,6 +95,10 @@ class GCSDict(StoredDict[ValueType]):
         protection: Protection | None = None,
         read_only: bool = False,
     ) -> None:
+        # subclasses call this by itself; whatever fails from here on shows no secret
+        given = {"credentials": credentials, "endpoint_url": endpoint_url}
+        self._mask(given)
+        credentials, endpoint_url = given["credentials"], given["endpoint_url"]
         super().__init__(
             append_only=append_only,
             base_class_for_values=base_class_for_values,
@@ -103,7 +107,6 @@ class GCSDict(StoredDict[ValueType]):
             protection=protection,
             read_only=read_only,
         )
-        endpoint_url = masked_url(endpoint_url)
         if isinstance(endpoint_url, SecretURL):
             raise ValueError("endpoint_url must not have a user and a password in it")
         for name, text, may_be_none in (

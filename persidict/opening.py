@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from persidict.stores.shared.secret import SecretURL, masked_url, shown
+from persidict.exceptions import without_frames
+from persidict.stores.shared.secret import has_userinfo, shown
 from persidict.urls import check_names, hint, parameters_of, parse_query
 
 if TYPE_CHECKING:
@@ -76,12 +77,28 @@ def open_dict(url: str | os.PathLike[str], **params: Any) -> PersiDict[Any]:
         >>> open_dict(d.url)["a"]
         1
     """
+    try:
+        cls, told = _read(url, params)
+    except Exception as error:
+        # who puts secrets into a URL shall not find them in reports with local variables
+        url = ""
+        params.clear()
+        raise without_frames(error) from error.__cause__
+    url = ""
+    params.clear()
+    return cls(**told)
+
+
+def _read(
+    url: str | os.PathLike[str], params: dict[str, Any]
+) -> tuple[type[PersiDict[Any]], dict[str, Any]]:
+    """Return the class that a URL or a path names, and what its constructor is told."""
     given: object = url
     text = os.fspath(given) if isinstance(given, (str, os.PathLike)) else None
     if not isinstance(text, str):
         raise TypeError(f"url must be a str or a path, not {type(url).__name__}")
     if not isinstance(url, str) or not _LOOKS_LIKE_A_SCHEME.match(text):
-        return _open_path(text, params)
+        return _read_path(text, params)
     parts = urlsplit(text)
     name = parts.scheme.lower()
     if name not in _SCHEMES:
@@ -91,13 +108,14 @@ def open_dict(url: str | os.PathLike[str], **params: Any) -> PersiDict[Any]:
         raise ValueError(f"{_shown(text)}: write {scheme.form}")
     if parts.fragment:
         raise ValueError(f"{_shown(text)}: write '#' as %23")
-    if isinstance(masked_url(text.partition("?")[0]), SecretURL):
+    names = [pair.partition("=")[0] for pair in parts.query.split("&")]
+    if has_userinfo(text.partition("?")[0]) or any("@" in name for name in names):
         raise ValueError(f"a {name} URL holds no user and no password: pass them as arguments")
     place = scheme.place(parts)
-    return _make(_class_of(scheme, parts.query, params), text, place, parts.query, params)
+    return _checked(_class_of(scheme, parts.query, params), text, place, parts.query, params)
 
 
-def _open_path(path: str, params: dict[str, Any]) -> PersiDict[Any]:
+def _read_path(path: str, params: dict[str, Any]) -> tuple[type[PersiDict[Any]], dict[str, Any]]:
     cls = _public(_SCHEMES["file"].class_name)
     if not path:
         raise ValueError("url must not be empty; '.' is the current directory")
@@ -105,13 +123,12 @@ def _open_path(path: str, params: dict[str, Any]) -> PersiDict[Any]:
         raise ValueError(f"{path!r} is a file; a database is opened by sqlite:///path/of/it")
     if "?" in path and not os.path.isdir(path):
         raise ValueError(f"{path!r}: parameters need a URL: file:///path?name=value")
-    return _make(cls, path, {"base_dir": path}, "", params)
+    return _checked(cls, path, {"base_dir": path}, "", params)
 
 
-def _make(
+def _checked(
     cls: type[PersiDict[Any]], url: str, place: dict[str, Any], query: str, params: dict[str, Any]
-) -> PersiDict[Any]:
-    cls._mask(params)
+) -> tuple[type[PersiDict[Any]], dict[str, Any]]:
     check_names(cls, params, where="open_dict")
     told = _shown(url)
     written = parse_query(cls, query, told)
@@ -119,7 +136,9 @@ def _make(
         twice = sorted(given.keys() & taken.keys())
         if twice:
             raise TypeError(f"{told}: {twice[0]!r} is given twice")
-    return cls(**place, **written, **params)
+    made = {**place, **written, **params}
+    cls._mask(made)
+    return cls, made
 
 
 def _class_of(scheme: _Scheme, query: str, params: dict[str, Any]) -> type[PersiDict[Any]]:
@@ -170,6 +189,8 @@ def _bucket(name_of_bucket: str) -> Callable[[SplitResult], dict[str, Any]]:
     def place(parts: SplitResult) -> dict[str, Any]:
         if not parts.netloc:
             raise ValueError(f"{_shown(parts.geturl())}: a name is missing behind '//'")
+        if ":" in parts.netloc and "@" in parts.path:  # a password has a slash in it
+            raise ValueError(f"a {parts.scheme} URL holds no user and no password: pass them")
         return {name_of_bucket: parts.netloc, "root_prefix": unquote(parts.path[1:])}
 
     return place
@@ -179,6 +200,8 @@ def _bucket_on_server(parts: SplitResult) -> dict[str, Any]:
     bucket, _, prefix = parts.path[1:].partition("/")
     if not parts.netloc or not bucket:
         raise ValueError(f"{_shown(parts.geturl())}: write {parts.scheme}://host:port/bucket")
+    if "@" in unquote(bucket):  # no bucket has one: a password has a slash in it
+        raise ValueError(f"a {parts.scheme} URL holds no user and no password: pass them")
     return {
         "bucket_name": unquote(bucket),
         "root_prefix": unquote(prefix),

@@ -45,10 +45,11 @@ def test_the_options_of_a_mapping_are_masked_wherever_they_are_looked_at() -> No
 
 
 @pytest.mark.parametrize("mark", "/?#")
+@pytest.mark.parametrize("begin", ["http://me:hush", "http://me:1234", "me:1234", "http://12"])
 def test_a_password_that_ends_too_soon_is_refused_without_showing_it(
-    mark: str, s3_params: dict[str, Any]
+    mark: str, begin: str, s3_params: dict[str, Any]
 ) -> None:
-    url = f"http://me:hush{mark}more@127.0.0.1:9"
+    url = f"{begin}{mark}hush@127.0.0.1:9"
     for given in ({"endpoint_url": url}, {"boto_config": {"proxies": {"http": url}}}):
         with pytest.raises(ValueError, match="password") as raised:
             BasicS3Dict(**s3_params, **given)
@@ -76,12 +77,62 @@ def test_a_secret_in_a_list_is_refused_without_showing_it(
     assert_hushed(str(raised.value) + "".join(locals_of(raised.value.__traceback__)))
 
 
-@pytest.mark.parametrize("mark", ["", "/", "#"])
-@pytest.mark.parametrize("scheme", ["s3", "s3+http", "gs", "az", "redis"])
-def test_a_password_in_a_url_shows_in_no_message_whatever_is_in_it(scheme: str, mark: str) -> None:
-    with pytest.raises(ValueError) as raised:
-        open_dict(f"{scheme}://me:hush{mark}more-hush@127.0.0.1:9/bucket")
-    assert_hushed(str(raised.value))
+@pytest.mark.parametrize("mark", ["", "/", "#", "?"])
+@pytest.mark.parametrize("begin", ["hush", "1234"])
+@pytest.mark.parametrize("scheme", ["s3+http", "s3", "gs", "az", "redis", "file", "s3:"])
+def test_a_password_in_a_url_shows_nowhere_whatever_is_in_it(
+    scheme: str, begin: str, mark: str
+) -> None:
+    with pytest.raises((ValueError, TypeError)) as raised:
+        open_dict(f"{scheme}://me:{begin}{mark}more-hush@127.0.0.1:9/bucket", create_bucket=False)
+    assert_hushed(str(raised.value) + "".join(locals_of_all(raised.value)))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3+http://h:1/b?aws_secret_access_key=hush",
+        "s3+http://h:1/b?password=hush",
+        "az://c?connection_string=hush",
+        "az://c?account_url=https://x/?sig=hush",
+        "gs://b?endpoint_url=http://me:hush@h",
+    ],
+)
+def test_secrets_among_the_parameters_of_a_url_show_nowhere(url: str) -> None:
+    with pytest.raises((ValueError, TypeError)) as raised:
+        open_dict(url)
+    assert_hushed(str(raised.value) + "".join(locals_of_all(raised.value)))
+
+
+def test_secrets_beside_a_url_that_is_refused_show_nowhere() -> None:
+    with pytest.raises(ValueError, match="unknown scheme") as raised:
+        open_dict("redis://h", **SECRETS)
+    assert_hushed("".join(locals_of_all(raised.value)))
+
+
+def test_a_connection_string_that_is_none_shows_nowhere() -> None:
+    d: AzureDict[Any] = AzureDict(
+        container_name="c", connection_string="hush", create_container=False
+    )
+    with pytest.raises(ValueError, match="onnection string") as raised:
+        d["a"]
+    assert_hushed(str(raised.value) + "".join(locals_of_all(raised.value)))
+
+
+@pytest.mark.parametrize(
+    ("cls", "params"),
+    [
+        (AzureDict, {"container_name": 1, "connection_string": "hush"}),
+        (AzureDict, {"container_name": "c", "account_url": "http://h", "credential": "hush"}),
+        (GCSDict, {"bucket_name": "b", "credentials": "hush"}),
+    ],
+)
+def test_a_constructor_that_a_subclass_calls_keeps_no_secret_in_its_frames(
+    cls: Any, params: dict[str, Any]
+) -> None:
+    with pytest.raises((TypeError, ValueError)) as raised:
+        cls.__init__(object.__new__(cls), serialization_format="a/b", **params)
+    assert_hushed("".join(locals_of_all(raised.value)))
 
 
 @pytest.mark.parametrize("wrong", [b"hush", ["hush"], {"private_key": "hush"}])
@@ -207,7 +258,9 @@ def test_secrets_in_the_urls_of_other_clouds_are_refused(make: Any, params: dict
     [
         ("http://a:b@host:1/p@th", "'http://***@host:1/p@th'"),
         ("http://a:b@c@host", "'http://***@host'"),
-        ("http://host/?a=b@c", "'http://host/?a=b@c'"),
+        ("http://host/?a=b@c", "'http://***@c'"),
+        ("http://me:1234/hush@host:1", "'http://***@host:1'"),
+        ("me:1234/hush@host:1", "'***@host:1'"),
         ("a:b@host:1", "'***@host:1'"),
     ],
 )
@@ -229,6 +282,13 @@ def locals_of(traceback: TracebackType | None) -> Iterator[str]:
                 except Exception as error:
                     raise AssertionError(f"{frame.f_code.co_name}: no repr") from error
         traceback = traceback.tb_next
+
+
+def locals_of_all(error: BaseException | None) -> Iterator[str]:
+    """Yield the same of an error and of those behind it."""
+    while error is not None:
+        yield from locals_of(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 WRONG: dict[str, dict[str, Any]] = {

@@ -29,9 +29,11 @@ from azure.storage.blob import (
 )
 from requests.adapters import HTTPAdapter
 
+from persidict.exceptions import without_frames
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ItemNotAvailableFlag
 from persidict.stores.clouds.store import METADATA_KEY, ClientOfProcess, CloudStore, Kind, Trouble
 from persidict.stores.object_store import Buffer, CommonPrefix, ObjectInfo, ObjectStore
+from persidict.stores.shared.secret import Secret, revealed
 
 _NO_REPEATING: Final[dict[str, Any]] = {"retry_total": 0}
 """Has the library send a request once: whether it may be repeated is decided here."""
@@ -89,7 +91,7 @@ def container_of_process(
     name: str,
     *,
     account_url: str | None,
-    connection_string: str | None,
+    connection_string: Secret | None,
     credential: Any,
     max_concurrency: int,
 ) -> ClientOfProcess[ContainerClient]:
@@ -102,11 +104,19 @@ def container_of_process(
         session.mount("http://", adapter)
         transport = RequestsTransport(session=session)
         if connection_string is not None:
-            return ContainerClient.from_connection_string(
-                connection_string, name, credential=credential, transport=transport
-            )
+            try:
+                return ContainerClient.from_connection_string(
+                    connection_string.reveal(),
+                    name,
+                    credential=revealed(credential),
+                    transport=transport,
+                )
+            except ValueError as error:
+                raise without_frames(error) from None
         assert account_url is not None
-        return ContainerClient(account_url, name, credential=credential, transport=transport)
+        return ContainerClient(
+            account_url, name, credential=revealed(credential), transport=transport
+        )
 
     return ClientOfProcess(make)
 

@@ -17,6 +17,9 @@ A colon without a port behind it says that they do not end there: passwords are 
 and ``#`` in them, too.
 """
 
+_UP_TO_LAST_AT: Final = re.compile(r"(?:(?<=//)|^(?!.*//)).*@", re.DOTALL)
+"""All that may be user and password, where a port, or nothing, seems to end them too soon."""
+
 _MAY_HOLD_SECRETS: Final = (bytes, bytearray, list, tuple, set, dict)
 
 
@@ -109,7 +112,7 @@ class SecretURL(Secret):
     @property
     def is_ambiguous(self) -> bool:
         """Whether user and password have characters in them that only stand behind the host."""
-        userinfo = _USERINFO.search(self._text)
+        userinfo = _USERINFO.search(self._text) or _UP_TO_LAST_AT.search(self._text)
         return userinfo is not None and not {"/", "?", "#"}.isdisjoint(userinfo[0])
 
     def __repr__(self) -> str:
@@ -120,7 +123,7 @@ class SecretURL(Secret):
 
     def __getstate__(self) -> dict[str, str]:
         """Tell the encoders of JSON what is no secret."""
-        return {"url": _USERINFO.sub("", self._text)}
+        return {"url": _without_userinfo(self._text, "")}
 
     def __setstate__(self, state: Mapping[str, str]) -> None:
         """Be the URL without user and password after a round trip through JSON."""
@@ -128,13 +131,25 @@ class SecretURL(Secret):
 
 
 def shown(url: str) -> str:
-    """Return a URL for people, with neither user nor password."""
-    return _USERINFO.sub(f"{_MASK}@", url)
+    """Return a URL for people, with neither user nor password, nor what may be one."""
+    return _without_userinfo(url, f"{_MASK}@")
+
+
+def _without_userinfo(url: str, instead: str) -> str:
+    return (_USERINFO if has_userinfo(url) else _UP_TO_LAST_AT).sub(instead, url)
+
+
+def has_userinfo(url: str) -> bool:
+    """Tell whether a URL, which may have an ``@`` in its path, has a user or a password."""
+    return _USERINFO.search(url) is not None
 
 
 def masked_url(url: Any) -> Any:
-    """Return a URL with a user or a password in it in masked form; anything else as it is."""
-    return SecretURL(url) if isinstance(url, str) and _USERINFO.search(url) else url
+    """Return a server's URL with a user or a password in masked form; anything else as it is.
+
+    Such a URL has no other ``@``: what stands before one may be a password.
+    """
+    return SecretURL(url) if isinstance(url, str) and "@" in url else url
 
 
 def masked_proxies(proxies: Any) -> dict[Any, Any] | SecretObject:
@@ -147,6 +162,11 @@ def masked_proxies(proxies: Any) -> dict[Any, Any] | SecretObject:
         else SecretObject(url)
         for name, url in proxies.items()
     }
+
+
+def revealed(secret: Any) -> Any:
+    """Return what is masked, or what is not, as it is."""
+    return secret.reveal() if isinstance(secret, (Secret, SecretObject)) else secret
 
 
 def mask(params: dict[str, Any], *names: str) -> None:
