@@ -25,6 +25,7 @@ from typing import (
 )
 
 from persidict.checks import check_int
+from persidict.construction import all_name_their_arguments
 from persidict.contract.inspecting import HttpMethod, ItemInfo
 from persidict.exceptions import ConcurrencyConflictError
 from persidict.jokers_and_status_flags import (
@@ -64,6 +65,7 @@ Default = TypeVar("Default")
 _NO_DEFAULT: Final[Any] = object()
 
 
+@all_name_their_arguments
 class AsyncDict(Generic[ValueType]):
     """A persistent dictionary whose operations are coroutines.
 

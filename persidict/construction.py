@@ -6,6 +6,7 @@ import functools
 import os
 from abc import ABCMeta
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from persidict.urls import hint, parameters_of
@@ -15,6 +16,10 @@ _WORTH_A_HINT: Final = 3
 """Characters; what is shorter resembles anything."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+Class = TypeVar("Class", bound=type)
+
+_OF_COROUTINES: Final = 0x80
+"""The flag of their code, `inspect.CO_COROUTINE`; that module takes long to load."""
 
 _POSITIONAL: Final = ("POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD", "VAR_POSITIONAL")
 
@@ -66,7 +71,7 @@ def _instead_of(cls: type, args: Sequence[object], names: Sequence[str]) -> str:
 
 
 def names_its_arguments(method: Method) -> Method:
-    """Have a method that takes all but its key by name say so to who calls it otherwise.
+    """Have a function that takes most by name say so to who calls it otherwise.
 
     Costs a call of a function more, well below 1 us.
     """
@@ -78,10 +83,24 @@ def names_its_arguments(method: Method) -> Method:
         except TypeError as error:
             was_entered = error.__traceback__ is None or error.__traceback__.tb_next is not None
             if not was_entered:
-                _explain_call(method, args[1:], named)
+                _explain_call(method, args, named)
             raise
 
-    return called  # type: ignore[return-value]
+    @functools.wraps(method)
+    async def awaited(*args: Any, **named: Any) -> Any:
+        return await called(*args, **named)
+
+    is_awaited = method.__code__.co_flags & _OF_COROUTINES
+    return awaited if is_awaited else called  # type: ignore[return-value]
+
+
+def all_name_their_arguments(cls: Class) -> Class:
+    """Have the constructor and methods of a class that take something by name say so."""
+    for name, method in list(vars(cls).items()):
+        is_public = name == "__init__" or not name.startswith("_")
+        if is_public and isinstance(method, FunctionType) and method.__code__.co_kwonlyargcount:
+            setattr(cls, name, names_its_arguments(method))
+    return cls
 
 
 def _explain_call(
@@ -90,15 +109,19 @@ def _explain_call(
     """Raise a TypeError that says what a method is to be called with."""
     from inspect import signature  # which takes long to load
 
-    _, *known = signature(method).parameters.values()
+    known = list(signature(method).parameters.values())
+    if known[0].name == "self":
+        known, args = known[1:], args[1:]
     by_position = [each.name for each in known if each.kind.name in _POSITIONAL]
     names = [each.name for each in known if each.name not in by_position]
     needed = [each.name for each in known if each.default is each.empty]
     call = method.__name__
+    if call == "__init__":
+        call = method.__qualname__.split(".")[-2]
     unknown = [name for name in named if name not in (*by_position, *names)]
     if unknown:
         raise TypeError(
-            f"{call} has no argument {unknown[0]!r}{hint(unknown[0], names)};"
+            f"{call} has no argument {unknown[0]!r}{hint(unknown[0], [*by_position, *names])};"
             f" it has {', '.join([*by_position, *names])}"
         ) from None
     given = [*by_position[: len(args)], *names[: max(0, len(args) - len(by_position))], *named]

@@ -310,9 +310,9 @@ def _aes_gcm() -> Any:
 
 def _checked_key(key: Any) -> bytes:
     if not isinstance(key, bytes):
-        raise TypeError(f"a key must be bytes, not {type(key).__name__}")
+        raise TypeError(f"keys must be bytes, or several of them, not {type(key).__name__}")
     if len(key) < _SHORTEST_KEY:
-        raise ValueError(f"a key must have at least {_SHORTEST_KEY} bytes, it has {len(key)}")
+        raise ValueError(f"each of keys must have at least {_SHORTEST_KEY} bytes, not {len(key)}")
     return key
 
 

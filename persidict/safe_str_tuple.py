@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from persidict.safe_chars import SAFE_STRING_MAX_LENGTH
 
@@ -217,6 +217,8 @@ class NonEmptySafeStrTuple(SafeStrTuple):
 PersiDictKey: TypeAlias = SafeStrTuple | Sequence[Any] | str
 """What is accepted as a prefix of keys."""
 
+KeyType = TypeVar("KeyType", bound=SafeStrTuple)
+
 NonEmptyPersiDictKey: TypeAlias = NonEmptySafeStrTuple | Sequence[Any] | str
 """What is accepted as a key."""
 
@@ -243,8 +245,21 @@ def as_prefix(name: str, strings: Any) -> SafeStrTuple:
     Raises:
         TypeError, ValueError: It is no sequence of safe strings; the error names it.
     """
+    return _named(name, SafeStrTuple, strings)
+
+
+def named_key(name: str, key: Any) -> NonEmptySafeStrTuple:
+    """Return an argument that is a key, and not called `key`, in its checked form.
+
+    Raises:
+        TypeError, ValueError: As NonEmptySafeStrTuple; the error names the argument.
+    """
+    return _named(name, as_key, key)
+
+
+def _named(name: str, check: Callable[[Any], KeyType], given: Any) -> KeyType:
     try:
-        return SafeStrTuple(strings)
+        return check(given)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {str(error).removeprefix('key: ')}") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
+from persidict.checks import check_flag
 from persidict.contract.transactions import Block, Transaction, abort
 from persidict.jokers_and_status_flags import ValueType
 from persidict.stored_dict import StoredDict
@@ -66,10 +67,11 @@ class TransactionalDict(StoredDict[ValueType]):
             >>> d["ann"], d["bob"]
             (7, 3)
         """
+        for_reading = check_flag("read_only", read_only) or self._is_read_only
 
         def prepare() -> tuple[SelfType, Block]:
             inside, block = cast("TransactionalStore", self._store).transaction(
-                read_only=bool(read_only) or self._is_read_only
+                read_only=for_reading
             )
             handle = self._inside(inside, block)
             if self._raw_of is not None:

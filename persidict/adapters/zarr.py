@@ -7,6 +7,7 @@ import io
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, TypeVar
 
+from persidict.checks import check_flag
 from persidict.codecs.codec import check_installed
 from persidict.persi_dict import PersiDict
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
@@ -58,7 +59,7 @@ class ZarrStore(Store):
     def __init__(self, items: PersiDict[bytes], *, read_only: bool = False) -> None:
         if not isinstance(items, PersiDict):
             raise TypeError(f"items must be a PersiDict, not {type(items).__name__}")
-        super().__init__(read_only=read_only or items.is_read_only)
+        super().__init__(read_only=check_flag("read_only", read_only) or items.is_read_only)
         if items.base_class_for_values is not bytes:
             raise TypeError(
                 "items must be a dictionary of bytes: give it a format of its own and"

@@ -246,7 +246,7 @@ def good_keys(keys: Iterable[NonEmptyPersiDictKey]) -> Source[NonEmptySafeStrTup
 
 
 def _refuse_one_key(keys: Any) -> None:
-    if isinstance(keys, (str, SafeStrTuple)):
+    if isinstance(keys, (str, bytes, SafeStrTuple)):
         raise TypeError(
             f"keys must be an iterable of keys, not one key ({keys!r}): put it in a list"
         )

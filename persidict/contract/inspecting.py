@@ -13,6 +13,7 @@ from persidict.safe_str_tuple import (
     NonEmptySafeStrTuple,
     PersiDictKey,
     as_key,
+    named_key,
 )
 
 HttpMethod: TypeAlias = Literal["GET", "HEAD", "PUT", "DELETE"]
@@ -136,7 +137,7 @@ class InspectingOperations(DictPrimitives, Generic[ValueType]):
             KeyError: There is no such item.
             MutationPolicyError: The dictionary is append-only and the target exists.
         """
-        source, target = as_key(source_key), as_key(target_key)
+        source, target = named_key("source_key", source_key), named_key("target_key", target_key)
         self._refuse_if_read_only()
         try:
             if source == target:

@@ -29,9 +29,7 @@ _LONGEST_PAUSE_SECONDS: Final = 0.5
 
 
 def check_holds_claims(claims: PersiDict[Any]) -> None:
-    """Raise TypeError or ValueError unless a dictionary can hold claims."""
-    if not isinstance(claims, PersiDict):
-        raise TypeError(f"claims must be a PersiDict, not {type(claims).__name__}")
+    """Raise ValueError unless a dictionary can hold claims."""
     if claims.append_only:
         raise ValueError("claims are deleted: with once=True, give a mutable dictionary as claims=")
     if claims.is_read_only:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Coroutine, Iterable
 from threading import TIMEOUT_MAX
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
+from persidict.checks import check_flag
 from persidict.codecs.codec import check_installed
+from persidict.construction import names_its_arguments
 from persidict.expiring_dict import ExpiringDict
 from persidict.memoization.claims import Claims, check_holds_claims
 from persidict.memoization.memo import Memo, MemoizeInfo
@@ -104,6 +106,7 @@ class Memoizer(Protocol):
     ) -> MemoizedFunction[Arguments, Result]: ...
 
 
+@names_its_arguments
 def memoize(
     d: PersiDict[Any],
     *,
@@ -181,8 +184,11 @@ def memoize(
         raise ValueError(f"lease must be positive and at most {TIMEOUT_MAX:.0f}, it is {lease}")
     results = d if ttl is None else ExpiringDict(wrapped_dict=d, ttl=ttl)
     held = d if claims is None else claims
-    if once:
+    if not isinstance(held, PersiDict):
+        raise TypeError(f"claims must be a PersiDict, not {type(held).__name__}")
+    if check_flag("once", once):
         check_holds_claims(held)
+    ignored, tag = _checked_names(ignore), _checked_version(version)
     kept = exceptions if isinstance(exceptions, tuple) else (exceptions,)
     _check_keeps_exceptions(d, kept)
 
@@ -191,8 +197,8 @@ def memoize(
             function,
             results,
             key=key,
-            ignore=_checked_names(ignore),
-            version=_checked_version(version),
+            ignore=ignored,
+            version=tag,
             exceptions=kept,
             claims=Claims(held, lease) if once else None,
         )
@@ -212,11 +218,13 @@ def _check_keeps_exceptions(d: PersiDict[Any], kept: tuple[Any, ...]) -> None:
 
 
 def _checked_names(ignore: Any) -> frozenset[str]:
-    names = frozenset([ignore] if isinstance(ignore, str) else ignore)
+    if not isinstance(ignore, Iterable):
+        raise TypeError(f"ignore must be names of parameters, not {type(ignore).__name__}")
+    names = [ignore] if isinstance(ignore, str) else list(ignore)
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"ignore must be names of parameters, not {name!r:.80}")
-    return names
+    return frozenset(names)
 
 
 def _checked_version(version: Any) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from persidict.checks import check_flag
 from persidict.codecs import MissingExtraError
+from persidict.construction import names_its_arguments
 from persidict.contract.bulk import good_keys
 from persidict.exceptions import ObjectNotFound, PreconditionFailed, missing_key
 from persidict.persi_dict import PersiDict
@@ -54,6 +55,7 @@ class TransferResult:
         )
 
 
+@names_its_arguments
 def copy_items(
     source: PersiDict[Any],
     target: PersiDict[Any],
@@ -126,6 +128,7 @@ def copy_items(
     return ledger.result()
 
 
+@names_its_arguments
 def sync_items(
     source: PersiDict[Any],
     target: PersiDict[Any],
@@ -272,7 +275,7 @@ def _chunks(items: Iterable[Item], max_items: int | None = None) -> Iterator[lis
 @contextmanager
 def _progress_bar(is_shown: bool, title: str, total: int) -> Iterator[Callable[[], object]]:
     """Show a bar while in the context, if that is wanted; give what advances it."""
-    if not is_shown:
+    if not check_flag("progress", is_shown):
         yield lambda: None
         return
     try:
