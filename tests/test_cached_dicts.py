@@ -56,6 +56,7 @@ def parts_in_files(tmp_path: Path) -> Maker:
 
 
 PLACES = {"RAM": parts_in_ram, "files": parts_in_files}
+FORMATS = {"RAM": "pkl", "files": "json"}
 ETAG_CACHES: dict[str, dict[str, Any]] = {
     "pkl": {},
     "json": {"serialization_format": "json"},
@@ -105,10 +106,10 @@ class CachedConformance:
 
 @pytest.mark.slow
 class TestMutableDictCached(CachedConformance, MutableDictConformance):
-    @pytest.fixture(params=["pkl", "json"])
-    def new_dict(self, request: pytest.FixtureRequest, place: str, tmp_path: Path) -> Maker:
-        part = PLACES[place](tmp_path)
-        return partial(cached, part, request.param, serialization_format=request.param)
+    @pytest.fixture
+    def new_dict(self, place: str, tmp_path: Path) -> Maker:
+        part, format_ = PLACES[place](tmp_path), FORMATS[place]
+        return partial(cached, part, format_, serialization_format=format_)
 
     @pytest.fixture
     def append_only_d(self, d: AnyDict) -> AnyDict:
@@ -118,10 +119,10 @@ class TestMutableDictCached(CachedConformance, MutableDictConformance):
 
 @pytest.mark.slow
 class TestAppendOnlyDictCached(CachedConformance, AppendOnlyDictConformance):
-    @pytest.fixture(params=["pkl", "json"])
-    def new_dict(self, request: pytest.FixtureRequest, place: str, tmp_path: Path) -> Maker:
+    @pytest.fixture
+    def new_dict(self, place: str, tmp_path: Path) -> Maker:
         part = PLACES[place](tmp_path)
-        return partial(cached_append_only, part, serialization_format=request.param)
+        return partial(cached_append_only, part, serialization_format=FORMATS[place])
 
 
 class CachedAppendOnlyModel(DictModel):
