@@ -611,7 +611,7 @@ def test_a_server_that_says_close_is_believed(server: ScriptedServer) -> None:
 def test_no_more_connections_than_needed_are_kept(server: ScriptedServer) -> None:
     wire = direct_wire(server.endpoint_url, concurrency=2)
     pool = pool_of(wire)
-    taken = [pool.take(fresh=True) for _ in range(9)]
+    taken = [pool.open() for _ in range(9)]
     for connection in taken:
         pool.give_back(connection)
     assert len(pool._idle) == 4
@@ -707,7 +707,7 @@ def test_the_next_address_of_a_host_is_tried(
     found = [(*kind, ("127.0.0.1", 9)), (*kind, ("127.0.0.1", server.port))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
     for _ in range(3):
-        connection = pool.take(fresh=True)
+        connection = pool.open()
         assert connection.sock.getpeername()[1] == server.port
         connection.close()
 

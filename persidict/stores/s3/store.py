@@ -198,17 +198,18 @@ class S3Store(ObjectStore):
         is_boundless = False
         while True:
             attempt += 1
-            at_first = self._range_at_first(key, attempt, is_boundless=is_boundless)
-            request = GetObject(key, at_first, if_none_match=known)
+            at_first: tuple[int, int] | None = None
             try:
                 if answer is None or (isinstance(answer, Refusal) and answer.is_missing_bucket):
+                    at_first = self._range_at_first(key, attempt, is_boundless=is_boundless)
+                    request = GetObject(key, at_first, if_none_match=known)
                     answer = self._requests.perform(request)
                 if isinstance(answer, Refusal):
                     raise answer
                 reply, answer = answer, None
             except Refusal as refusal:
                 answer = None
-                if refusal.is_unsatisfiable and request.byte_range is not None:
+                if refusal.is_unsatisfiable and at_first is not None:
                     if is_boundless:
                         self._requests.fail(boundless(self._requests), key)
                     # there is no range of an empty object

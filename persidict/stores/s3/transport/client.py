@@ -65,12 +65,14 @@ class _Made:
 
     Attributes:
         access_key_id: As the client first found it; None: nobody has asked.
+        attempts: How often a request is sent at most; one that is ready repeats by itself.
     """
 
     client: S3Client
     credentials: Callable[[], Credentials | None] = lambda: None
     ca_bundle: str | None = None
     access_key_id: str | None = None
+    attempts: int = 1
 
 
 def _signature(made: _Made) -> tuple[str, str, str | None] | None:
@@ -163,10 +165,7 @@ class SharedClient:
 
         A ready client repeats by itself, as it was made to: what it has given up is lost.
         """
-        if self._ready is not None:
-            return 1
-        retries: Any = getattr(self.client.meta.config, "retries", None) or {}
-        return max(1, int(retries.get("total_max_attempts", 5)))
+        return (self._made or self._make()).attempts
 
     def transport(self, bucket_name: str, options: RequestOptions = NO_OPTIONS) -> Transport:
         """Return how requests about a bucket travel, and what goes with each of them."""
@@ -306,7 +305,10 @@ def _make_client(connection: S3Connection) -> _Made:
     def credentials() -> Any:
         return session.get_credentials()  # the same as the client's
 
-    return _Made(client, credentials, session.get_config_variable("ca_bundle"))
+    retries: Any = getattr(client.meta.config, "retries", None) or {}
+    attempts = max(1, int(retries.get("total_max_attempts", 5)))
+    ca_bundle = session.get_config_variable("ca_bundle")
+    return _Made(client, credentials, ca_bundle, attempts=attempts)
 
 
 def _give_credentials(session: botocore.session.Session, connection: S3Connection) -> None:

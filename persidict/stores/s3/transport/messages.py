@@ -152,19 +152,19 @@ class Request(Generic[ReplyType]):
     """One operation of S3.
 
     Attributes:
-        operation: Its name.
+        operation: Its name, as S3 has it.
         is_repeatable: Whether acting twice changes no more than acting once, whatever
             others do in between.
     """
 
     __slots__ = ()
 
+    operation: ClassVar[str]
     is_repeatable: ClassVar[bool] = True
 
-    @property
-    def operation(self) -> str:
-        """The name of the operation, as S3 has it."""
-        return type(self).__name__
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.operation = cls.__name__
 
 
 @dataclass(frozen=True, slots=True)

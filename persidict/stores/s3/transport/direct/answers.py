@@ -29,6 +29,7 @@ from persidict.stores.s3.transport.direct.exchange import BodyCut, NoReply, Stre
 from persidict.stores.s3.transport.direct.listing import MalformedListing, parse_page
 from persidict.stores.s3.transport.errors import client_error, no_s3_reply
 from persidict.stores.s3.transport.messages import (
+    NOTHING_MORE,
     AbortMultipartUpload,
     CompleteMultipartUpload,
     CopyObject,
@@ -271,11 +272,12 @@ def _compare(checksum: Checksum, body: bytes) -> NoReply | None:
 def _object(reply: WireReply) -> Reply:
     headers = reply.headers
     modified = headers.get("last-modified")
+    content_range = headers.get("content-range")
     return Reply(
         status=reply.status,
         etag=quoted(_required(headers, "etag")),
         content_length=reply.length,
-        content_range=_range(headers.get("content-range")),
+        content_range=None if content_range is None else _range(content_range),
         last_modified=None if modified is None else http_date(modified),
         metadata={
             name[len(_METADATA) :]: value
@@ -283,12 +285,11 @@ def _object(reply: WireReply) -> Reply:
             if name.startswith(_METADATA)
         },
         date=_date(headers),
+        checksums=NOTHING_MORE,
     )
 
 
-def _range(text: str | None) -> tuple[int, int, int] | None:
-    if text is None:
-        return None
+def _range(text: str) -> tuple[int, int, int]:
     found = _RANGE.fullmatch(text)
     if found is None:
         raise NotOfS3("no readable Content-Range in it")
@@ -306,6 +307,7 @@ def _read_written(request: Request[Any], reply: WireReply, endpoint: str) -> Rep
     return Reply(
         status=reply.status,
         etag=quoted(_required(headers, "etag")),
+        metadata=NOTHING_MORE,
         date=_date(headers),
         checksums=checksums,
     )

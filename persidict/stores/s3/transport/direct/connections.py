@@ -174,10 +174,11 @@ class Connection:
         """Close it; what is under way on it comes to nothing."""
         self.sock.close()
 
-    def rest(self) -> None:
-        """Note that it is idle from now on."""
-        self._idle_since = time.monotonic()
+    def rest(self) -> float:
+        """Note that it is idle from now on; return when that is, by `time.monotonic`."""
+        self._idle_since = now = time.monotonic()
         self.is_used = True
+        return now
 
     def is_worn(self, now: float) -> bool:
         """Tell whether it is too old, or has been idle for too long."""
@@ -264,18 +265,12 @@ class ConnectionPool:
                 continue
             return connection
 
-    def take(self, *, fresh: bool = False) -> Connection:
-        """Return a connection that waits when it is read or written.
-
-        Args:
-            fresh: Whether it has to be a new one.
+    def open(self) -> Connection:
+        """Return a new connection, which waits when it is read or written.
 
         Raises:
             CannotConnect: None can be opened.
         """
-        connection = None if fresh else self.take_idle()
-        if connection is not None:
-            return connection
         connection = self.begin()
         try:
             while waits_for := connection.advance():
@@ -300,10 +295,10 @@ class ConnectionPool:
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection for others, on which nothing is under way and which waits."""
-        connection.rest()
+        now = connection.rest()
         idle = self._idle
         idle.append(connection)
-        if len(idle) > self._most_idle or idle[0].is_worn(time.monotonic()):
+        if len(idle) > self._most_idle or idle[0].is_worn(now):
             try:
                 oldest = idle.popleft()
             except IndexError:  # others have taken them

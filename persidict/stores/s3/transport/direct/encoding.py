@@ -91,10 +91,6 @@ class Encoder:
     asks_for_checksums: bool
     sends_checksums: bool
 
-    def can_encode(self, request: Request[Any]) -> bool:
-        """Tell whether this kind of request is known here."""
-        return type(request) in _HTTP_METHOD
-
     def encode(
         self, request: Request[Any], more_headers: Mapping[str, str] = NOTHING_MORE
     ) -> WireRequest:
@@ -109,10 +105,14 @@ class Encoder:
             ValueError: It has what cannot be sent, such as a line break in a header.
             botocore.exceptions.BotoCoreError: There are no credentials.
         """
-        draft: _Draft = _DRAFTS[type(request)](self, request)
-        method = _HTTP_METHOD[type(request)]
+        kind = type(request)
+        method = _HTTP_METHOD.get(kind)
+        if method is None:
+            raise CannotEncode("this kind of request is not known here")
+        draft: _Draft = _DRAFTS[kind](self, request)
         headers, body = draft.headers, draft.body
-        headers.update(more_headers)
+        if more_headers:
+            headers.update(more_headers)
         if _UNSENDABLE.search("".join(headers.values())):
             value = next(filter(_UNSENDABLE.search, headers.values()))
             raise ValueError(f"{value!r} cannot be sent to S3 as the value of a header")
@@ -145,7 +145,7 @@ class Encoder:
             headers,
             body,
             asks_first=asks_first,
-            is_streamed=type(request) is GetObject,
+            is_streamed=kind is GetObject,
             is_safe=method in ("GET", "HEAD"),
         )
 

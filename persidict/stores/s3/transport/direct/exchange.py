@@ -120,7 +120,7 @@ def exchange(pool: ConnectionPool, request: WireRequest) -> WireReply:
         CannotConnect: Nothing was sent.
         NoReply: No whole and valid reply came.
     """
-    connection = pool.take()
+    connection = pool.take_idle() or pool.open()
     was_idle = connection.is_used
     parser = ReplyParser(request.method)
     try:
@@ -130,7 +130,7 @@ def exchange(pool: ConnectionPool, request: WireRequest) -> WireReply:
             raise
         if isinstance(trouble.__cause__, TimeoutError):
             raise
-    connection = pool.take(fresh=True)
+    connection = pool.open()
     return _exchange_on(pool, connection, request, ReplyParser(request.method))
 
 

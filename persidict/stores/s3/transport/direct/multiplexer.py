@@ -50,6 +50,9 @@ _WAITING_AHEAD: Final = 8
 _SMALL: Final = 64 * 1024
 _LARGE: Final = 1024 * 1024
 _LONGEST_POLL_SECONDS: Final = 1.0
+_SECONDS_BETWEEN_LOOKS: Final = 0.02
+"""How exactly time-outs are kept while there is much to do."""
+
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -153,6 +156,7 @@ class Multiplexer:
         self._idle: list[_Channel] = []
         self._paused: list[_Channel] = []
         self._active = 0
+        self._next_look = 0.0
         self._ready: deque[_Job] = deque()
         self._later: list[tuple[float, int, _Job]] = []
 
@@ -437,6 +441,9 @@ class Multiplexer:
 
     def _expire(self, now: float) -> None:
         """Give up what has waited for too long."""
+        if now < self._next_look:
+            return
+        self._next_look = now + _SECONDS_BETWEEN_LOOKS
         for channel in [*self._channels.values()]:
             if channel.job is None or now <= channel.deadline or channel in self._paused:
                 continue

@@ -242,8 +242,10 @@ class ReplyParser:
                 if extra:
                     self.is_reusable = False
                     data = data[: self._chunk_left]
-            self._chunk_left -= len(data)
-            self._keep(data)
+            if data:
+                self._chunk_left -= len(data)
+                self._pieces.append(data)
+                self.buffered += len(data)
         elif self._state == _UNTIL_CLOSE:
             self._keep(data)
         else:

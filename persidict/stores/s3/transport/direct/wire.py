@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 from botocore.exceptions import BotoCoreError
@@ -174,6 +174,7 @@ class Line:
     ) -> None:
         config: Any = client.meta.config
         self.destination = destination
+        self.url = destination.url
         self.pool = pool
         self._client = client
         self._events: Any = client.meta.events
@@ -196,8 +197,6 @@ class Line:
         Raises:
             Refusal: There are no credentials to sign it with.
         """
-        if not self._encoder.can_encode(request):
-            return None
         headers: Mapping[str, str] | None = NOTHING_MORE
         if options:
             headers = options.headers(self._client.meta.service_model, request.operation)
@@ -208,7 +207,7 @@ class Line:
         except CannotEncode:
             return None
         except BotoCoreError as error:
-            raise refusal_of(error, request.operation, self.destination.url) from None
+            raise refusal_of(error, request.operation, self.url) from None
 
     def intercepted(self, request: Request[Any], wire_request: WireRequest) -> WireReply | None:
         """Offer a request to whoever listens to botocore's ``before-send``.
@@ -225,7 +224,7 @@ class Line:
                 f"before-send.s3.{request.operation}", request=offered
             )
         except S3Error as error:
-            raise refusal_of(error, request.operation, self.destination.url) from None
+            raise refusal_of(error, request.operation, self.url) from None
         if response is None:
             wire_request.headers = offered.headers_to_send()
             return None
@@ -258,11 +257,11 @@ class Line:
         Raises:
             Refusal: It is not success.
         """
-        return read_reply(request, reply, self.destination.url)
+        return read_reply(request, reply, self.url)
 
     def trouble(self, request: Request[Any], trouble: CannotConnect | NoReply) -> Refusal:
         """Return the Refusal of a request that got no reply."""
-        return trouble_of(request.operation, trouble, self.destination.url)
+        return trouble_of(request.operation, trouble, self.url)
 
 
 class DirectWire(Transport):
@@ -332,9 +331,10 @@ class DirectWire(Transport):
         if line is None or wire_request is None:
             return self._botocore_wire.send(request)
         reply = line.send(request, wire_request)
-        if is_redirection(reply, line.destination.scope.region):
+        if reply.status >= 300 and is_redirection(reply, line.destination.scope.region):
             return self._send_elsewhere(request)
-        return cast("ReplyType", line.answer(request, reply))
+        answer: ReplyType = line.answer(request, reply)
+        return answer
 
     def _send_elsewhere(self, request: Request[ReplyType]) -> ReplyType:
         """Have botocore follow a redirection, and ask it afterwards where it led."""
@@ -367,7 +367,7 @@ class _Bulk:
         return self._line.prepare(request, self._wire._options)
 
     def answer(self, request: Request[Any], reply: WireReply) -> Any:
-        if is_redirection(reply, self._line.destination.scope.region):
+        if reply.status >= 300 and is_redirection(reply, self._line.destination.scope.region):
             return self._wire._send_elsewhere(request)
         return self._line.answer(request, reply)
 
