@@ -55,9 +55,8 @@ class SQLiteDict(TransactionalDict[ValueType]):
         append_only: Items can be added, but never changed or removed.
         base_class_for_values: The class that every value must be an instance of.
         fsync: Whether what was written survives a power failure. Without it, a power failure
-            takes back the latest writes, each whole, and leaves the database sound; a large
-            value written moments before may be lost with what it replaced, and says so when
-            it is read.
+            takes back the latest writes, each whole, and leaves the database sound; values in
+            files of their own are synced all the same, before they replace anything.
         large_value_size: From how many stored bytes on a value is kept in a file of its own.
         timeout: How many seconds a write waits for other writers, before it raises
             BackendError.

@@ -21,6 +21,7 @@ import pytest
 
 from persidict import BackendError, MutationPolicyErrorGroup, SQLiteDict
 from persidict.stores.sqlite import place, schema
+from persidict.stores.sqlite.connection import Connection
 from tests.concurrency import Place, run_workers
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -358,6 +359,25 @@ def test_verify_names_what_is_wrong(d: SQLiteDict[Any], path: Path) -> None:
     del d["a"]
     with pytest.raises(BackendError, match=r"missing.*items\.db-values"):
         list(d.raw.values())
+
+
+def test_a_range_looks_at_about_as_many_rows_as_it_has(
+    d: SQLiteDict[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    d.update({f"{number:04}": number for number in range(2000)})
+    seen: list[int] = []
+    read = Connection.rows
+
+    def counted(connection: Connection, statement: str, values: Any = ()) -> list[Any]:
+        found = read(connection, statement, values)
+        seen.append(len(found))
+        return found
+
+    monkeypatch.setattr(Connection, "rows", counted)
+    some = d.keys(start="0500", stop="0510")
+    assert len(some) == len(list(reversed(some))) == len(list(d.glob("050?"))) == 10
+    d.discard_many(some)
+    assert sum(seen) <= 5 * 64
 
 
 def test_verify_tells_rows_whose_names_are_no_keys(d: SQLiteDict[Any]) -> None:

@@ -2,51 +2,63 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import itertools
 import os
+import random
 import sys
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from persidict import BackendError, SQLiteDict
+from persidict.stores.sqlite import turn
+from persidict.stores.sqlite.turn import Turn
 
 if sys.platform != "win32":
     import fcntl
 
 WRITERS = 4
-WRITES = 20_000
 
 
-def write_until_all_have_written_enough(
-    path: Path, number: int, counts: Any, start: Barrier
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no queue on Windows")
+@pytest.mark.parametrize("seed", range(5))
+def test_the_next_turn_is_of_who_has_waited_longest_whoever_looks_first(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    d: SQLiteDict[int] = SQLiteDict(path=path, fsync=False)
-    start.wait()
-    while sum(counts) < WRITES:
-        d["item"] = number
-        counts[number] += 1
+    now = 1000.0
+    monkeypatch.setattr(turn, "monotonic", lambda: now)
+    rng, arrivals = random.Random(seed), itertools.count(1)
+    turns = [Turn(str(tmp_path / "queue")) for _ in range(WRITERS)]
+    waiting_since = {number: now - 1 / next(arrivals) for number in range(WRITERS)}
+    assert turns[0].reach(now, waiting_since[0])
+    served = [0]
+    for _ in range(50):
+        # whoever has had its turn queues again, and all look while it is another one's
+        waiting_since[served[-1]] = now - 1 / next(arrivals)
+        for number in rng.sample(range(WRITERS), WRITERS):
+            if number != served[-1]:
+                assert not turns[number].reach(now, waiting_since[number])
+        turns[served[-1]].release()
+        looking = rng.sample(range(WRITERS), WRITERS)
+        (winner,) = [n for n in looking if turns[n].reach(now, waiting_since[n])]
+        served.append(winner)
+    assert served == [number % WRITERS for number in range(51)]
+    for each in turns:
+        each.give_up()
 
 
-@pytest.mark.slow
-def test_of_four_writers_that_never_rest_each_gets_a_fair_share(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    start, counts = context.Barrier(WRITERS), context.Array("l", WRITERS, lock=False)
-    workers = [
-        context.Process(
-            target=write_until_all_have_written_enough,
-            args=(tmp_path / "items.db", number, counts, start),
-        )
-        for number in range(WRITERS)
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-        assert worker.exitcode == 0
-    assert min(counts) > sum(counts) / WRITERS / 5, list(counts)
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no queue on Windows")
+def test_one_that_was_killed_while_it_waited_longest_holds_nobody_up(tmp_path: Path) -> None:
+    now = 1000.0
+    holder, killed, other = (Turn(str(tmp_path / "queue")) for _ in range(3))
+    assert holder.reach(now, now)
+    assert not killed.reach(now, now)
+    killed.give_up()
+    holder.release()
+    assert not other.reach(now + 0.001, now + 0.001)
+    assert other.reach(now + 1, now + 0.001)
+    holder.give_up()
+    other.give_up()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell who holds a lock")

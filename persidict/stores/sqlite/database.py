@@ -231,8 +231,8 @@ class Database:
     def collect(self, connection: Connection, *, at_once: bool = False) -> None:
         """Delete the files that no row names any more, unless a snapshot may still need them.
 
-        Where commits are not synced, the log must be before a file goes: else a power failure
-        would bring back the row, but not the file. That is done for several at once.
+        The log is synced before a file goes: else a power failure would bring back the row, but
+        not the file. Where commits are not synced, that is done for several files at once.
         """
         if connection.block is not None:
             return
@@ -242,8 +242,8 @@ class Database:
         few = len(fresh) < (1 if at_once or connection.is_full else _UNSYNCED_FILES)
         if not fresh or few:
             return
-        if not connection.is_full:
-            connection.sync_log()
+        # also behind a durable commit: others, that are not, may have come since
+        connection.sync_log()
         if self.values.delete(fresh):
             self.unlinked += fresh
 

@@ -9,6 +9,9 @@ from persidict.stores.object_store import CommonPrefix, ObjectInfo
 from persidict.stores.sqlite.connection import Connection
 
 PAGE: Final = 1000
+_FIRST_PAGE: Final = 64
+"""So many names are read at first, then more and more: who lists a range stops before long."""
+
 _GROUP_PAGE: Final = 100
 
 LAST: Final = "\U0010ffff"
@@ -41,7 +44,7 @@ def pages(
     begin, last = ">=", prefix
     if start_after is not None and start_after >= prefix:
         begin, last = ">", start_after
-    size = page_size or PAGE
+    size = page_size or _FIRST_PAGE
     while True:
         rows = connection().rows(
             f"SELECT {columns} FROM objects WHERE name {begin} ? AND name < ?"
@@ -53,7 +56,7 @@ def pages(
         if len(rows) < size:
             return
         begin, last = ">", rows[-1][0]
-        size = max(size, PAGE)
+        size = max(size, min(4 * size, PAGE))
 
 
 def grouped(

@@ -8,6 +8,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from typing import Any, BinaryIO, Final, Literal, cast
@@ -192,8 +193,12 @@ class SQLiteStore(ObjectStore):
         row = self._connection().row(schema.READ, self._prefix + name)
         if row is None:
             raise _not_found(name)
-        if row[1] is None:
-            return cast("bytes", row[0])
+        data, file = row
+        if file is None:
+            return cast("bytes", data)
+        with suppress(FileNotFoundError):
+            return self._database.values.open(file)
+        # the row has changed since, or its bytes are missing
         found = self.get_or_open(name)
         assert not isinstance(found, NotModified)
         return found[0]
@@ -346,7 +351,7 @@ class SQLiteStore(ObjectStore):
         self._database.forget_unlinked(connection, self._effort)
 
     def _new_file(self, connection: Connection, etag: str, data: Buffer) -> NewFile:
-        file = self._database.values.write(etag, data, fsync=self._effort.fsync)
+        file = self._database.values.write(etag, data)
         if connection.block is not None:
             connection.block.add_file(file.name)
         return file
@@ -354,7 +359,7 @@ class SQLiteStore(ObjectStore):
     def _discard_unless_named(self, connection: Connection, whole: str, file: NewFile) -> None:
         """Delete the file of a write that failed, unless it is the interruption that came late."""
         found = connection.row(schema.ETAG, whole)
-        if found is None or not file.name.startswith(found[0]):
+        if found is None or file.name != found[0]:
             file.discard()
 
     def _sweep_once(self, connection: Connection) -> None:
@@ -559,8 +564,6 @@ class SQLiteStore(ObjectStore):
             except FileNotFoundError:
                 if self._connection().row("SELECT 1 FROM objects WHERE file = ?", file):
                     yield str(self._lost(name, file))
-            except BackendError as error:
-                yield str(error)
             else:
                 if found != size:
                     path = self._database.values.path(file)

@@ -2,13 +2,16 @@
 
 SQLite lets one writer in at a time, too, but those that wait sleep longer and longer, and one
 that never sleeps overtakes them again and again. Here, a writer that has had its time steps
-back as long as somebody waits. The queue only makes waiting fair: that there is one writer
-is SQLite's business.
+back as long as somebody waits, and who has waited longest is next: the side file says since
+when, and those who came later do not reach for the lock. Whoever stops waiting, killed or
+stopped, is forgotten after a moment. The queue only makes waiting fair: that there is one
+writer is SQLite's business.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import random
 import stat
@@ -32,10 +35,13 @@ _SLICE_SECONDS: Final = 0.002
 """How long a writer may come back without looking whether others wait."""
 
 _LOOK_SECONDS: Final = 0.0001
-_MARK_SECONDS: Final = 0.01
+_MARK_SECONDS: Final = 0.005
 """How long a mark says that somebody waits; those that do renew it."""
 
-_MARK: Final = struct.Struct("=d")
+_MARK: Final = struct.Struct("=dd")
+"""When somebody who waits was last seen, and since when that one waits."""
+
+_NOBODY: Final = _MARK.pack(0.0, 0.0)
 
 
 class Turn:
@@ -90,30 +96,44 @@ class Turn:
         self._wait(now + timeout, timeout)
 
     def _wait(self, deadline: float, timeout: float) -> None:
-        assert sys.platform != "win32"
-        while True:
-            now = monotonic()
-            os.pwrite(self._fd, _MARK.pack(now), 0)
+        arrived = now = monotonic()
+        while not self.reach(now, arrived):
+            if now > deadline:
+                raise BackendError(
+                    f"timed out after {timeout} s of waiting for another writer of the"
+                    f" database beside {self._path!r}: its turn was held by"
+                    f" {holder_of(os.fstat(self._fd))}",
+                    backend="sqlite",
+                )
             time.sleep(random.uniform(0.5, 1.5) * _LOOK_SECONDS)
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if now > deadline:
-                    raise BackendError(
-                        f"timed out after {timeout} s of waiting for another writer of the"
-                        f" database beside {self._path!r}: its turn was held by"
-                        f" {holder_of(os.fstat(self._fd))}",
-                        backend="sqlite",
-                    ) from None
-            else:
-                # others that wait say so again within the time of one look
-                os.pwrite(self._fd, _MARK.pack(0.0), 0)
-                self._slice_end = monotonic() + _SLICE_SECONDS
-                return
+            now = monotonic()
 
-    def _somebody_waits(self, now: float) -> bool:
+    def reach(self, now: float, arrived: float) -> bool:
+        """Take the turn, unless somebody has it, or is known to have waited longer.
+
+        Args:
+            now: The time.
+            arrived: Since when this one has waited.
+        """
+        assert sys.platform != "win32"
+        if self._somebody_waits(now, longer_than=arrived):
+            return False
+        os.pwrite(self._fd, _MARK.pack(now, arrived), 0)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        # others that wait say so again within the time of one look
+        os.pwrite(self._fd, _NOBODY, 0)
+        self._slice_end = monotonic() + _SLICE_SECONDS
+        return True
+
+    def _somebody_waits(self, now: float, *, longer_than: float = math.inf) -> bool:
         mark = os.pread(self._fd, _MARK.size, 0)
-        return len(mark) == _MARK.size and 0.0 <= now - _MARK.unpack(mark)[0] < _MARK_SECONDS
+        if len(mark) != _MARK.size:
+            return False
+        seen, arrived = _MARK.unpack(mark)
+        return 0.0 <= now - seen < _MARK_SECONDS and arrived < longer_than
 
     def leave(self, end: Callable[[], object]) -> None:
         """Do the last thing in turn, unless somebody else has it, and close the file."""

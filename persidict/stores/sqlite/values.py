@@ -1,12 +1,11 @@
 """Large values: in files beside the database.
 
-A file is complete before a row names it, and is deleted only after no row does, so that
-whatever is killed when, every row finds its bytes. Its name is the version that it holds: no
-file is ever written twice. What a killed writer leaves behind no row names: `sweep` finds it.
-
-Where writes are not synced, the bytes of a file may be missing after a power failure although
-the row is there. Its name then carries a checksum and the boot of the machine that it was
-written in, and a reader in a later one compares.
+A file is complete and synced before a row names it, and is deleted only after no row does, not
+even one that a power failure brings back: so whatever stops when, every row finds its bytes.
+That takes the syncs also where commits are not durable: a row can reach the disk at any time,
+and takes the place of a value that had been safe. The name of a file is the version that it
+holds: no file is ever written twice. What a killed writer leaves behind no row names: `sweep`
+finds it.
 """
 
 from __future__ import annotations
@@ -14,12 +13,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import zlib
 from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
-from functools import cache
-from io import FileIO
-from pathlib import Path
+from io import BufferedReader, FileIO
 from typing import BinaryIO, Final
 
 from persidict.buffers import pieces
@@ -31,25 +27,8 @@ from persidict.stores.object_store import Buffer
 if sys.platform != "win32":
     import fcntl
 
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-_BOOT_DIGITS: Final = 8
 _HOLD: Final = ".hold"
 _MAX_RACES: Final = 100
-
-
-@cache
-def current_boot() -> str:
-    """Return what tells this boot of the machine from others; empty where nothing does."""
-    with suppress(OSError):
-        return _BOOT_ID.read_text().replace("-", "")[:_BOOT_DIGITS]
-    return ""
-
-
-def _checksum(data: Buffer) -> int:
-    found = 0
-    for piece in pieces(data):
-        found = zlib.crc32(piece, found)
-    return found
 
 
 class NewFile:
@@ -71,14 +50,13 @@ class NewFile:
             # a sweeper came before it was claimed
             raise FileNotFoundError(path)
 
-    def fill(self, data: Buffer, *, fsync: bool) -> None:
+    def fill(self, data: Buffer) -> None:
         """Write the bytes, and make them durable."""
         for piece in pieces(data):
             view = memoryview(piece)
             while len(view):
                 view = view[self._file.write(view) :]
-        if fsync:
-            os.fsync(self._file.fileno())
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Let go of it: a row names it now, or will once a transaction is committed."""
@@ -136,18 +114,15 @@ class ValueFiles:
         """Return the path of a file."""
         return os.path.join(self.directory, name)
 
-    def write(self, etag: str, data: Buffer, *, fsync: bool) -> NewFile:
+    def write(self, etag: str, data: Buffer) -> NewFile:
         """Write the bytes of a version to a file of their own, whole or not at all.
 
-        Costs: the file is created, written and closed; with `fsync`, it and its directory
-        are synced.
+        Costs: the file is created, written, synced and closed, and its directory synced.
         """
-        name = etag if fsync else f"{etag}.{_checksum(data):08x}.{current_boot()}"
-        file = self._new(name)
+        file = self._new(etag)
         try:
-            file.fill(data, fsync=fsync)
-            if fsync:
-                sync_directory(self.directory)
+            file.fill(data)
+            sync_directory(self.directory)
         except BaseException:
             file.discard()
             raise
@@ -166,31 +141,9 @@ class ValueFiles:
 
         Raises:
             FileNotFoundError: There is none any more: the row has changed.
-            BackendError: A power failure damaged it.
         """
-        stream = os.fdopen(os.open(self.path(name), READ_FLAGS), "rb")
-        try:
-            self._check(name, stream)
-        except BaseException:
-            stream.close()
-            raise
-        return stream
-
-    def _check(self, name: str, stream: BinaryIO) -> None:
-        _, _, promise = name.partition(".")
-        checksum, _, boot = promise.partition(".")
-        if not promise or (boot and boot == current_boot()):
-            return
-        found = 0
-        while piece := stream.read(1 << 20):
-            found = zlib.crc32(piece, found)
-        if found != int(checksum, 16):
-            raise BackendError(
-                f"{self.path(name)!r} was written without fsync shortly before the machine"
-                " stopped, and is damaged",
-                backend="sqlite",
-            )
-        stream.seek(0)
+        # in one call of C code, so that an interruption leaves no descriptor without an owner
+        return BufferedReader(next(map(FileIO, map(os.open, (self.path(name),), (READ_FLAGS,)))))
 
     def names(self) -> Iterator[str]:
         """List the files there are."""
