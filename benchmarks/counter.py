@@ -36,6 +36,19 @@ def increment():
         d["counter"] = d.get("counter", 0) + 1
 def total(): return d["counter"]
 """
+_WRITING: Final = """
+import time
+def write_for(seconds):
+    waits = []
+    now = time.monotonic()
+    end = now + seconds
+    while now <= end:
+        d[{name!r}] = 1
+        then, now = now, time.monotonic()
+        waits.append(now - then)
+    waits.sort()
+    return len(waits), waits[len(waits) // 2], waits[len(waits) * 99 // 100], waits[-1]
+"""
 _BOTO: Final = """
 import boto3
 from botocore.exceptions import ClientError
@@ -54,6 +67,10 @@ def increment():
             if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (409, 412):
                 raise
 """
+
+
+_WRITING_SECONDS: Final = 10.0
+_LONGEST_WAIT: Final = 0.1
 
 
 class Counting:
@@ -88,6 +105,7 @@ def run(bench: Bench) -> Iterator[Result]:
     """Measure everything in this module."""
     yield from on_files(bench)
     yield from on_database(bench)
+    yield from waiting(bench)
     yield from on_s3(bench)
 
 
@@ -122,6 +140,45 @@ def on_database(bench: Bench) -> Iterator[Result]:
             yield from compared(
                 bench, "SQLiteDict, fsync=False", _persidict(made), against, other, at_most=limit
             )
+
+
+def waiting(bench: Bench) -> Iterator[Result]:
+    """Write without a rest, in several processes, and tell how long one write takes."""
+    processes, seconds = bench.size(4, 2), 0.1 if bench.quick else _WRITING_SECONDS
+    with directories("own", "diskcache") as (own, cache):
+        made = f"import persidict\nd = persidict.SQLiteDict(path={own + '/x.db'!r}, fsync=False)"
+        title = f"{processes} processes that write for {seconds:g} s"
+        longest, told = _waits(made, processes, seconds)
+        yield Fact(f"{title} into a SQLiteDict: no write took 100 ms", longest < _LONGEST_WAIT)
+        yield Remark(f"{title} into a SQLiteDict", told)
+        try:
+            load("diskcache")
+        except PeerUnavailable as reason:
+            yield Omission(f"{title} into a diskcache.Cache", str(reason))
+            return
+        _, told = _waits(_DISKCACHE.format(directory=cache), processes, seconds)
+        yield Remark(f"{title} into a diskcache.Cache", told)
+
+
+def _waits(made: str, processes: int, seconds: float) -> tuple[float, str]:
+    with ExitStack() as stack:
+        workers = []
+        for number in range(processes):
+            worker = stack.enter_context(_worker(made))
+            worker.execute(_WRITING.format(name=f"item{number}") + "\nwrite_for(0)")
+            workers.append(worker)
+        for worker in workers:
+            worker.send("evaluate", f"write_for({seconds})")
+        answers = [worker.receive() for worker in workers]
+    counts, _, _, longest = zip(*answers, strict=True)
+    described = "; ".join(
+        f"{count:,} writes, half of them within {median * 1e6:.0f} µs, 99 % within"
+        f" {most * 1e3:.1f} ms, all within {last * 1e3:.0f} ms"
+        for count, median, most, last in sorted(answers)
+    )
+    return max(
+        longest
+    ), f"the least busy wrote {min(counts) / max(counts):.0%} of what the busiest did: {described}"
 
 
 def on_s3(bench: Bench) -> Iterator[Result]:

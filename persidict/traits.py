@@ -14,7 +14,8 @@ class Traits(NamedTuple):
         listing_brings_versions: Whether a listing that tells versions and times costs no
             more than one of names alone.
         back_off_seconds: What an attempt takes at least. The unit of the pause between two is
-            what they have taken on average so far, but not less.
+            what they have taken on average so far, but not less. 0: there is no pause, because
+            writers queue, and who is refused has just had its turn.
     """
 
     reads_are_cheap: bool = True

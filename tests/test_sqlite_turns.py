@@ -7,6 +7,7 @@ import os
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,40 @@ def test_one_that_was_killed_while_it_waited_longest_holds_nobody_up(tmp_path: P
     other.give_up()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no queue on Windows")
+def test_a_turn_lasts_as_long_as_it_is_used_and_no_longer_than_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(turn, "monotonic", lambda: now)
+    first, other = (Turn(str(tmp_path / "queue")) for _ in range(2))
+    assert first.reach(now, now)
+    first.release()
+    arrived = now
+    for _ in range(9):
+        now += 0.0002
+        first.take(0.0)
+        first.release()
+        assert not other.reach(now + 0.0001, arrived), "between two writes of one turn"
+    now += 0.0003
+    with pytest.raises(BackendError, match="timed out"):
+        first.take(-1.0)
+    assert other.reach(now, arrived)
+    first.give_up()
+    other.give_up()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no queue on Windows")
+def test_a_turn_that_is_not_used_is_taken(tmp_path: Path) -> None:
+    now = 1000.0
+    first, other = (Turn(str(tmp_path / "queue")) for _ in range(2))
+    assert first.reach(now, now)
+    first.release()
+    assert other.reach(now + 0.001, now)
+    first.give_up()
+    other.give_up()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell who holds a lock")
 def test_a_writer_whose_turn_does_not_come_says_who_has_it(tmp_path: Path) -> None:
     d: SQLiteDict[int] = SQLiteDict(path=tmp_path / "items.db", timeout=0.05)
@@ -90,3 +125,18 @@ def test_a_queue_that_is_a_pipe_is_refused_without_waiting(tmp_path: Path) -> No
     d: SQLiteDict[int] = SQLiteDict(path=tmp_path / "items.db")
     with pytest.raises(BackendError, match="db-queue"):
         d["item"] = 1
+
+
+def test_a_transformer_that_was_refused_is_called_again_at_once(tmp_path: Path) -> None:
+    d: SQLiteDict[int] = SQLiteDict(path=tmp_path / "items.db", fsync=False)
+    pauses: list[float] = []
+
+    def overtaken(number: Any) -> int:
+        if len(pauses) < 3:
+            pauses.append(d._seconds_to_pause(1 + len(pauses), 0.1))
+            d["counter"] = len(pauses)
+        return int(number) + 1
+
+    d["counter"] = 0
+    assert d.transform_item("counter", transformer=overtaken).new_value == 4
+    assert pauses == [0.0] * 3

@@ -188,6 +188,8 @@ class DictPrimitives(ABC):
 
     def _seconds_to_pause(self, attempt: int, took: float) -> float:
         """Return how long to wait after a number of attempts that took so many seconds."""
+        if not self._traits.back_off_seconds:
+            return 0.0
         unit = max(took / attempt, self._traits.back_off_seconds)
         # four times as long each time: sixteen rivals are not out of step after some doublings
         return seconds_to_pause(2 * attempt, unit)

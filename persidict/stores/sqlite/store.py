@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from copy import copy
 from functools import partial
 from io import BytesIO
 from typing import Any, BinaryIO, Final, Literal, cast
@@ -87,7 +88,7 @@ class SQLiteStore(ObjectStore):
             application, or lies on a network file system.
     """
 
-    traits = Traits(reads_are_cheap=True, back_off_seconds=0.00005)
+    traits = Traits(reads_are_cheap=True, back_off_seconds=0.0)
 
     def __init__(
         self,
@@ -425,7 +426,7 @@ class SQLiteStore(ObjectStore):
             answers = connection.transact(self._effort, write)
         except (sqlite3.Error, BackendError) as error:
             if isinstance(error, (sqlite3.OperationalError, BackendError)) or connection.block:
-                return [(name, error) for name, _ in batch]
+                return [(name, copy(error)) for name, _ in batch]  # each is told of its own item
             # one of them it is that SQLite does not take
             return list(super().put_many(batch, if_none_match=if_none_match))
         if connection.left_files:
@@ -442,7 +443,7 @@ class SQLiteStore(ObjectStore):
             try:
                 connection.transact(self._effort, delete)
             except (sqlite3.Error, BackendError) as error:
-                yield from ((name, error) for name in batch)
+                yield from ((name, copy(error)) for name in batch)
             if connection.left_files:
                 self._database.collect(connection)
 

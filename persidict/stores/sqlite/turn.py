@@ -3,15 +3,15 @@
 SQLite lets one writer in at a time, too, but those that wait sleep longer and longer, and one
 that never sleeps overtakes them again and again. Here, a writer that has had its time steps
 back as long as somebody waits, and who has waited longest is next: the side file says since
-when, and those who came later do not reach for the lock. Whoever stops waiting, killed or
-stopped, is forgotten after a moment. The queue only makes waiting fair: that there is one
-writer is SQLite's business.
+when, and those who came later do not reach for the lock. Nor does anybody between two writes of
+one turn, or each would find what it had read changed by the time it writes. Whoever stops,
+killed or idle, is forgotten after a moment. The queue only makes waiting fair: that there is
+one writer is SQLite's business.
 """
 
 from __future__ import annotations
 
 import errno
-import math
 import os
 import random
 import stat
@@ -38,10 +38,17 @@ _LOOK_SECONDS: Final = 0.0001
 _MARK_SECONDS: Final = 0.005
 """How long a mark says that somebody waits; those that do renew it."""
 
+_REST_SECONDS: Final = 0.0002
+"""Between two writes of a turn that goes on, others do not reach for the lock for so long."""
+
 _MARK: Final = struct.Struct("=dd")
 """When somebody who waits was last seen, and since when that one waits."""
 
 _NOBODY: Final = _MARK.pack(0.0, 0.0)
+_WORK: Final = struct.Struct("=d")
+"""Behind the mark: when whoever had to wait for its turn wrote last, as long as it goes on."""
+
+_ALL: Final = struct.Struct("=ddd")
 
 
 class Turn:
@@ -59,13 +66,14 @@ class Turn:
             in C, so that no signal handler can come between it and a ``finally``.
     """
 
-    __slots__ = ("_fd", "_file", "_path", "_slice_end", "release")
+    __slots__ = ("_fd", "_file", "_has_waited", "_path", "_slice_end", "release")
 
     release: Callable[[], Any]
 
     def __init__(self, path: str | None) -> None:
         self._path = path
         self._slice_end = 0.0
+        self._has_waited = False
         self._fd = -1
         self._file: Descriptor | None = None
         if sys.platform == "win32" or path is None:
@@ -84,13 +92,17 @@ class Turn:
         if sys.platform == "win32" or self._file is None:
             return
         now = monotonic()
-        if now < self._slice_end or not self._somebody_waits(now):
+        goes_on = now < self._slice_end
+        if self._has_waited:
+            os.pwrite(self._fd, _WORK.pack(now if goes_on else 0.0), _MARK.size)
+            self._has_waited = goes_on
+        if goes_on or not self._somebody_waits(now):
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 pass
             else:
-                if now >= self._slice_end:
+                if not goes_on:
                     self._slice_end = now + _SLICE_SECONDS
                 return
         self._wait(now + timeout, timeout)
@@ -109,31 +121,33 @@ class Turn:
             now = monotonic()
 
     def reach(self, now: float, arrived: float) -> bool:
-        """Take the turn, unless somebody has it, or is known to have waited longer.
+        """Take the turn, unless somebody has it, or is known to have waited for longer.
 
         Args:
             now: The time.
             arrived: Since when this one has waited.
         """
         assert sys.platform != "win32"
-        if self._somebody_waits(now, longer_than=arrived):
+        marks = os.pread(self._fd, _ALL.size, 0).ljust(_ALL.size, b"\0")
+        seen, since, worked = _ALL.unpack(marks)
+        if 0.0 <= now - seen < _MARK_SECONDS and since < arrived:
             return False
         os.pwrite(self._fd, _MARK.pack(now, arrived), 0)
+        if 0.0 <= now - worked < _REST_SECONDS:
+            return False
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         # others that wait say so again within the time of one look
         os.pwrite(self._fd, _NOBODY, 0)
+        self._has_waited = True
         self._slice_end = monotonic() + _SLICE_SECONDS
         return True
 
-    def _somebody_waits(self, now: float, *, longer_than: float = math.inf) -> bool:
+    def _somebody_waits(self, now: float) -> bool:
         mark = os.pread(self._fd, _MARK.size, 0)
-        if len(mark) != _MARK.size:
-            return False
-        seen, arrived = _MARK.unpack(mark)
-        return 0.0 <= now - seen < _MARK_SECONDS and arrived < longer_than
+        return len(mark) == _MARK.size and 0.0 <= now - _MARK.unpack(mark)[0] < _MARK_SECONDS
 
     def leave(self, end: Callable[[], object]) -> None:
         """Do the last thing in turn, unless somebody else has it, and close the file."""
