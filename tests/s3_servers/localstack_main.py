@@ -1,9 +1,10 @@
 """Run LocalStack's S3 apart from all others; for the Python that LocalStack is installed in.
 
 Its gateway listens on all interfaces, whatever host it is told, and all servers on a machine
-keep their objects in one directory, whatever TMPDIR says. And a read that finds its object
-deleted between two steps never lets go of the object's lock, so that whoever writes next waits
-for ever. All three are put right here.
+keep their objects in one directory, whatever TMPDIR says. A read that finds its object deleted
+between two steps never lets go of the object's lock, so that whoever writes next waits for ever;
+and one whose object is deleted while its body is sent breaks the connection behind it, so that
+the next request on it is lost. All four are put right here.
 """
 
 from __future__ import annotations
@@ -48,9 +49,12 @@ def main() -> None:
     endpoints.TCP4ServerEndpoint = on_loopback
 
     from localstack.services.s3 import provider  # type: ignore[import-not-found]
+    from localstack.services.s3.storage import ephemeral  # type: ignore[import-not-found]
 
     provider.DEFAULT_S3_TMP_DIR = os.path.join(tempfile.gettempdir(), "s3")
     _let_one_request_at_a_time_begin(provider.S3Provider)
+    # closed when nobody holds it any more
+    ephemeral.LockedSpooledTemporaryFile.close = lambda self: None
 
     from localstack.runtime.main import main as serve  # type: ignore[import-not-found]
 
