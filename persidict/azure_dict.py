@@ -146,9 +146,7 @@ class AzureDict(StoredDict[ValueType]):
         store = AzureStore(
             shared,
             prefix=self.root_prefix,
-            content_type=(
-                chosen_codec.content_type if protection is None else "application/octet-stream"
-            ),
+            content_type=self._content_type(chosen_codec),
             max_concurrency=max_concurrency,
         )
         if self._create_container and not read_only:

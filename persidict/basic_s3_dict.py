@@ -32,8 +32,6 @@ _OPERATIONS: Final[Mapping[HttpMethod, Any]] = {
     "DELETE": "delete_object",
 }
 
-_OPAQUE = "application/octet-stream"
-
 
 class BasicS3Dict(StoredDict[ValueType]):
     """A persistent dictionary whose items are objects in an S3 bucket.
@@ -172,7 +170,7 @@ class BasicS3Dict(StoredDict[ValueType]):
             shared_client(self._connection),
             bucket_name=bucket_name,
             prefix=self.root_prefix,
-            content_type=chosen_codec.content_type if protection is None else _OPAQUE,
+            content_type=self._content_type(chosen_codec),
             create_bucket=self._create_bucket and not read_only,
             large_object_size=large_object_size,
             options=self._request_options,

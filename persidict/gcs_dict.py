@@ -138,9 +138,7 @@ class GCSDict(StoredDict[ValueType]):
             ),
             bucket_name,
             prefix=self.root_prefix,
-            content_type=(
-                chosen_codec.content_type if protection is None else "application/octet-stream"
-            ),
+            content_type=self._content_type(chosen_codec),
         )
         if self._create_bucket and not read_only:
             store.ensure_bucket()

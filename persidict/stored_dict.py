@@ -151,6 +151,10 @@ class StoredDict(PersiDict[ValueType]):
             compress=compress,
         )
 
+    def _content_type(self, codec: Codec) -> str:
+        """Return the media type of what is stored: under protection, that of any bytes."""
+        return codec.content_type if self.protection is None else Codec.content_type
+
     def _attach(self, store: ObjectStore, codec: Codec, naming: KeyNaming) -> None:
         """Tell where the items live, what they are made of, and how they are named."""
         self._store = store.for_reading() if self._is_read_only else store
