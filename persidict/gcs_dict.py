@@ -132,7 +132,7 @@ class GCSDict(StoredDict[ValueType]):
         store = GCSStore(
             GCSConnection(
                 project,
-                None if self._credentials is None else self._credentials.reveal(),
+                self._credentials,
                 endpoint_url,
                 max_concurrency,
             ),

@@ -25,6 +25,10 @@ _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOt
 """The published key of every emulator."""
 
 
+_WHILE_WANTED = "process.stdin.resume().on('end', process.exit); require(process.argv[1])"
+"""Runs a program until its standard input ends, which it does with this process."""
+
+
 def _program() -> Path:
     return _DIRECTORY / "node_modules" / ".bin" / "azurite-blob"
 
@@ -43,7 +47,7 @@ def install() -> None:
 
 
 class Azurite(InstalledServer):
-    """A running server; it ends with `stop`.
+    """A running server; it ends with this process, or with `stop`.
 
     Attributes:
         connection_string: What the library's clients connect with.
@@ -54,7 +58,8 @@ class Azurite(InstalledServer):
         (port,) = free_ports(1)
         options = ["--inMemoryPersistence", "--silent", "--disableTelemetry"]
         options += ["--skipApiVersionCheck", "--blobHost", "127.0.0.1", "--blobPort", str(port)]
-        super().__init__(["node", _program(), *options], port, new_directory("azurite-"))
+        command = ["node", "-e", _WHILE_WANTED, _program(), *options]
+        super().__init__(command, port, new_directory("azurite-"))
         self.connection_string = (
             f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={_KEY};"
             f"BlobEndpoint={self.endpoint_url}/devstoreaccount1"

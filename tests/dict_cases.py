@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import pytest
+from _pytest.mark import ParameterSet
 
 from persidict.file_dir_dict import FileDirDict
 from persidict.local_dict import LocalDict
 from persidict.persi_dict import PersiDict
 from persidict.protection import Encrypted, KeyFromEnvironment, Protection, Signed
 from persidict.sqlite_dict import SQLiteDict
+from tests.clouds import CLOUDS
 
 KEY_VARIABLE = "PERSIDICT_TEST_KEY"
 
@@ -29,6 +33,7 @@ class DictCase:
         serialization_format: The format under test.
         etags_never_repeat: Whether writing an equal value again gives a new ETag.
         handles_travel: Whether handles can be pickled.
+        is_slow: Whether its tests are left out of a quick run.
     """
 
     name: str
@@ -36,6 +41,7 @@ class DictCase:
     serialization_format: str = "pkl"
     etags_never_repeat: bool = True
     handles_travel: bool = True
+    is_slow: bool = False
 
     def maker(self, directory: Path) -> Callable[..., PersiDict[Any]]:
         """Return a callable that makes a fresh, empty dictionary at each call."""
@@ -72,6 +78,10 @@ def in_a_database(place: Path, **params: Any) -> PersiDict[Any]:
     return SQLiteDict(path=place, **{"fsync": False, **params})
 
 
+def in_a_cloud(name: str, place: Path, **params: Any) -> PersiDict[Any]:
+    return CLOUDS[name](**params)
+
+
 CASES = [
     DictCase("LocalDict-pkl", in_ram, "pkl", handles_travel=False),
     DictCase("LocalDict-json", in_ram, "json", handles_travel=False),
@@ -92,4 +102,13 @@ CASES = [
     DictCase("SQLiteDict-pkl-durable", partial(in_a_database, fsync=True), "pkl"),
     DictCase("SQLiteDict-json", in_a_database, "json"),
     DictCase("SQLiteDict-txt", in_a_database, "txt"),
+    *(DictCase(f"{name}-pkl", partial(in_a_cloud, name), is_slow=True) for name in CLOUDS),
 ]
+
+
+def parameters(cases: Iterable[DictCase] = CASES) -> list[ParameterSet]:
+    """Return cases as parameters of tests."""
+    return [
+        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.is_slow else [])
+        for case in cases
+    ]

@@ -1,10 +1,24 @@
 """A strict server of Google Cloud Storage's JSON API, on loopback and in memory.
 
-Written from Google's documentation, because no emulator enforces preconditions: "Request
-preconditions" (generations, 412, 304, 0 for absence), "Objects: insert, get, list, delete,
-patch, rewrite", "Resumable uploads" (308, ``Range``, ``Content-Range``, steps of 256 KiB),
-"Partial responses" (``fields``), "HTTP status and error codes for JSON". What it does not know
-it refuses: an unknown parameter is a 400, not silence.
+Written from Google's documentation, because no emulator enforces preconditions on all changes.
+What it does not know it refuses: an unknown parameter is a 400, not silence. By page, below
+https://cloud.google.com/storage/docs:
+
+- request-preconditions; json_api/v1/objects/{insert,delete,get,patch,rewrite}:
+  ``ifGenerationMatch`` fails with 412 ``conditionNotMet``, and 0 stands for the absence of a live
+  version; ``ifGenerationNotMatch`` fails where there is none, and a read of the version named
+  by it with 304; a deletion of nothing is a 404.
+- metadata: a new generation with every write, never one that was there before; metageneration 1
+  then, and one more with every change of metadata; ``md5Hash`` and ``crc32c`` of what is stored,
+  and a 400 where those that are given are others; names of 1024 bytes without CR and LF.
+- json_api/v1/objects/list: names in the order of their bytes; ``startOffset`` is inclusive,
+  ``endOffset`` exclusive, both by the names of objects; ``maxResults`` counts items and
+  prefixes, 1000 at most; a token resumes behind what was shown last.
+- performing-resumable-uploads: parts in steps of 256 KiB but for the last, 308 with ``Range``,
+  ``bytes */N`` asks how far it is; preconditions count when it begins and when it ends.
+- json_api/v1/status-codes: errors as JSON with domain, reason and message, 429 and 503 for what
+  may be sent again; a download answers with text.
+- json_api/v1/how-tos/performance: ``fields``.
 
 Run by hand: ``python -m tests.gcs_server`` prints its URL.
 """
@@ -16,25 +30,19 @@ import email
 import hashlib
 import itertools
 import json
-import random
 import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal, get_args
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import google_crc32c
-
-Mode = Literal["lose the reply", "lose the request", "503", "500 after acting", "twice"]
-_AT_RANDOM = [mode for mode in get_args(Mode) if mode != "twice"]
-"""Where somebody else comes between, nobody can tell the second answer from a refusal."""
-
 
 _STEP = 256 * 1024
 _LONGEST_NAME = 1024
@@ -83,15 +91,6 @@ class Upload:
 
 
 @dataclass
-class Fault:
-    """What goes wrong, once, with the next request of an operation."""
-
-    operation: str
-    mode: Mode
-    meanwhile: Callable[[], None] = lambda: None
-
-
-@dataclass
 class Reply:
     """A status, headers and a body."""
 
@@ -105,9 +104,6 @@ class GCSServer:
 
     Attributes:
         url: Where it is.
-        operations: The names of the operations carried out so far, such as ``insert``.
-        faults: What is to go wrong.
-        fault_rate: How many of all other requests something random happens to.
 
     Args:
         is_lax: Ignore preconditions, as the emulators do.
@@ -121,11 +117,7 @@ class GCSServer:
         self._uploads: dict[str, Upload] = {}
         self._lock = threading.RLock()
         self._last_generation = 0
-        self.operations: list[str] = []
-        self.faults: list[Fault] = []
-        self.fault_rate = 0.0
-        self._chance = random.Random(1)
-        self._httpd = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
+        self._httpd = _HTTPServer(("127.0.0.1", 0), _handler_for(self))
         self._httpd.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._httpd.server_address[1]}"
         self._thread = threading.Thread(
@@ -140,53 +132,23 @@ class GCSServer:
 
     # ------------------------------------------------------------------ requests
 
-    def respond(self, method: str, target: str, headers: Message, body: bytes) -> Reply | None:
-        """Carry out a request; None: the connection breaks."""
+    def respond(self, method: str, target: str, headers: Message, body: bytes) -> Reply:
+        """Carry out a request."""
         parts = urlsplit(target)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         routed = _routed(method, parts.path)
         if routed is None:
             return _refusal(ApiError(404, "notFound", f"no {method} {parts.path}"))
         operation, known, names = routed
-
-        def act() -> Reply:
-            try:
-                unknown = query.keys() - known - _EVERYWHERE
-                if unknown:
-                    raise ApiError(400, "invalidParameter", f"unknown {sorted(unknown)}")
-                with self._lock:
-                    self.operations.append(operation)
-                    reply: Reply = getattr(self, f"_{operation}")(names, query, headers, body)
-                    return reply
-            except ApiError as error:
-                return _refusal(error, is_media=query.get("alt") == "media")
-
-        with self._lock:
-            fault = next((f for f in self.faults if f.operation == operation), None)
-            if fault is not None:
-                self.faults.remove(fault)
-            elif self._chance.random() < self.fault_rate:
-                fault = Fault(operation, self._chance.choice(_AT_RANDOM))
-        if fault is None:
-            return act()
-        return self._go_wrong(fault, act)
-
-    @staticmethod
-    def _go_wrong(fault: Fault, act: Callable[[], Reply]) -> Reply | None:
-        if fault.mode == "503":
-            fault.meanwhile()
-            return _refusal(ApiError(503, "backendError", "Backend Error"))
-        if fault.mode == "lose the request":
-            fault.meanwhile()
-            return None
-        reply = act()
-        fault.meanwhile()
-        if fault.mode == "twice":
-            return act()
-        if fault.mode == "500 after acting":
-            return _refusal(ApiError(500, "backendError", "Backend Error"))
-        assert reply is not None
-        return None
+        try:
+            unknown = query.keys() - known - _EVERYWHERE
+            if unknown:
+                raise ApiError(400, "invalidParameter", f"unknown {sorted(unknown)}")
+            with self._lock:
+                reply: Reply = getattr(self, f"_{operation}")(names, query, headers, body)
+                return reply
+        except ApiError as error:
+            return _refusal(error, is_media=query.get("alt") == "media")
 
     # ------------------------------------------------------------------ buckets
 
@@ -534,6 +496,10 @@ def _two_parts(headers: Message, body: bytes) -> tuple[dict[str, Any], str, byte
     return json.loads(given), described.get("content-type", ""), data
 
 
+class _HTTPServer(ThreadingHTTPServer):
+    request_queue_size = 128  # as many may connect at the same moment
+
+
 def _handler_for(server: GCSServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -546,9 +512,6 @@ def _handler_for(server: GCSServer) -> type[BaseHTTPRequestHandler]:
             else:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             reply = server.respond(self.command, self.path, self.headers, body)
-            if reply is None:
-                self.close_connection = True
-                return
             self.send_response(reply.status)
             for name, text in reply.headers.items():
                 self.send_header(name, text)

@@ -17,7 +17,7 @@ from persidict.persi_dict import PersiDict
 from persidict.stores.memory import MemoryStore
 from persidict.stores.object_store import AnyVersion, Buffer, NotModified, ObjectInfo
 from persidict.stores.shared.parallel import WorkerPool, map_in_order
-from tests.dict_cases import CASES, DictCase
+from tests.dict_cases import CASES, DictCase, parameters
 
 
 class ParallelStore(MemoryStore):
@@ -71,7 +71,7 @@ def in_parallel(place: Path, **params: Any) -> PersiDict[Any]:
 ALL = [*CASES, DictCase("StoreDict-parallel", in_parallel, "pkl", handles_travel=False)]
 
 each_kind = pytest.mark.parametrize(
-    "case", [case for case in ALL if case.serialization_format == "pkl"], ids=lambda case: case.name
+    "case", parameters(case for case in ALL if case.serialization_format == "pkl")
 )
 
 

@@ -17,13 +17,13 @@ from persidict.testing import (
     InsertingDictConformance,
     MutableDictConformance,
 )
-from tests.dict_cases import CASES, DictCase, in_files
+from tests.dict_cases import DictCase, in_files, parameters
 
 NewDict = Callable[..., PersiDict[Any]]
 
 
 class TestDictionaries(DictConformance):
-    @pytest.fixture(params=CASES, ids=lambda case: case.name)
+    @pytest.fixture(params=parameters())
     def case(self, request: pytest.FixtureRequest) -> DictCase:
         chosen: DictCase = request.param
         return chosen

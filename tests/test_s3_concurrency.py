@@ -1,4 +1,7 @@
-"""Many threads and processes on one S3 dictionary: exact totals, one winner, orderly histories."""
+"""Many threads and processes on one dictionary of S3 or another cloud.
+
+Exact totals, one winner, orderly histories.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from functools import partial
 
 import pytest
 
+from tests.clouds import CLOUDS
 from tests.concurrency import (
     Factory,
     Insertion,
@@ -36,6 +40,8 @@ Located = Callable[..., Factory]
 def located(request: pytest.FixtureRequest) -> Located:
     """A function that returns a factory of handles on one new bucket of a server."""
     bucket = new_bucket_name()
+    if request.param in CLOUDS:
+        return lambda **params: partial(CLOUDS[request.param], root_prefix=bucket, **params)
     if request.param == "elsewhere":
         server = elsewhere_or_skip()
         return lambda **params: partial(connect, *server, bucket_name=bucket, **params)
@@ -50,7 +56,7 @@ def on(*servers: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("located", servers, indirect=True)
 
 
-@on("aws", "localstack", "elsewhere")
+@on("aws", "localstack", "elsewhere", *CLOUDS)
 def test_eight_processes_that_increment_100_times_count_to_800(located: Located) -> None:
     factory = located()
     history = joined(run_workers(factory, increment, "counter", 100, start="fork"))
@@ -67,7 +73,7 @@ def test_where_writes_collide_or_etags_are_unquoted_nothing_is_lost_either(
     assert factory()["counter"] == 100
 
 
-@on("aws", "localstack", "elsewhere")
+@on("aws", "localstack", "elsewhere", *CLOUDS)
 @pytest.mark.parametrize("how", ["assignment", "setdefault", "setdefault_if", "set_item_if"])
 def test_of_eight_that_insert_one_wins_and_all_see_its_value(
     located: Located, how: Insertion
@@ -83,7 +89,7 @@ def test_of_eight_that_insert_one_wins_and_all_see_its_value(
     assert_linearizable(history)
 
 
-@on("aws", "aws-racing")
+@on("aws", "aws-racing", *CLOUDS)
 @pytest.mark.parametrize("start", ["thread", "fork"])
 def test_operations_of_all_kinds_on_few_items_have_an_order(
     located: Located, start: StartMethod
@@ -94,7 +100,7 @@ def test_operations_of_all_kinds_on_few_items_have_an_order(
     assert_linearizable(history)
 
 
-@on("aws")
+@on("aws", *CLOUDS)
 def test_popitem_hands_out_every_item_exactly_once(located: Located) -> None:
     factory = located()
     items = {(f"dir{number % 7}", f"k{number}"): number for number in range(60)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,6 +12,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import EndpointConnectionError
+from google.oauth2.credentials import Credentials
 from mixinforge import dumpjs, loadjs
 
 from persidict import AzureDict, BasicS3Dict, FileDirDict, GCSDict, LocalDict, S3Dict, open_dict
@@ -340,6 +341,48 @@ def test_neither_does_an_operation(transport: str, s3_params: dict[str, Any]) ->
         d["a"]
     error: BaseException | None = raised.value
     while error is not None:
+        for shown in locals_of(error.__traceback__):
+            assert_hushed(shown)
+        error = error.__cause__ or error.__context__
+
+
+NOWHERE = "http://127.0.0.1:9/account"
+
+
+def in_azure(**params: Any) -> Any:
+    return AzureDict(container_name="c", create_container=False, **params)
+
+
+def in_google(**params: Any) -> Any:
+    return GCSDict(bucket_name="b", project="p", create_bucket=False, **params)
+
+
+IN_CLOUDS: dict[str, Callable[[], Any]] = {
+    "a signature": lambda: in_azure(account_url=NOWHERE, credential="sv=2025-01-05&sig=hush"),
+    "a key": lambda: in_azure(
+        connection_string=f"AccountName=me;AccountKey=hushhush;BlobEndpoint={NOWHERE}"
+    ),
+    "half a connection string": lambda: in_azure(connection_string="AccountKey=hush"),
+    "a token": lambda: in_google(credentials=Credentials(token="hush"), endpoint_url=NOWHERE),
+    "half a key": lambda: in_google(credentials='{"private_key": "hush"}'),
+    "no key": lambda: in_google(credentials="hush {"),
+}
+
+
+@pytest.mark.parametrize("operation", [lambda d: d["a"], lambda d: d.update(a=1)])
+@pytest.mark.parametrize("connect", IN_CLOUDS.values(), ids=IN_CLOUDS)
+def test_a_cloud_that_is_not_reached_is_told_without_secrets(
+    connect: Callable[[], Any],
+    operation: Callable[[Any], Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG", "persidict")
+    with pytest.raises(Exception) as raised:  # each one another
+        operation(connect())
+    assert_hushed(caplog.text)
+    error: BaseException | None = raised.value
+    while error is not None:
+        assert_hushed(f"{error} {error!r} {error.__dict__}")
         for shown in locals_of(error.__traceback__):
             assert_hushed(shown)
         error = error.__cause__ or error.__context__

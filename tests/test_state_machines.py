@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from hypothesis import settings
 
 from persidict import (
     DELETE_CURRENT,
@@ -19,18 +20,18 @@ from persidict import (
     WriteOnceDict,
 )
 from persidict.testing import DictModel, state_machine_for
-from tests.dict_cases import CASES, DictCase
+from tests.dict_cases import CASES, DictCase, parameters
 
 
 @pytest.mark.parametrize("append_only", [False, True], ids=["mutable", "append_only"])
-@pytest.mark.parametrize(
-    "case", [case for case in CASES if "durable" not in case.name], ids=lambda case: case.name
-)
+@pytest.mark.parametrize("case", parameters(case for case in CASES if "durable" not in case.name))
 def test_a_dictionary_behaves_like_the_model(
     case: DictCase, append_only: bool, tmp_path: Path
 ) -> None:
     new_dict = partial(case.maker(tmp_path), append_only=append_only)
-    machine = state_machine_for(new_dict, etags_never_repeat=case.etags_never_repeat)
+    machine: Any = state_machine_for(new_dict, etags_never_repeat=case.etags_never_repeat)
+    if case.is_slow:
+        machine.settings = settings(machine.settings, max_examples=10)
     machine("runTest").debug()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from persidict.stores.object_store import ObjectStore
 from persidict.stores.sqlite.store import SQLiteStore
 from persidict.stores.wrapper_store import WrapperStore
 from persidict.testing import StoreConformance, store_machine_for
+from tests.clouds import CLOUDS
 from tests.s3_dicts import connect
 from tests.s3_servers.clients import new_bucket_name
 from tests.s3_servers.fixtures import moto_aws_server
@@ -30,6 +32,11 @@ __all__ = ["moto_aws_server"]
 
 NewStore = Callable[[], ObjectStore]
 
+
+def in_a_cloud(name: str, place: Path) -> ObjectStore:
+    return CLOUDS[name]()._store
+
+
 CASES: dict[str, Callable[[Path], ObjectStore]] = {
     "MemoryStore": lambda place: MemoryStore(),
     "WrapperStore": lambda place: WrapperStore(MemoryStore()),
@@ -38,7 +45,10 @@ CASES: dict[str, Callable[[Path], ObjectStore]] = {
     "SQLiteStore": lambda place: SQLiteStore(str(place), fsync=False),
     "SQLiteStore-durable": lambda place: SQLiteStore(str(place), fsync=True),
     "SQLiteStore-files": lambda place: SQLiteStore(str(place), fsync=False, large_value_size=1),
+    **{name: partial(in_a_cloud, name) for name in CLOUDS},
 }
+
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in CLOUDS else name for name in CASES]
 
 
 ABSENCE_IS_NO_ERROR: frozenset[str] = frozenset()
@@ -50,7 +60,7 @@ class TestStoreConformance(StoreConformance):
     def absence_is_an_error(self, request: pytest.FixtureRequest) -> bool:
         return request.node.callspec.params["new_store"] not in ABSENCE_IS_NO_ERROR
 
-    @pytest.fixture(params=CASES)
+    @pytest.fixture(params=NAMES)
     def new_store(self, request: pytest.FixtureRequest, tmp_path: Path) -> NewStore:
         make: Callable[[Path], ObjectStore] = CASES[request.param]
         places = (tmp_path / str(number) for number in itertools.count())
@@ -112,10 +122,13 @@ class TestS3StoreOnServers(S3Conformance):
         return new_store_on_a_server
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_store_behaves_like_the_model(name: str, tmp_path: Path) -> None:
     places = (tmp_path / str(number) for number in itertools.count())
-    store_machine_for(lambda: CASES[name](next(places)))("runTest").debug()
+    machine: Any = store_machine_for(lambda: CASES[name](next(places)))
+    if name in CLOUDS:
+        machine.settings = settings(machine.settings, max_examples=5)
+    machine("runTest").debug()
 
 
 def test_a_cached_store_behaves_like_the_model(tmp_path: Path) -> None:

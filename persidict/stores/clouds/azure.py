@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -11,11 +12,8 @@ import requests
 from azure.core import MatchConditions
 from azure.core.exceptions import (
     AzureError,
-    HttpResponseError,
     ResourceExistsError,
     ResourceModifiedError,
-    ResourceNotFoundError,
-    ServiceRequestError,
 )
 from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import (
@@ -27,21 +25,25 @@ from azure.storage.blob import (
     ContentSettings,
     generate_blob_sas,
 )
-from requests.adapters import HTTPAdapter
 
-from persidict.exceptions import without_frames
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ItemNotAvailableFlag
-from persidict.stores.clouds.store import METADATA_KEY, ClientOfProcess, CloudStore, Kind, Trouble
+from persidict.stores.clouds.connection import ClientOfProcess, keep_connections, never_left
+from persidict.stores.clouds.store import METADATA_KEY, CloudStore, Kind, Trouble, by_itself
 from persidict.stores.object_store import Buffer, CommonPrefix, ObjectInfo, ObjectStore
 from persidict.stores.shared.secret import Secret, revealed
 
 _NO_REPEATING: Final[dict[str, Any]] = {"retry_total": 0}
 """Has the library send a request once: whether it may be repeated is decided here."""
 
-_MISSING_CONTAINER: Final = frozenset({"ContainerNotFound", "ContainerBeingDeleted"})
 _SECONDS_FOR_A_COPY: Final = 900
-_THROTTLED: Final = (429, 503)
-_NOT_MODIFIED: Final = 304
+_SOON: Final[dict[str, Any]] = {"initial_backoff": 0, "increment_base": 2, "random_jitter_range": 1}
+"""When the library repeats a page of a listing: not 15 seconds later, as by itself."""
+
+_SIGNATURE: Final = re.compile(r"([?&]sig=)[^&\s'\")]+")
+_NOT_FOUND: Final = 404
+_LARGEST_PUT: Final = 5000 * 1024 * 1024
+"""What one request may write: in parts, two writers of one blob get into each other's way."""
+
 
 _PERMISSIONS: Final = {
     "GET": BlobSasPermissions(read=True),
@@ -56,22 +58,20 @@ _CLOCKS_DIFFER_BY: Final = timedelta(minutes=15)
 
 
 def _kind_of(error: AzureError) -> Kind:
-    if getattr(error, "error_code", None) in _MISSING_CONTAINER:
-        return Kind.FAILED
-    if getattr(error, "status_code", None) == _NOT_MODIFIED:
-        return Kind.UNCHANGED  # the library takes it for an unmet condition
-    match error:
-        case ResourceNotFoundError():
+    match getattr(error, "status_code", None), getattr(error, "error_code", None):
+        case 304, _:
+            return Kind.UNCHANGED  # the library takes it for an unmet condition
+        case 404, "BlobNotFound":
             return Kind.ABSENT
-        case ResourceModifiedError() | ResourceExistsError():
+        case 412, "ConditionNotMet" | "TargetConditionNotMet":
             return Kind.UNMET
-        case ServiceRequestError():
-            return Kind.NOT_DONE  # there was no connection that it could have gone through
-        case HttpResponseError(status_code=int(status)):
-            if status in _THROTTLED:
-                return Kind.NOT_DONE
+        case 409, "BlobAlreadyExists":
+            return Kind.UNMET
+        case ((429 | 503), _):
+            return Kind.NOT_DONE
+        case int(status), _:
             return Kind.LOST if status >= 500 else Kind.FAILED
-    return Kind.LOST
+    return Kind.NOT_DONE if never_left(error) else Kind.LOST
 
 
 @contextmanager
@@ -79,7 +79,20 @@ def _typed() -> Iterator[None]:
     try:
         yield
     except AzureError as error:
-        raise Trouble(_kind_of(error), error) from error
+        kind = _kind_of(error)
+        _hush(error)
+        raise Trouble(kind, error) from None
+
+
+def _hush(error: AzureError) -> None:
+    """Mask the signature in what an error tells: that of a SAS token is in every URL."""
+    error.message = _SIGNATURE.sub(r"\1***", error.message)
+    error.args = (error.message,)
+    error.inner_exception = error.exc_value = error.exc_traceback = None
+    error.exc_msg = error.message
+    request = getattr(getattr(error, "response", None), "request", None)
+    if request is not None:
+        request.url = _SIGNATURE.sub(r"\1***", request.url)
 
 
 def _quoted(etag: Any) -> ETagValue:
@@ -99,24 +112,21 @@ def container_of_process(
 
     def make() -> ContainerClient:
         session = requests.Session()
-        adapter = HTTPAdapter(pool_maxsize=max_concurrency, pool_connections=4)
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
-        transport = RequestsTransport(session=session)
-        if connection_string is not None:
-            try:
-                return ContainerClient.from_connection_string(
-                    connection_string.reveal(),
-                    name,
-                    credential=revealed(credential),
-                    transport=transport,
-                )
-            except ValueError as error:
-                raise without_frames(error) from None
-        assert account_url is not None
-        return ContainerClient(
-            account_url, name, credential=revealed(credential), transport=transport
-        )
+        keep_connections(session, max_concurrency)
+        options: dict[str, Any] = {
+            "transport": RequestsTransport(session=session),
+            "max_single_put_size": _LARGEST_PUT,
+            **_SOON,
+        }
+        try:
+            if connection_string is None:
+                return ContainerClient(account_url or "", name, revealed(credential), **options)
+            return ContainerClient.from_connection_string(
+                connection_string.reveal(), name, revealed(credential), **options
+            )
+        except ValueError as error:
+            wrong = str(error)
+        raise ValueError(wrong)  # in whose frames all is masked
 
     return ClientOfProcess(make)
 
@@ -150,7 +160,7 @@ class AzureStore(CloudStore):
 
     def ensure_container(self) -> None:
         """Create the container if it is missing; losing the race to do so is fine."""
-        with suppress(ResourceExistsError):
+        with by_itself(), _typed(), suppress(ResourceExistsError):
             if not self.container.exists():
                 self.container.create_container()
 
@@ -179,7 +189,7 @@ class AzureStore(CloudStore):
             try:
                 data: bytes = downloader.readall()
             except ResourceModifiedError as error:  # between two parts of a large one
-                raise Trouble(Kind.NOT_DONE, error) from error
+                raise Trouble(Kind.NOT_DONE, error) from None
         return data, *self._info(name, downloader.properties)
 
     def _send_put(
@@ -216,7 +226,11 @@ class AzureStore(CloudStore):
         page_size: int | None,
         start_after: str | None,
     ) -> Iterator[ObjectInfo | CommonPrefix]:
-        options: dict[str, Any] = {"name_starts_with": prefix, "results_per_page": page_size}
+        options: dict[str, Any] = {
+            "name_starts_with": prefix,
+            "results_per_page": page_size,
+            "start_from": start_after,
+        }
         with _typed():
             entries: Any = (
                 self.container.list_blobs(**options)
@@ -300,7 +314,7 @@ class AzureStore(CloudStore):
                     **_NO_REPEATING,
                 )
         except Trouble as trouble:
-            if trouble.kind is Kind.ABSENT:
+            if getattr(trouble.error, "status_code", None) == _NOT_FOUND:
                 source.head(source_name)
             if trouble.kind in (Kind.ABSENT, Kind.FAILED, Kind.UNMET):
                 return None  # one that is too large (256 MiB), for example

@@ -24,27 +24,33 @@ from google.api_core.exceptions import (
 from google.auth.exceptions import GoogleAuthError
 from google.cloud.storage import Blob, Client
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from google.cloud.storage.retry import DEFAULT_RETRY
 from google.oauth2 import service_account
-from requests.adapters import HTTPAdapter
 
 from persidict.exceptions import BackendError, ObjectNotFound
+from persidict.exceptions import PreconditionFailed as UnmetCondition
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ItemNotAvailableFlag
+from persidict.stores.clouds.connection import ClientOfProcess, keep_connections, never_left
 from persidict.stores.clouds.store import (
     METADATA_KEY,
     PROBE_NAME,
-    ClientOfProcess,
     CloudStore,
     Kind,
     Trouble,
+    by_itself,
 )
 from persidict.stores.object_store import Buffer, CommonPrefix, ObjectInfo, ObjectStore
+from persidict.stores.shared.secret import Secret, SecretObject, revealed
 
 _ONCE: Final[dict[str, Any]] = {"retry": None}
 """Has the library send a request once: whether it may be repeated is decided here."""
 
+_BRIEFLY: Final = DEFAULT_RETRY.with_timeout(10.0)
+"""How long a server that cannot be reached is tried for a bucket; by itself, for two minutes."""
+
 _FIELDS: Final = "items(name,generation,size,timeCreated),prefixes,nextPageToken"
-_THROTTLED: Final = (429, 503)
 _MISSING_BUCKET: Final = "bucket does not exist"
+_MISSING_OBJECT: Final = "No such object"
 _GOOGLE: Final = "https://storage.googleapis.com"
 
 _MICROSECONDS: Final = 1_000_000
@@ -67,24 +73,27 @@ _FROM_THE_LIBRARY: Final = (
 
 def _kind_of(error: Exception) -> Kind:
     match error:
-        case NotFound():
-            return Kind.FAILED if _MISSING_BUCKET in str(error) else Kind.ABSENT
+        case NotFound() if _is_absence(error):
+            return Kind.ABSENT
         case PreconditionFailed():
             return Kind.UNMET
         case NotModified():
             return Kind.UNCHANGED
-        case GoogleAPICallError(code=int(status)) if status not in _THROTTLED:
-            return Kind.LOST if status >= 500 else Kind.FAILED
-        case GoogleAPICallError(code=int()) | DataCorruption():
+        case GoogleAPICallError(code=(429 | 503)) | DataCorruption():
             return Kind.NOT_DONE
-        case requests.ConnectTimeout():
-            return Kind.NOT_DONE
-        case requests.ConnectionError(args=(urllib3.exceptions.MaxRetryError(reason=reason), *_)):
-            is_refused = isinstance(reason, urllib3.exceptions.NewConnectionError)
-            return Kind.NOT_DONE if is_refused else Kind.LOST
+        case GoogleAPICallError(code=int(status)) if status < 500:
+            return Kind.FAILED
         case GoogleAuthError() | requests.exceptions.InvalidURL():
             return Kind.FAILED
-    return Kind.LOST
+    return Kind.NOT_DONE if never_left(error) else Kind.LOST
+
+
+def _is_absence(error: NotFound) -> bool:
+    """Tell whether it is the service that says so, and of an object."""
+    if _MISSING_BUCKET in str(error):
+        return False
+    reasons = [detail.get("reason") for detail in error.errors]
+    return "notFound" in reasons or _MISSING_OBJECT in str(error)
 
 
 @contextmanager
@@ -92,7 +101,7 @@ def _typed() -> Iterator[None]:
     try:
         yield
     except _FROM_THE_LIBRARY as error:
-        raise Trouble(_kind_of(error), error) from error
+        raise Trouble(_kind_of(error), error) from None
 
 
 class GCSCapabilities(NamedTuple):
@@ -110,29 +119,37 @@ class GCSConnection(NamedTuple):
 
     Attributes:
         project: The project that pays, None: that of the credentials.
-        credentials: An object of google-auth, the JSON text of a service account's key, or
-            None: what the environment offers.
+        credentials: An object of google-auth or the JSON text of a service account's key,
+            masked; None: what the environment offers.
         endpoint_url: Another server than Google's.
         max_concurrency: How many requests may be under way at once.
     """
 
     project: str | None
-    credentials: Any
+    credentials: Secret | SecretObject | None
     endpoint_url: str | None
     max_concurrency: int
 
     def client(self) -> Client:
         """Make a client of the library."""
-        chosen = self.credentials
-        if isinstance(chosen, str):
-            keys: Any = service_account.Credentials  # which has no types
-            chosen = keys.from_service_account_info(json.loads(chosen), scopes=Client.SCOPE)
         options = None if self.endpoint_url is None else {"api_endpoint": self.endpoint_url}
-        client = Client(project=self.project, credentials=chosen, client_options=options)
-        adapter = HTTPAdapter(pool_maxsize=self.max_concurrency, pool_connections=4)
-        client._http.mount("https://", adapter)
-        client._http.mount("http://", adapter)
+        client = Client(
+            project=self.project, credentials=_credentials(self.credentials), client_options=options
+        )
+        keep_connections(client._http, self.max_concurrency)
         return client
+
+
+def _credentials(given: Secret | SecretObject | None) -> Any:
+    if not isinstance(given, Secret):
+        return revealed(given)
+    keys: Any = service_account.Credentials  # which has no types
+    try:
+        return keys.from_service_account_info(json.loads(given.reveal()), scopes=Client.SCOPE)
+    except ValueError as error:
+        wrong = str(error)
+    # what the libraries raise keeps the text
+    raise ValueError(f"credentials must be the JSON text of a service account's key: {wrong}")
 
 
 _clients: Final[WeakValueDictionary[tuple[Any, ...], ClientOfProcess[Client]]] = (
@@ -143,10 +160,7 @@ _clients: Final[WeakValueDictionary[tuple[Any, ...], ClientOfProcess[Client]]] =
 def _shared_client(connection: GCSConnection) -> ClientOfProcess[Client]:
     """Return the client that all handles with the same connection share."""
     key = (*connection, os.environ.get("STORAGE_EMULATOR_HOST"))
-    try:
-        return _clients.setdefault(key, ClientOfProcess(connection.client))
-    except TypeError:  # credentials that cannot be hashed
-        return ClientOfProcess(connection.client)
+    return _clients.setdefault(key, ClientOfProcess(connection.client))
 
 
 class GCSStore(CloudStore):
@@ -184,9 +198,10 @@ class GCSStore(CloudStore):
     def ensure_bucket(self) -> None:
         """Create the bucket if it is missing; losing the race to do so is fine."""
         bucket = self.client.bucket(self._bucket_name)
-        with suppress(Conflict, Forbidden):  # who may use the objects may not see the bucket
-            if not bucket.exists():
-                self.client.create_bucket(bucket)
+        # who may use the objects may not see the bucket
+        with by_itself(), _typed(), suppress(Conflict, Forbidden):
+            if not bucket.exists(retry=_BRIEFLY):
+                self.client.create_bucket(bucket, retry=_BRIEFLY)
 
     # ------------------------------------------------------------------ conditions
 
@@ -195,7 +210,8 @@ class GCSStore(CloudStore):
         """What this server enforces; one that is not Google's is asked the first time."""
         if not self._conditions:
             is_google = self.client.api_endpoint == _GOOGLE
-            self._conditions.append(is_google or self._enforces_conditions())
+            with by_itself(), _typed():
+                self._conditions.append(is_google or self._enforces_conditions())
         return GCSCapabilities(self._conditions[0])
 
     def _enforces_conditions(self) -> bool:
@@ -235,14 +251,15 @@ class GCSStore(CloudStore):
 
     def _lineage_of(self, name: str, version: ETagValue) -> str | None:
         known = super()._lineage_of(name, version)
-        if known is None:
-            try:
-                info, lineage = self._send_head(name)
-            except Trouble:  # who may only write cannot look; the write tells what is wrong
-                return None
-            if info.etag == version:
-                return lineage
-        return known
+        if known is not None:
+            return known
+        try:
+            info, lineage = self._send_head(name)
+        except Trouble:  # who may only write cannot look; the write tells what is wrong
+            return None
+        if info.etag != version:
+            raise UnmetCondition(self.location(name), actual_etag=info.etag)
+        return lineage
 
     # ------------------------------------------------------------------ one object
 
@@ -268,7 +285,7 @@ class GCSStore(CloudStore):
                     return blob.download_as_bytes(raw_download=True, **_ONCE), info, lineage
             except Trouble as trouble:
                 if trouble.kind is Kind.ABSENT:  # it was replaced meanwhile
-                    raise Trouble(Kind.NOT_DONE, trouble.error) from trouble
+                    raise Trouble(Kind.NOT_DONE, trouble.error) from None
                 raise
         etag = ETagValue(str(blob.generation))
         is_settled = time.time() - written > _LONGEST_DOUBT

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from functools import partial
-from typing import Final, Generic, Literal, NoReturn, TypeVar
+from typing import Final, Literal, NoReturn, TypeVar
 
 from persidict import log
 from persidict.back_off import seconds_to_pause
@@ -32,7 +32,6 @@ from persidict.traits import Traits
 
 Answer = TypeVar("Answer")
 SelfType = TypeVar("SelfType", bound="CloudStore")
-ClientType = TypeVar("ClientType")
 
 METADATA_KEY: Final = "persidict_lineage"
 """Where an object's lineage is; Azure allows letters, digits and underscores in such names."""
@@ -63,37 +62,27 @@ class Trouble(Exception):
 
     Attributes:
         kind: What became of it.
-        error: The library's own exception, which users are to see.
+        error: The library's own exception, which users are to see; without the library's
+            frames, in which credentials are plain text.
     """
 
     def __init__(self, kind: Kind, error: Exception) -> None:
         super().__init__(str(error))
         self.kind = kind
-        self.error = error
+        self.error = without_frames(error)
+
+
+@contextmanager
+def by_itself() -> Iterator[None]:
+    """Raise the library's own exception in the place of Trouble."""
+    try:
+        yield
+    except Trouble as trouble:
+        raise trouble.error from None
 
 
 class _NotCopied(Exception):
     """The service does not copy this object."""
-
-
-class ClientOfProcess(Generic[ClientType]):
-    """A client of a library, made in each process for itself: connections survive no fork.
-
-    Args:
-        make: Makes one.
-    """
-
-    def __init__(self, make: Callable[[], ClientType]) -> None:
-        self._make = make
-        self._made: tuple[int, ClientType] | None = None
-
-    @property
-    def client(self) -> ClientType:
-        """The client of this process."""
-        made = self._made
-        if made is None or made[0] != os.getpid():
-            made = self._made = (os.getpid(), self._make())
-        return made[1]
 
 
 class CloudStore(ObjectStore):
@@ -156,8 +145,34 @@ class CloudStore(ObjectStore):
         """Raise BackendError if this server is known to ignore conditions."""
 
     def _lineage_of(self, name: str, version: ETagValue) -> str | None:
-        """Return the lineage of a version that is to be replaced, None: it is not known."""
+        """Return the lineage of a version that is to be replaced, None: it is not known.
+
+        Raises:
+            PreconditionFailed: Another version is seen to be there.
+        """
         return self._lineages.recall(self._prefix + name, version)
+
+    def seen_last(self, name: str) -> ETagValue | None:
+        """Return the version of an object that was seen last, None if none was."""
+        return self._lineages.version(self._prefix + name)
+
+    def versions(
+        self, name: str, seen_etag: ETagValue | None = None
+    ) -> list[tuple[str, ETagValue]]:
+        """Return tokens and ETags of what is there and was before it; nothing: none.
+
+        Takes a request, except of a version, `seen_etag`, whose lineage is known.
+        """
+        lineage = (
+            None if seen_etag is None else self._lineages.recall(self._prefix + name, seen_etag)
+        )
+        if seen_etag is None or lineage is None:
+            try:
+                info, lineage = self._read(name, lambda: self._send_head(name))
+            except ObjectNotFound:
+                return []
+            seen_etag = info.etag
+        return list(versions_in(lineage, seen_etag))
 
     # ------------------------------------------------------------------ reading
 
@@ -210,15 +225,13 @@ class CloudStore(ObjectStore):
         page_size: int | None = None,
     ) -> Iterator[ObjectInfo | CommonPrefix]:
         cut = len(self._prefix)
-        try:
-            begin = None if start_after is None else self._prefix + start_after
+        begin = None if start_after is None else self._prefix + start_after
+        with by_itself():
             for entry in self._send_list(self._prefix + prefix, delimiter, page_size, begin):
                 below = entry[0][cut:]
                 if start_after is not None and below <= start_after:
                     continue
                 yield CommonPrefix(below) if len(entry) == 1 else ObjectInfo(below, *entry[1:])
-        except Trouble as trouble:
-            raise trouble.error from None
 
     # ------------------------------------------------------------------ writing
 
@@ -233,26 +246,14 @@ class CloudStore(ObjectStore):
         expected: ETagIfExists | None = if_match if if_none_match is None else ITEM_NOT_AVAILABLE
         if expected is not None:
             self._check_that_conditions_hold()
-        token = new_token()
+        write = _Write(self, name, expected)
         if isinstance(expected, str):
-            lineage = extend(token, expected, self._lineage_of(name, expected))
+            lineage = extend(write.token, expected, self._lineage_of(name, expected))
         else:
-            lineage = first(token, expected)
-        etag = self._carry_out(
-            name, token, expected, lambda: self._send_put(name, data, lineage, expected)
-        )
+            lineage = first(write.token, expected)
+        etag = write.carry_out(lambda: self._send_put(name, data, lineage, expected))
         self._lineages.remember(self._prefix + name, etag, lineage)
         return etag
-
-    def _carry_out(
-        self,
-        name: str,
-        token: str,
-        expected: ETagIfExists | None,
-        send: Callable[[], ETagValue],
-    ) -> ETagValue:
-        """Send what writes an object with a token until it is known what became of it."""
-        return _Write(self, name, token, expected).carry_out(send)
 
     def put_many(
         self, items: Iterable[tuple[str, Buffer]], *, if_none_match: AnyVersion | None = None
@@ -286,8 +287,8 @@ class CloudStore(ObjectStore):
         self, source: CloudStore, names: tuple[str, str]
     ) -> tuple[str, ETagValue | Exception | None]:
         source_name, name = names
-        token = new_token()
-        lineage = first(token, None)
+        write = _Write(self, name, None)
+        lineage = first(write.token, None)
 
         def send() -> ETagValue:
             made = self._send_copy(source, source_name, name, lineage)
@@ -296,7 +297,7 @@ class CloudStore(ObjectStore):
             return made
 
         try:
-            return name, self._carry_out(name, token, None, send)
+            return name, write.carry_out(send)
         except _NotCopied:
             return name, None
         except Exception as error:  # reported to the caller, item by item
@@ -318,8 +319,11 @@ class CloudStore(ObjectStore):
                         return None
                     raise ObjectNotFound(self.location(name)) from trouble.error
                 if trouble.kind is Kind.UNMET and not was_lost:
-                    self.head(name)  # absence is another answer, which not every server gives
-                    raise PreconditionFailed(self.location(name)) from trouble.error
+                    # absence is another answer, which not every server gives
+                    actual = self.head(name).etag
+                    raise PreconditionFailed(
+                        self.location(name), actual_etag=actual
+                    ) from trouble.error
                 if trouble.kind is Kind.LOST or was_lost:
                     was_lost = True
                     if self._is_gone(name, if_match, trouble.error):
@@ -383,18 +387,32 @@ def _pause_after(error: Exception, attempt: int, unit_seconds: float) -> None:
 
 
 class _Write:
-    """One write of one object, however many requests it takes."""
+    """One write of one object, however many requests it takes.
 
-    def __init__(
-        self, store: CloudStore, name: str, token: str, expected: ETagIfExists | None
-    ) -> None:
+    It is sent again only where a version is seen to be there, or to have been followed by
+    others than this, that was there before: a version is never used twice.
+
+    Args:
+        store: Where the object is.
+        name: The object's name.
+        expected: The version to replace; ITEM_NOT_AVAILABLE: insert; None: whatever is there.
+    """
+
+    def __init__(self, store: CloudStore, name: str, expected: ETagIfExists | None) -> None:
+        self.token = new_token()
         self._store = store
         self._name = name
-        self._token = token
         self._expected = expected
+        self._before = expected if isinstance(expected, str) else store.seen_last(name)
         self._may_have_acted = False
 
     def carry_out(self, send: Callable[[], ETagValue]) -> ETagValue:
+        """Send the write until it is known what became of it.
+
+        Raises:
+            PreconditionFailed: The object is not what is expected.
+            Exception: The library's own.
+        """
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return send()
@@ -404,63 +422,57 @@ class _Write:
                     Kind.ABSENT,
                 )
                 if is_refused and not self._may_have_acted:
-                    raise _Refused(self._name, self) from trouble.error
+                    raise _Refused(self._store.location(self._name), self) from trouble.error
                 if is_refused or trouble.kind is Kind.LOST:
                     self._may_have_acted = True
-                    made = self.find(trouble.error)
+                    made = self._find(trouble.error)
                     if made is not None:
                         log.info(
                             "a write of %r was carried out, though no reply said so", self._name
                         )
                         return made
                     if is_refused:
-                        raise PreconditionFailed(self._name) from trouble.error
+                        raise PreconditionFailed(
+                            self._store.location(self._name)
+                        ) from trouble.error
                 elif trouble.kind is not Kind.NOT_DONE:
                     raise trouble.error from None
                 last = trouble.error
             _pause_after(last, attempt, self._store.traits.back_off_seconds)
         raise last
 
-    def find(self, error: Exception) -> ETagValue | None:
+    def _find(self, error: Exception) -> ETagValue | None:
         """Look for this write in what is there now; None: it did not take place.
 
         Raises:
             Exception: The error, where that cannot be found out.
         """
         try:
-            versions = self._versions()
+            versions = self._store.versions(self._name)
         except Exception as failure:
             unknown(error, failure)
         made = self._own_among(versions)
-        if made is None and self._expected not in [etag for _, etag in versions]:
+        if made is None and (
+            self._before is None or self._before not in (etag for _, etag in versions)
+        ):
             unknown(error)
         return made
 
-    def made(self) -> ETagValue | None:
+    def made(self, seen_etag: ETagValue | None) -> ETagValue | None:
         """Return the version that this write made, as far as what is there now shows it."""
-        return self._own_among(self._versions())
+        return self._own_among(self._store.versions(self._name, seen_etag))
 
     def _own_among(self, versions: list[tuple[str, ETagValue]]) -> ETagValue | None:
-        return next((etag for token, etag in versions if token == self._token), None)
-
-    def _versions(self) -> list[tuple[str, ETagValue]]:
-        """Return tokens and ETags of what is there now and was before it; nothing: none."""
-        try:
-            info, lineage = self._store._read(
-                self._name, lambda: self._store._send_head(self._name)
-            )
-        except ObjectNotFound:
-            return []
-        return list(versions_in(lineage, info.etag))
+        return next((etag for token, etag in versions if token == self.token), None)
 
 
 class _Refused(PreconditionFailed):
     """A refusal that may be the answer to the second delivery of a request."""
 
-    def __init__(self, name: str, write: _Write) -> None:
-        super().__init__(name)
+    def __init__(self, message: str, write: _Write) -> None:
+        super().__init__(message)
         self._write = write
 
     def written_after_all(self, seen_etag: ETagValue | None) -> ETagValue | None:
-        """See the base; costs a request."""
-        return self._write.made()
+        """See the base; costs a request, unless the look since has told of the lineage."""
+        return self._write.made(seen_etag)

@@ -143,3 +143,8 @@ class LineageMemory:
         """Return the lineage of the version seen last, as `recall` does."""
         found = self._known.get(name)
         return None if found is None else found.lineage
+
+    def version(self, name: str) -> ETagValue | None:
+        """Return the version seen last, None if none was."""
+        found = self._known.get(name)
+        return None if found is None else ETagValue(found.etag)
