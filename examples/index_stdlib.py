@@ -46,11 +46,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
+from botocore.exceptions import BotoCoreError, ClientError
 from tqdm import tqdm
 
 from persidict import (
     DELETE_CURRENT,
     ITEM_NOT_AVAILABLE,
+    BackendError,
     BasicS3Dict,
     FileDirDict,
     NonEmptySafeStrTuple,
@@ -61,6 +63,9 @@ from persidict import (
 
 COUNTED = ("modules", "invalid", "lines", "functions", "classes", "imports")
 TOTALS = "totals"  # the key of the summary
+
+TROUBLE = (BackendError, BotoCoreError, ClientError, ImportError, OSError)
+"""What a place raises that is not there, or may not be used: nothing that a traceback explains."""
 
 
 class ModuleFacts(TypedDict):
@@ -394,6 +399,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--endpoint-url and --region need --bucket")
     if min(arguments.workers, arguments.runs) < 1:
         parser.error("--workers and --runs must be at least 1")
+    if not find_modules(arguments.package):
+        parser.error(f"--package: the standard library has no {arguments.package!r}")
     return arguments
 
 
@@ -401,10 +408,15 @@ def main(argv: list[str] | None = None) -> int:
     """Update the index, check the summary, answer the questions.
 
     Returns:
-        The exit status: 0, or 1 when the summary is not the sum over the items.
+        The exit status: 0; 1 when the summary is not the sum over the items, or the place fails;
+        2 when it cannot be opened.
     """
     arguments = parse_arguments(argv)
-    index = open_index(arguments)
+    try:
+        index = open_index(arguments)
+    except (*TROUBLE, TypeError, ValueError) as mistake:
+        print(f"index_stdlib.py: {mistake}", file=sys.stderr)
+        return 2
     exact = True
     try:
         for _ in range(arguments.runs):
@@ -413,6 +425,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted; the next run goes on from what is kept.", file=sys.stderr)
         return 130
+    except TROUBLE as trouble:
+        print(f"index_stdlib.py: {trouble}", file=sys.stderr)
+        return 1
     answer_questions(index.modules, arguments.package or "json")
     return 0 if exact else 1
 

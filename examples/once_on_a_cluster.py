@@ -17,14 +17,19 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 from collections import Counter
 from contextlib import ExitStack
 from typing import Any
 
-import distributed
-from index_stdlib import start_s3_server
+from index_stdlib import TROUBLE, start_s3_server
 
 from persidict import BasicS3Dict, memoize
+
+try:
+    import distributed
+except ModuleNotFoundError:
+    sys.exit("once_on_a_cluster.py: it needs dask: pip install distributed")
 
 NUMBERS = 1000
 TIMES_ASKED = 2
@@ -66,7 +71,7 @@ def open_place(bucket_name: str | None) -> BasicS3Dict[Any]:
 
 
 def main() -> None:
-    """Ask for everything several times, in any order, and tell what that has cost."""
+    """Read the command line, and do what it says."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--scheduler", help="the address of a dask scheduler")
     parser.add_argument("--bucket", help="a bucket that all workers reach")
@@ -78,6 +83,14 @@ def main() -> None:
 
     if min(arguments.numbers, arguments.workers) < 1:
         parser.error("--numbers and --workers must be at least 1")
+    try:
+        compute_once(arguments)
+    except TROUBLE as trouble:
+        sys.exit(f"once_on_a_cluster.py: {trouble}")
+
+
+def compute_once(arguments: argparse.Namespace) -> None:
+    """Ask for everything, in any order, and tell what that has cost."""
     with ExitStack() as stack:
         place = open_place(arguments.bucket)
         cluster = arguments.scheduler or stack.enter_context(

@@ -128,6 +128,42 @@ def test_an_example_that_is_told_to_do_nothing_says_what_it_needs(
     assert (done.returncode, "must be at least 1" in done.stderr) == (2, True)
 
 
+NO_CREDENTIALS = {
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_CONFIG_FILE": os.devnull,
+}
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "told"),
+    [
+        ("index_stdlib.py", ["--to", "nope://x"], "unknown scheme"),
+        ("index_stdlib.py", ["--dir", __file__], "is not a directory"),
+        ("index_stdlib.py", ["--package", "nope"], "has no 'nope'"),
+        ("index_stdlib.py", ["--s3", "--bucket", "nope"], "credentials"),
+        ("once_on_a_cluster.py", ["--bucket", "nope"], "credentials"),
+        ("recipes/cache_a_model.py", ["nope"], "credentials"),
+        ("recipes/joblib_workers.py", ["--url", "nope://x"], "unknown scheme"),
+    ],
+)
+def test_a_mistake_ends_an_example_with_a_line_that_says_which(
+    script: str, arguments: list[str], told: str, tmp_path: Path
+) -> None:
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("AWS_")}
+    done = subprocess.run(
+        [sys.executable, str(RECIPES.parent / script), *arguments],
+        cwd=tmp_path,
+        env={**kept, **NO_CREDENTIALS},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert told in done.stderr.splitlines()[-1]
+
+
 def test_a_recipe_that_needs_a_bucket_says_so(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(RECIPES / "cache_a_model.py")],

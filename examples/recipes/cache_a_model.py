@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sys
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from persidict import S3Dict
 
 Weights = list[float]
@@ -32,4 +34,7 @@ def main(bucket_name: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except (BotoCoreError, ClientError) as trouble:
+        sys.exit(f"cache_a_model.py: {trouble}")

@@ -36,4 +36,7 @@ def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[2] if sys.argv[1:2] == ["--url"] else "shared")
+    try:
+        main(sys.argv[2] if sys.argv[1:2] == ["--url"] else "shared")
+    except (IndexError, ValueError) as mistake:
+        sys.exit(f"joblib_workers.py --url URL: {mistake}")

@@ -36,4 +36,7 @@ def main(place_of_results: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "shared")
+    try:
+        main(sys.argv[1] if len(sys.argv) > 1 else "shared")
+    except ValueError as mistake:
+        sys.exit(f"ray_workers.py: {mistake}")
