@@ -94,22 +94,25 @@ class _Tally:
             patience: For how many seconds to wait for somebody else; who is himself what
                 interrupted the sorting, in a signal handler, waits in vain.
         """
-        if not self._sorting.acquire(timeout=patience):
-            return
-        try:
-            times = [self.times.popleft() for _ in range(len(self.times))]
-            failed = sum(taken < 0 for taken in times)
-            times = sorted(~taken if taken < 0 else taken for taken in times)
-            self._errors += failed
-            self._nanoseconds += sum(times)
-            begin = 0
-            while begin < len(times):
-                bucket = _bucket_of(times[begin])
-                end = bisect_left(times, _least_of(bucket + 1), begin)
-                self._buckets[bucket] = self._buckets.get(bucket, 0) + end - begin
-                begin = end
-        finally:
-            self._sorting.release()
+        for is_mine in map(self._sorting.acquire, (True,), (patience,)):  # noted in one step
+            if is_mine:
+                try:
+                    self._sort_in()
+                finally:
+                    self._sorting.release()
+
+    def _sort_in(self) -> None:
+        times = [self.times.popleft() for _ in range(len(self.times))]
+        failed = sum(taken < 0 for taken in times)
+        times = sorted(~taken if taken < 0 else taken for taken in times)
+        self._errors += failed
+        self._nanoseconds += sum(times)
+        begin = 0
+        while begin < len(times):
+            bucket = _bucket_of(times[begin])
+            end = bisect_left(times, _least_of(bucket + 1), begin)
+            self._buckets[bucket] = self._buckets.get(bucket, 0) + end - begin
+            begin = end
 
     def stats(self) -> OperationStats | None:
         """Return what is known by now, None if there was no operation."""

@@ -116,7 +116,9 @@ class AsyncView(AsyncIterable[Element]):
 
         has_more = True
         try:
-            while has_more:
+            while True:  # with no condition at its end, see tests/test_house.py
+                if not has_more:
+                    break
                 self._check_open()
                 chunk, has_more = await self._threads.run(read_some)
                 for element in chunk:

@@ -63,12 +63,15 @@ class TrafficCounter:
 
     def _add(self, patience: float) -> None:
         # a signal handler that interrupts this in its own thread gets no lock, and goes on
-        if not self._adding.acquire(timeout=patience):
-            return
-        try:
-            new = [self._unadded.popleft() for _ in range(len(self._unadded))]
-            columns = zip(self._total, *new, strict=True)
-            one, two, three, four = (sum(column) for column in columns)
-            self._total = one, two, three, four
-        finally:
-            self._adding.release()
+        for is_mine in map(self._adding.acquire, (True,), (patience,)):  # noted in one step
+            if is_mine:
+                try:
+                    self._add_up()
+                finally:
+                    self._adding.release()
+
+    def _add_up(self) -> None:
+        new = [self._unadded.popleft() for _ in range(len(self._unadded))]
+        columns = zip(self._total, *new, strict=True)
+        one, two, three, four = (sum(column) for column in columns)
+        self._total = one, two, three, four

@@ -10,7 +10,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -256,6 +256,15 @@ def files_below(place: Path) -> set[str]:
         for directory, _, names in os.walk(place)
         for name in names
     }
+
+
+def open_descriptors() -> set[str]:
+    """Return what this process has open, by descriptor."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
+    return {line for line in found if "/proc/" not in line}
 
 
 def failing_at(step: int, error_number: int, among: frozenset[str] = CHANGING) -> Hook:

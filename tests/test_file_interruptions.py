@@ -18,7 +18,12 @@ import pytest
 from persidict import ETAG_IS_THE_SAME, ITEM_NOT_AVAILABLE, FileDirDict, LocalDict, sync_items
 from persidict.stores.files.descriptor import OwnedDescriptor
 from persidict.stores.files.lock import DirectoryLock
-from tests.faults import files_below, intercepted_system_calls, run_in_child
+from tests.faults import (
+    files_below,
+    intercepted_system_calls,
+    open_descriptors,
+    run_in_child,
+)
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here"),
@@ -51,15 +56,6 @@ def interrupted_after(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def open_descriptors() -> set[str]:
-    """Return what this process has open, by descriptor."""
-    found = set()
-    for number in os.listdir("/proc/self/fd"):
-        with suppress(OSError):
-            found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
-    return {line for line in found if "/proc/" not in line}
 
 
 def assign(dictionary: FileDirDict[Any]) -> None:

@@ -157,7 +157,7 @@ def get(place: Dict, key: Any, raw: bool) -> None:
         if sys.stdout is None:  # closed, as by `>&-`
             fail("standard output is closed")
         with place.open(key) as stream:
-            while chunk := stream.read(1024 * 1024):
+            for chunk in iter(lambda: stream.read(1024 * 1024), b""):
                 if sys.stdout.isatty() and not _is_text(chunk):
                     fail("the stored bytes are no text for a terminal: send them to a file")
                 sys.stdout.buffer.write(chunk)

@@ -16,6 +16,7 @@ import types
 import warnings
 from collections.abc import Callable, Set
 from functools import cache
+from itertools import filterfalse
 from typing import Any, Final, NoReturn, cast
 
 from jsonpickle import handlers, tags, util  # type: ignore[import-untyped]
@@ -425,9 +426,8 @@ def _register_pandas_handlers() -> None:
     import pandas as pd  # type: ignore[import-untyped]
     from jsonpickle.ext import pandas as extension
 
+    ours = {getattr(pd, name): handler for name, handler in _PANDAS_HANDLERS.items()}
     with _registration:
-        for name, handler_name in _PANDAS_HANDLERS.items():
-            pandas_class = getattr(pd, name)
-            if handlers.get(pandas_class) is None:
-                handlers.register(pandas_class, getattr(extension, handler_name), base=True)
+        for pandas_class in list(filterfalse(handlers.get, ours)):
+            handlers.register(pandas_class, getattr(extension, ours[pandas_class]), base=True)
         _registered.add("pandas")

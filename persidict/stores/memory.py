@@ -353,12 +353,17 @@ class MemoryStore(ObjectStore):
         whole_prefix = self._prefix + prefix
         strip = len(self._prefix)
         with self._memory.lock:
-            for directory, files in self._tables_at(whole_prefix):
-                path = f"{directory}/" if directory else ""
-                within = whole_prefix[len(path) :]
-                for name in files if not within else files.copy():
-                    if name.startswith(within):
-                        return (path + name)[strip:]
+            name = self._first_at(whole_prefix)
+        return None if name is None else name[strip:]
+
+    def _first_at(self, whole_prefix: str) -> str | None:
+        """Return a whole name that begins so, None if there is none; under the lock."""
+        for directory, files in self._tables_at(whole_prefix):
+            path = f"{directory}/" if directory else ""
+            within = whole_prefix[len(path) :]
+            for name in files if not within else files.copy():
+                if name.startswith(within):
+                    return path + name
         return None
 
     def _tables_at(self, whole_prefix: str) -> Iterator[tuple[str, dict[str, Stored]]]:

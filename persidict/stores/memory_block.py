@@ -54,25 +54,29 @@ class MemoryBlock:
         if parent is not None and parent.read_only and not self.read_only:
             raise MutationPolicyError("read-only", "the transaction around it is read-only")
         with memory.lock:
-            memory.is_copied = self.read_only
-            while not self.is_open:
-                changes = memory.changes
-                if parent is not None:
-                    view = parent.view.copy()
-                elif self.read_only:
-                    view = {name: files.copy() for name, files in memory.directories.copy().items()}
-                else:
-                    memory.wait_for_writer()
-                    view = memory.directories.copy()
-                if memory.changes == changes:
-                    # no calls from here on: nothing comes between; and in this order: `close`
-                    # finds what there is to undo wherever an interruption comes
-                    self.view = view
-                    self.is_open = True
-                    memory.blocks[self._thread] = self
-                    if parent is None and not self.read_only:
-                        memory.writer = self
-            memory.is_copied = False
+            self._begin_locked(parent)
+
+    def _begin_locked(self, parent: MemoryBlock | None) -> None:
+        memory = self._memory
+        memory.is_copied = self.read_only
+        while not self.is_open:
+            changes = memory.changes
+            if parent is not None:
+                view = parent.view.copy()
+            elif self.read_only:
+                view = {name: files.copy() for name, files in memory.directories.copy().items()}
+            else:
+                memory.wait_for_writer()
+                view = memory.directories.copy()
+            if memory.changes == changes:
+                # no calls from here on: nothing comes between; and in this order: `close`
+                # finds what there is to undo wherever an interruption comes
+                self.view = view
+                self.is_open = True
+                memory.blocks[self._thread] = self
+                if parent is None and not self.read_only:
+                    memory.writer = self
+        memory.is_copied = False
 
     def check(self) -> None:
         """Raise RuntimeError unless the block is open and this is its thread."""
@@ -106,21 +110,24 @@ class MemoryBlock:
 
     def close(self) -> None:
         """Undo what was done, unless it was kept; does nothing in a forked child."""
-        memory = self._memory
         if not self.is_open:
             return
-        with memory.lock:
-            innermost = memory.blocks.get(self._thread)
-            while innermost is not None and innermost is not self:
-                # a generator that was left alone inside of this block
-                innermost.is_open = False
-                innermost = innermost._parent
-            if innermost is not None and self._parent is not None:
-                memory.blocks[self._thread] = self._parent
-            elif innermost is not None:
-                del memory.blocks[self._thread]
-            if memory.writer is self:
-                memory.writer = None
-                memory.writer_left.notify_all()
-            # last, so that an interrupted call can be repeated
-            self.is_open = False
+        with self._memory.lock:
+            self._close_locked()
+
+    def _close_locked(self) -> None:
+        memory = self._memory
+        innermost = memory.blocks.get(self._thread)
+        while innermost is not None and innermost is not self:
+            # a generator that was left alone inside of this block
+            innermost.is_open = False
+            innermost = innermost._parent
+        if innermost is not None and self._parent is not None:
+            memory.blocks[self._thread] = self._parent
+        elif innermost is not None:
+            del memory.blocks[self._thread]
+        if memory.writer is self:
+            memory.writer = None
+            memory.writer_left.notify_all()
+        # last, so that an interrupted call can be repeated
+        self.is_open = False

@@ -84,16 +84,8 @@ def _read_some(
     scan = _scan(tree, above)
     if scan is None:
         return
-    first: list[str] = []
     with scan:
-        for entry in scan:
-            if entry.name.startswith(TEMP_PREFIX):
-                if tree.is_swept:
-                    remove_if_unclaimed(entry.path)
-            elif entry.is_file(follow_symlinks=False):
-                first.append(entry.name)
-                if len(first) >= count:
-                    break
+        first = _first_files(tree, scan, count)
     if first:
         yield above, first
     files, inside = read_directory(tree, above)
@@ -106,6 +98,19 @@ def _read_some(
         others = [name for name in files if name not in seen]
     if others:
         yield above, others
+
+
+def _first_files(tree: FileTree, scan: os._ScandirIterator[str], count: int) -> list[str]:
+    first: list[str] = []
+    for entry in scan:
+        if entry.name.startswith(TEMP_PREFIX):
+            if tree.is_swept:
+                remove_if_unclaimed(entry.path)
+        elif entry.is_file(follow_symlinks=False):
+            first.append(entry.name)
+            if len(first) >= count:
+                break
+    return first
 
 
 def read_directory(tree: FileTree, above: str) -> tuple[list[str], list[str]]:

@@ -113,12 +113,7 @@ def _create_temp(
 
     Nobody may read it who may not read the old version.
     """
-    mode = tree.mode_of(old) | 0o600
-    try:
-        temp = Held(temp_path, platform.CREATE_FLAGS, mode)
-    except (FileNotFoundError, NotADirectoryError):
-        tree.make_directory(directory)
-        temp = Held(temp_path, platform.CREATE_FLAGS, mode)
+    temp = _open_temp(tree, directory, temp_path, tree.mode_of(old) | 0o600)
     try:
         if temp.claim():
             return temp
@@ -129,6 +124,18 @@ def _create_temp(
     with contextlib.suppress(FileNotFoundError):
         platform.unlink(temp_path)
     raise FileNotFoundError(errno.ENOENT, "taken for a dead writer's", temp_path)
+
+
+def _open_temp(tree: FileTree, directory: str, temp_path: str, mode: int) -> Held:
+    """Make a temporary file, and its directory if need be.
+
+    An exception may come where a handler of exceptions ends, so none ends with the file open.
+    """
+    try:
+        return Held(temp_path, platform.CREATE_FLAGS, mode)
+    except (FileNotFoundError, NotADirectoryError):
+        tree.make_directory(directory)
+    return Held(temp_path, platform.CREATE_FLAGS, mode)
 
 
 def _replace(

@@ -120,9 +120,10 @@ class Listings:
                         ahead = Piece(partial(self._page, request))
                         self._requests.shared.readers_ahead.begin(ahead.do)
                 self._sort_out_markers(page)
-                yield page
                 if page.next_token is None:
+                    yield page
                     return
+                yield page
         finally:
             if ahead is not None and not ahead.cancel():
                 ahead.wait()

@@ -251,9 +251,10 @@ class _Upload:
         with suppress(Refusal):
             reply = self._requests.perform(HeadObject(self._key))
             look = self._requests.take_in(self._key, reply)
-            for token, etag in versions_in(look.lineage, look.etag):
-                if token == own:
-                    return Reply(reply.status, etag)
+            versions = versions_in(look.lineage, look.etag)
+            etag = next((etag for token, etag in versions if token == own), None)
+            if etag is not None:
+                return Reply(reply.status, etag)
         refusal.error.add_note(_ENDED_BY_OTHERS)
         error = self._requests.explain(refusal, self._key)
         raise _NothingWritten(error, is_worth_another=not refusal.may_have_acted)

@@ -8,6 +8,7 @@ the interpreter, which are taken and given in one step.
 from __future__ import annotations
 
 import _thread
+import itertools
 import os
 import queue
 import sys
@@ -178,29 +179,42 @@ def map_in_order(
     remaining = iter(items)
     first = next(remaining, _NOTHING)
     second = _NOTHING if first is _NOTHING else next(remaining, _NOTHING)
-    if first is not _NOTHING and (second is _NOTHING or pool.max_workers == 1):
+    if first is _NOTHING:
+        return
+    if second is _NOTHING or pool.max_workers == 1:
         yield function(first)
         if second is not _NOTHING:
             yield function(second)
         yield from map(function, remaining)
         return
     try:
-        for item in (first, second):
-            if item is not _NOTHING:
-                _begin(window, partial(function, item), pool)
-        for item in remaining:
-            _begin(window, partial(function, item), pool)
-            if len(window) >= 2 * pool.max_workers:
-                yield _take_first(window)
-        while window:
-            yield _take_first(window)
+        yield from _map_in(window, function, itertools.chain((first, second), remaining), pool)
     finally:
-        # first all, so that nothing begins while one is waited for
-        for piece in [piece for piece in window if not piece.cancel()]:
-            piece.wait()
+        _end(window)
 
 
 _NOTHING: Final[Any] = object()
+
+
+def _map_in(
+    window: deque[Piece[ResultType]],
+    function: Callable[[ItemType], ResultType],
+    items: Iterable[ItemType],
+    pool: WorkerPool,
+) -> Iterator[ResultType]:
+    for item in items:
+        _begin(window, partial(function, item), pool)
+        if len(window) >= 2 * pool.max_workers:
+            yield _take_first(window)
+    while window:
+        yield _take_first(window)
+
+
+def _end(window: deque[Piece[ResultType]]) -> None:
+    """Cancel what has not begun, and wait for what has."""
+    # first all, so that nothing begins while one is waited for
+    for piece in [piece for piece in window if not piece.cancel()]:
+        piece.wait()
 
 
 def _begin(
@@ -233,15 +247,15 @@ class Piece(Generic[ResultType]):
 
     def do(self) -> None:
         """Do the work, unless it has been cancelled; called by one thread."""
-        if not self._claimed.acquire(blocking=False):
-            return
-        try:
-            self._result = self._work()
-        except BaseException as error:  # raised where the result is taken
-            self._error = error
-        finally:
-            self._is_done = True
-            self._finished.release()
+        for is_mine in map(self._claimed.acquire, (False,)):  # taken and noted in one step
+            if is_mine:
+                try:
+                    self._result = self._work()
+                except BaseException as error:  # raised where the result is taken
+                    self._error = error
+                finally:
+                    self._is_done = True
+                    self._finished.release()
 
     def cancel(self) -> bool:
         """Prevent the work from being begun; tell whether it is not under way."""

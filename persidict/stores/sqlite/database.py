@@ -113,15 +113,16 @@ class Database:
 
     def _leave(self, connection: Connection) -> None:
         """Close a connection, or have it closed by whoever comes next."""
-        if not self.lock.acquire(blocking=False):
-            # a finaliser must not wait for a thread that may be waiting for its own
-            self._left.append(connection)
-            return
-        try:
-            self._connections.discard(connection)
-            connection.close()
-        finally:
-            self.lock.release()
+        # a finaliser must not wait for a thread that may be waiting for its own
+        for is_mine in map(self.lock.acquire, (False,)):  # noted in one step
+            if not is_mine:
+                self._left.append(connection)
+                return
+            try:
+                self._connections.discard(connection)
+                connection.close()
+            finally:
+                self.lock.release()
 
     def _close_left(self) -> None:
         while self._left:

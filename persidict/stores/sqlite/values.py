@@ -148,12 +148,10 @@ class ValueFiles:
     def names(self) -> Iterator[str]:
         """List the files there are."""
         try:
-            with os.scandir(self.directory) as entries:
-                for entry in entries:
-                    if entry.name != _HOLD:
-                        yield entry.name
+            names = os.listdir(self.directory)
         except FileNotFoundError:
             return
+        yield from (name for name in names if name != _HOLD)
 
     def delete(self, names: Iterable[str]) -> bool:
         """Delete files that no row names, unless a snapshot may still do so.

@@ -273,11 +273,7 @@ class ConnectionPool:
         """
         connection = self.begin()
         try:
-            while waits_for := connection.advance():
-                timeout = connection.deadline - time.monotonic()
-                if timeout <= 0 or not ready(connection.sock, waits_for, timeout):
-                    connection.expire()
-            connection.block()
+            _await_open(connection)
         except BaseException:
             connection.close()
             raise
@@ -320,6 +316,15 @@ class ConnectionPool:
         others = [address for address in found if address.family != found[0].family]
         self._known = known_until, [*rest, found[0], *others]
         return list(found)
+
+
+def _await_open(connection: Connection) -> None:
+    """Go on until a connection is open; it then waits when it is read or written."""
+    while waits_for := connection.advance():
+        timeout = connection.deadline - time.monotonic()
+        if timeout <= 0 or not ready(connection.sock, waits_for, timeout):
+            connection.expire()
+    connection.block()
 
 
 def ready(sock: socket.socket, events: int, timeout: float) -> bool:

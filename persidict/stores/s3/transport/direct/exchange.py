@@ -143,7 +143,9 @@ def _exchange_on(
         if not parser.status:
             _receive_head(connection, parser, time.monotonic() + pool.timeouts.read)
         is_streamed = request.is_streamed and parser.status < 300
-        while not parser.is_complete:
+        while True:  # with no condition at its end, see tests/test_house.py
+            if parser.is_complete:
+                break
             if is_streamed and (parser.left or 0) + parser.buffered > STREAMED_FROM:
                 return reply_of(parser, stream=Stream(pool, connection, parser))
             if parser.buffered > MOST_BYTES_AT_ONCE:

@@ -1,0 +1,244 @@
+"""Exceptions thrown by a signal handler at each moment at which the interpreter lets it run."""
+
+from __future__ import annotations
+
+import _thread
+import dis
+import os
+import signal
+import threading
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count, repeat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import persidict
+from persidict import (
+    FileDirDict,
+    LocalDict,
+    MutableDictCached,
+    PersiDict,
+    SQLiteDict,
+    sync_items,
+)
+from persidict.stores.files.lock import DirectoryLock
+from persidict.stores.files.store import FileStore
+from tests.faults import files_below, open_descriptors, run_in_child
+
+pytestmark = [
+    pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+]
+
+Act = Callable[[PersiDict[Any]], object]
+
+
+class Interrupted(BaseException):
+    """What the handler of a signal throws."""
+
+
+class _Ends:
+    """Something whose end can be waited for."""
+
+
+def interruption_at(moment: int, act: Callable[[], object]) -> Interrupted | None:
+    """Throw an exception into a call, at the n-th moment at which a signal may be handled.
+
+    The handler lets the signal come again whenever it ends, and so is called at every such
+    moment: the signal comes of C code, when the last variable of the handler is dropped.
+
+    Returns:
+        What was thrown, with its frames; None: the call ended before.
+    """
+    send = partial(next, map(_thread.interrupt_main, repeat(signal.SIGUSR1)))
+    moments = count(1)
+    is_under_way = True
+    reference: weakref.ref[_Ends] | None = None
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal reference
+        if is_under_way:
+            if next(moments) == moment:
+                raise Interrupted
+            end = _Ends()
+            reference = weakref.ref(end, send)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        send(None)
+        act()
+    except Interrupted as error:
+        return error
+    finally:
+        is_under_way = False
+        signal.signal(signal.SIGUSR1, before)
+        del reference
+    return None
+
+
+def at_each_moment(
+    prepare: Callable[[], object], act: Callable[[], object], check: Callable[[], None]
+) -> None:
+    """Interrupt a call at each moment, and look around while the exception is still held."""
+    for _ in range(20):  # the interpreter has settled on how it does it
+        prepare()
+        act()
+    for moment in count(1):
+        prepare()
+        error = interruption_at(moment, act)
+        if error is None:
+            assert moment > 10
+            return
+        try:
+            check()
+        except BaseException as trouble:
+            raise AssertionError(f"after an exception at moment {moment}") from (
+                trouble.with_traceback(error.__traceback__)
+            )
+
+
+def prepare(dictionary: PersiDict[Any]) -> None:
+    dictionary.clear()
+    dictionary["n"] = 1
+    dictionary["dir", "k"] = "old"
+
+
+ONE_ITEM: LocalDict[Any] = LocalDict()
+ONE_ITEM["dir", "new"] = 1
+
+ACTS: dict[str, Act] = {
+    "assign": lambda d: d.__setitem__(("dir", "k"), "new"),
+    "insert": lambda d: d.__setitem__(("another", "k"), "new"),
+    "discard": lambda d: d.discard(("dir", "k")),
+    "transform_item": lambda d: d.transform_item("n", transformer=lambda n: n + 1),
+    "popitem": lambda d: d.popitem(),
+    "set_many": lambda d: d.set_many({("dir", f"{number}"): number for number in range(3)}),
+    "clear": lambda d: d.clear(),
+    "sync_items": lambda d: sync_items(ONE_ITEM, d, delete=True),
+    "read": lambda d: [d.get("n"), d.get_with_etag("n"), *d.values(), d.newest_keys(max_n=1)],
+}
+
+
+def cached(place: Path) -> PersiDict[Any]:
+    return MutableDictCached(
+        main_dict=FileDirDict(base_dir=place / "main", fsync=False),
+        data_cache=FileDirDict(base_dir=place / "data", fsync=False),
+        etag_cache=LocalDict(),
+    )
+
+
+DICTIONARIES: dict[str, Callable[[Path], PersiDict[Any]]] = {
+    "files": lambda place: FileDirDict(base_dir=place, fsync=False),
+    "durable files": lambda place: FileDirDict(base_dir=place),
+    "a cache": cached,
+    "RAM": lambda place: LocalDict(),
+    "SQLite": lambda place: SQLiteDict(path=place / "items.sqlite", fsync=False),
+}
+
+
+QUICK = {
+    ("files", "insert"),
+    ("files", "discard"),
+    ("files", "popitem"),
+    ("durable files", "insert"),
+    ("durable files", "set_many"),
+    ("RAM", "popitem"),
+}
+"""What is gone through each time; the rest in the long run."""
+
+
+def interrupt_each(place: Path, made: str, act: str) -> None:
+    place.mkdir()
+    os.fsync = os.fstat  # as many calls, but no waiting for the disk
+    dictionary = DICTIONARIES[made](place)
+    prepare(dictionary)
+    ACTS[act](dictionary)
+    before = open_descriptors()
+
+    def check() -> None:
+        if made in ("RAM", "SQLite"):
+            other = threading.Thread(target=dictionary.__setitem__, args=("other", 1), daemon=True)
+            other.start()
+            other.join(10)
+            assert not other.is_alive(), "another thread waits"
+            return
+        still_open = open_descriptors() - before
+        assert not still_open
+        for directory, _, _ in os.walk(place):
+            DirectoryLock(directory, timeout=0).descriptor.close()
+        list(FileStore(str(place)).names())
+        assert not [name for name in files_below(place) if "%" in name]
+
+    at_each_moment(lambda: prepare(dictionary), lambda: ACTS[act](dictionary), check)
+
+
+@pytest.mark.parametrize(
+    ("made", "act"),
+    [
+        pytest.param(made, act, marks=[] if (made, act) in QUICK else [pytest.mark.slow])
+        for made in DICTIONARIES
+        for act in ACTS
+    ],
+)
+def test_an_exception_at_any_moment_leaves_nothing_locked_or_open(
+    made: str, act: str, tmp_path: Path
+) -> None:
+    assert run_in_child(interrupt_each, tmp_path / "items", made, act) == 0
+
+
+# ---------------------------------------------------------------------- what is guarded
+
+
+def code_below(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from code_below(constant)
+
+
+def unguarded_jumps(code: types.CodeType) -> Iterator[int | None]:
+    """Find where a loop goes round outside of what guards it; yield the lines."""
+    bytecode = dis.Bytecode(code)
+    entries = bytecode.exception_entries
+    if not entries:
+        return
+    steps = list(bytecode)
+    at = {step.offset: index for index, step in enumerate(steps)}
+
+    def guard_of(offset: int) -> int | None:
+        """Return where it goes on after an exception in ``with`` or ``try``, None: nowhere."""
+        for entry in entries:
+            if entry.start <= offset < entry.end:
+                index = at[entry.target]
+                if steps[index].opname != "PUSH_EXC_INFO":  # puts a comprehension's variable back
+                    return guard_of(entry.target) if entry.target != offset else None
+                guards = steps[index + 1].opname != "LOAD_GLOBAL"  # except SomeError
+                return index if guards or steps[index + 1].argval == "BaseException" else None
+        return None
+
+    for index, step in enumerate(steps):
+        is_of_a_loop = step.opname == "JUMP_BACKWARD" and steps[index - 1].opname != "CLEANUP_THROW"
+        if is_of_a_loop and guard_of(step.offset) is None and guard_of(step.argval) is not None:
+            yield step.positions.lineno if step.positions else None
+
+
+def test_loops_that_are_guarded_are_so_while_they_go_round() -> None:
+    """Python 3.13 leaves a jump back on a condition out of the ``with`` or ``try`` around it.
+
+    An exception that comes just there runs no ``finally``: put the loop into a function of its
+    own, or end it on no condition.
+    """
+    package = Path(persidict.__file__).parent
+    found = []
+    for module in package.rglob("*.py"):
+        whole = compile(module.read_text(encoding="utf-8"), str(module), "exec")
+        for code in code_below(whole):
+            for line in unguarded_jumps(code):
+                found.append(f"{module.relative_to(package)}:{line}")
+    assert found == []
