@@ -155,6 +155,7 @@ class AzureDict(StoredDict[ValueType]):
 
     @classmethod
     def _mask(cls, params: dict[str, Any]) -> None:
+        super()._mask(params)
         mask(params, "connection_string", "credential")
         if _has_secret(params.get("account_url")):
             mask(params, "account_url")

@@ -180,6 +180,7 @@ class BasicS3Dict(StoredDict[ValueType]):
 
     @classmethod
     def _mask(cls, params: dict[str, Any]) -> None:
+        super()._mask(params)
         mask(params, "aws_access_key_id", "aws_secret_access_key", "aws_session_token")
         if "endpoint_url" in params:
             params["endpoint_url"] = masked_url(params["endpoint_url"])

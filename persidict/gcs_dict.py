@@ -146,6 +146,7 @@ class GCSDict(StoredDict[ValueType]):
 
     @classmethod
     def _mask(cls, params: dict[str, Any]) -> None:
+        super()._mask(params)
         mask(params, "credentials")
         if "endpoint_url" in params:
             params["endpoint_url"] = masked_url(params["endpoint_url"])

@@ -93,27 +93,25 @@ class Protection(ABC):
     """
 
     def __init__(self, keys: ProtectionKey | Sequence[ProtectionKey], *, place: str = "") -> None:
+        self._keys: tuple[ProtectionKey, ...] = ()
+        self._place = ""
+        self._secrets: list[tuple[bytes, bytes]] = []
         several: tuple[Any, ...] = (keys,)
-        if isinstance(keys, Sequence) and not isinstance(keys, (str, bytes)):
+        if isinstance(keys, Sequence) and not isinstance(keys, (str, bytes, bytearray)):
             several = tuple(keys)
-        if not several:
-            raise ValueError("keys must not be empty")
-        for key in several:
-            if isinstance(key, bytes):
-                _checked_key(key)
-            elif not callable(key):
-                raise TypeError(
-                    "keys must be bytes, functions that return bytes, or a list of these,"
-                    f" not {type(key).__name__}"
-                )
+        problem = _problem_with(several)
+        if problem is None:
+            self._keys = several
+        del keys, several  # whatever fails from here on shows no key in its frames
+        if problem is not None:
+            raise problem
         if not isinstance(place, str):
             raise TypeError(f"place must be a str, not {type(place).__name__}")
         if place and not place.endswith("/"):
             # else "-b" in place "a" would have the name that "b" has in place "a-"
             raise ValueError(f"place must end with '/', as in {place + '/'!r:.80}")
-        self._keys: tuple[ProtectionKey, ...] = several
         self._place = place
-        self._secrets: list[tuple[bytes, bytes]] = []
+        self._require_library()
 
     @property
     def place(self) -> str:
@@ -156,6 +154,9 @@ class Protection(ABC):
 
     # ------------------------------------------------------------------ what a kind supplies
 
+    def _require_library(self) -> None:  # noqa: B027 (a kind may need none)
+        """Raise MissingExtraError if what the kind needs is not installed."""
+
     _magic: bytes
     """How protected bytes begin."""
 
@@ -179,7 +180,11 @@ class Protection(ABC):
     def _unlocked(self) -> list[tuple[bytes, bytes]]:
         """Return the id of each key and what is derived from it for this kind."""
         if not self._secrets:
-            keys = [key if isinstance(key, bytes) else _checked_key(key()) for key in self._keys]
+            keys = [key if isinstance(key, bytes) else key() for key in self._keys]
+            problem = next(filter(None, map(_problem_with_key, keys)), None)
+            if problem is not None:
+                del keys  # which would show in the frames of the error
+                raise problem
             self._secrets = [
                 (_derived(key, self._magic + b"id")[:_ID_SIZE], _derived(key, self._magic + b"key"))
                 for key in keys
@@ -275,8 +280,7 @@ class Encrypted(Protection):
     _magic = b"\x93pdE1"
     _overhead = len(_magic) + _ID_SIZE + _SALT_SIZE + _NONCE_SIZE + _TAG_SIZE
 
-    def __init__(self, keys: ProtectionKey | Sequence[ProtectionKey], *, place: str = "") -> None:
-        super().__init__(keys, place=place)
+    def _require_library(self) -> None:
         _aes_gcm()
 
     def _seal(self, data: Buffer, about: bytes, secret: tuple[bytes, bytes]) -> bytes:
@@ -308,12 +312,29 @@ def _aes_gcm() -> Any:
     return AESGCM
 
 
-def _checked_key(key: Any) -> bytes:
+def _problem_with(keys: Sequence[Any]) -> Exception | None:
+    """Return what is wrong with keys as they are given; raised elsewhere, it shows none."""
+    if not keys:
+        return ValueError("keys must not be empty")
+    for key in keys:
+        if isinstance(key, bytes):
+            problem = _problem_with_key(key)
+            if problem is not None:
+                return problem
+        elif not callable(key):
+            return TypeError(
+                "keys must be bytes, functions that return bytes, or a list of these,"
+                f" not {type(key).__name__}"
+            )
+    return None
+
+
+def _problem_with_key(key: Any) -> Exception | None:
     if not isinstance(key, bytes):
-        raise TypeError(f"keys must be bytes, or several of them, not {type(key).__name__}")
+        return TypeError(f"keys must be bytes, or several of them, not {type(key).__name__}")
     if len(key) < _SHORTEST_KEY:
-        raise ValueError(f"each of keys must have at least {_SHORTEST_KEY} bytes, not {len(key)}")
-    return key
+        return ValueError(f"each of keys must have at least {_SHORTEST_KEY} bytes, not {len(key)}")
+    return None
 
 
 def _derived(key: bytes, purpose: bytes) -> bytes:

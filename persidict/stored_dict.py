@@ -12,12 +12,11 @@ from typing import Any, BinaryIO, TypeVar, cast
 from persidict.codecs import (
     BytesCodec,
     Codec,
-    JsonCodec,
     MissingExtraError,
-    PickleCodec,
     codec_for,
     is_registered,
 )
+from persidict.codecs.registry import checked_codec
 from persidict.contract.listing import Listing
 from persidict.contract.primitives import KeyRange
 from persidict.contract.unreadable import UnreadableItems
@@ -58,6 +57,7 @@ from persidict.stores.optional import (
     read_or_open,
     traffic_of,
 )
+from persidict.stores.shared.secret import mask, revealed
 from persidict.traffic import Traffic
 from persidict.traits import Traits
 
@@ -66,23 +66,6 @@ Found = TypeVar("Found")
 
 _ANSWERS = (ObjectNotFound, PreconditionFailed)
 """What a store answers, as opposed to what goes wrong in it."""
-
-
-def _checked_codec(codec: Any, serialization_format: Any) -> Codec | None:
-    """Return a codec that was handed in, or say what is wrong with it."""
-    if codec is None:
-        return None
-    if not isinstance(codec, Codec):
-        raise TypeError(f"codec must be a Codec or None, not {type(codec).__name__}")
-    writes = {PickleCodec: "pkl", JsonCodec: "json"}
-    if serialization_format in writes.values() and not any(
-        isinstance(codec, cls) and serialization_format == name for cls, name in writes.items()
-    ):
-        raise ValueError(
-            f"serialization_format must name the format of the codec {type(codec).__name__}:"
-            f" {serialization_format!r} is another one"
-        )
-    return codec
 
 
 class StoredDict(PersiDict[ValueType]):
@@ -122,11 +105,11 @@ class StoredDict(PersiDict[ValueType]):
         protection: Protection | None = None,
         read_only: bool = False,
     ) -> None:
-        self.codec = _checked_codec(codec, serialization_format)
+        self.codec = checked_codec(codec, serialization_format)
         if protection is not None and not isinstance(protection, Protection):
             raise TypeError(
                 "protection must be Signed(...), Encrypted(...) or None,"
-                f" not {type(protection).__name__}"
+                f" not {type(revealed(protection)).__name__}"
             )
         self.protection = protection
         super().__init__(
@@ -135,6 +118,10 @@ class StoredDict(PersiDict[ValueType]):
             serialization_format=serialization_format,
             read_only=read_only,
         )
+
+    @classmethod
+    def _mask(cls, params: dict[str, Any]) -> None:
+        mask(params, "protection")  # a key is given instead of a protection, now and then
 
     def _holds_objects(self, serialization_format: str) -> bool:
         return (
@@ -311,15 +298,17 @@ class StoredDict(PersiDict[ValueType]):
         try:
             return self.protection.check(stored, key.strings, self.serialization_format)
         except NotProtected as error:
-            raise ProtectionError(
-                f"item {key!r} is not trusted, and was not decoded"
-                f" ({self._place_of(key)!r}, {len(stored)} bytes): {error}",
-                operation="check",
-                key=key,
-            ) from None
+            reason = str(error)
         except Exception as error:
             note(error, "check", key)
             raise
+        # not from within: the frames of the check have keys in them
+        raise ProtectionError(
+            f"item {key!r} is not trusted, and was not decoded"
+            f" ({self._place_of(key)!r}, {len(stored)} bytes): {reason}",
+            operation="check",
+            key=key,
+        )
 
     def _head(self, key: NonEmptySafeStrTuple) -> ObjectInfo:
         try:

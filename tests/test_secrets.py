@@ -15,7 +15,18 @@ from botocore.exceptions import EndpointConnectionError
 from google.oauth2.credentials import Credentials
 from mixinforge import dumpjs, loadjs
 
-from persidict import AzureDict, BasicS3Dict, FileDirDict, GCSDict, LocalDict, S3Dict, open_dict
+from persidict import (
+    AzureDict,
+    BasicS3Dict,
+    Encrypted,
+    FileDirDict,
+    GCSDict,
+    LocalDict,
+    ProtectionError,
+    S3Dict,
+    Signed,
+    open_dict,
+)
 from persidict.stores.s3.transport.connection import config_options
 from persidict.stores.shared.secret import SecretURL
 
@@ -117,6 +128,80 @@ def test_a_connection_string_that_is_none_shows_nowhere() -> None:
     )
     with pytest.raises(ValueError, match="onnection string") as raised:
         d["a"]
+    assert_hushed(str(raised.value) + "".join(locals_of_all(raised.value)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hush",
+        '{"private_key": "hush"}',
+        '{"type": "service_account", "private_key": "hush", "client_email": "a@b",'
+        ' "token_uri": "http://h", "project_id": "p"}',
+    ],
+)
+def test_a_key_for_google_that_is_none_shows_in_no_frame(text: str) -> None:
+    d: GCSDict[Any] = GCSDict(bucket_name="b", credentials=text, create_bucket=False)
+    with pytest.raises(ValueError) as raised:
+        d["a"]
+    assert_hushed(str(raised.value) + "".join(locals_of_all(raised.value)))
+
+
+HUSHED_KEY = b"hush" * 10
+
+
+def short_key() -> bytes:
+    return b"hush"
+
+
+@pytest.mark.parametrize("kind", [Signed, Encrypted])
+@pytest.mark.parametrize(
+    ("keys", "params"),
+    [
+        (b"hush", {}),
+        ("hush" * 10, {}),
+        ([HUSHED_KEY, "hush"], {}),
+        ([HUSHED_KEY, b"hush"], {}),
+        (bytearray(HUSHED_KEY), {}),
+        (HUSHED_KEY, {"place": "x"}),
+        (HUSHED_KEY, {"place": 1}),
+    ],
+    ids=["short", "str", "list", "short second", "bytearray", "place", "no str"],
+)
+def test_a_protection_that_is_refused_keeps_no_key_in_its_frames(
+    kind: Any, keys: Any, params: Any
+) -> None:
+    with pytest.raises((TypeError, ValueError)) as raised:
+        kind(keys, **params)
+    assert_hushed("".join(locals_of_all(raised.value)))
+
+
+@pytest.mark.parametrize("kind", [Signed, Encrypted])
+def test_a_key_that_a_function_gives_and_is_refused_shows_in_no_frame(kind: Any) -> None:
+    d: LocalDict[Any] = LocalDict(protection=kind([lambda: HUSHED_KEY, short_key]))
+    with pytest.raises(ValueError, match="32 bytes") as raised:
+        d["a"] = 1
+    assert_hushed("".join(locals_of_all(raised.value)))
+
+
+@pytest.mark.parametrize("kind", [Signed, Encrypted])
+def test_what_is_derived_from_a_key_is_in_no_frame_of_what_is_not_trusted(kind: Any) -> None:
+    protection = kind(HUSHED_KEY)
+    d: LocalDict[Any] = LocalDict(protection=protection)
+    d["a"] = 1
+    d.raw["b"] = d.raw["a"]
+    with pytest.raises(ProtectionError) as raised:
+        d["b"]
+    ((_, derived),) = protection._unlocked()
+    assert repr(derived)[2:-1] not in "".join(locals_of_all(raised.value))
+    assert raised.value.__context__ is None
+
+
+@pytest.mark.parametrize("key", [HUSHED_KEY, "hush"])
+def test_a_key_in_the_place_of_a_protection_does_not_show(key: Any, tmp_path: Path) -> None:
+    kind = type(key).__name__
+    with pytest.raises(TypeError, match=f"protection must be .*, not {kind}") as raised:
+        FileDirDict(base_dir=tmp_path, protection=key)
     assert_hushed(str(raised.value) + "".join(locals_of_all(raised.value)))
 
 
@@ -287,7 +372,9 @@ def locals_of(traceback: TracebackType | None) -> Iterator[str]:
 
 def locals_of_all(error: BaseException | None) -> Iterator[str]:
     """Yield the same of an error and of those behind it."""
-    while error is not None:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
         yield from locals_of(error.__traceback__)
         error = error.__cause__ or error.__context__
 

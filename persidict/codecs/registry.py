@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 from persidict.codecs.bytes_codec import BytesCodec
 from persidict.codecs.codec import Codec
@@ -108,3 +108,25 @@ def register_codec(serialization_format: str, factory: Callable[[], Codec]) -> N
 def is_registered(serialization_format: str) -> bool:
     """Tell whether a format was added by `register_codec`."""
     return serialization_format in _registered
+
+
+def checked_codec(codec: Any, serialization_format: Any) -> Codec | None:
+    """Return a codec that was handed in, None if there is none.
+
+    Raises:
+        TypeError: It is no Codec.
+        ValueError: `serialization_format` names the format of another one.
+    """
+    if codec is None:
+        return None
+    if not isinstance(codec, Codec):
+        raise TypeError(f"codec must be a Codec or None, not {type(codec).__name__}")
+    writes = {PickleCodec: "pkl", JsonCodec: "json"}
+    if serialization_format in writes.values() and not any(
+        isinstance(codec, cls) and serialization_format == name for cls, name in writes.items()
+    ):
+        raise ValueError(
+            f"serialization_format must name the format of the codec {type(codec).__name__}:"
+            f" {serialization_format!r} is another one"
+        )
+    return codec
