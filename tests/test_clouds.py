@@ -235,6 +235,25 @@ def test_the_second_delivery_of_a_deletion_under_a_version_deletes_nothing(
     assert d["a"] == 2
 
 
+def test_who_is_told_of_the_second_delivery_of_a_pop_gets_nothing(
+    d: Any, breaks: Callable[..., Fault]
+) -> None:
+    d["a"] = 1
+    breaks("delete", "twice")
+    with pytest.raises(KeyError):
+        d.pop("a")
+    assert "a" not in d
+
+
+def test_an_assignment_is_told_that_it_is_done_whatever_is_answered_to_its_second_delivery(
+    d: Any, breaks: Callable[..., Fault]
+) -> None:
+    d["a"] = 1
+    breaks("put", "twice")
+    d["a"] = 2
+    assert d.transform_item("a", transformer=add_one).new_value == 3
+
+
 @pytest.mark.parametrize("mode", ["lose the request", "lose the reply"])
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_discard_without_an_answer_claims_nothing(
