@@ -110,7 +110,7 @@ def _read(
         raise ValueError(f"{_shown(text)}: write '#' as %23")
     names = [pair.partition("=")[0] for pair in parts.query.split("&")]
     if has_userinfo(text.partition("?")[0]) or any("@" in name for name in names):
-        raise ValueError(f"a {name} URL holds no user and no password: pass them as arguments")
+        raise ValueError(f"a URL of {name} holds no user and no password: pass them as arguments")
     place = scheme.place(parts)
     return _checked(_class_of(scheme, parts.query, params), text, place, parts.query, params)
 
