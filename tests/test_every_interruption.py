@@ -10,6 +10,7 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import count, repeat
 from pathlib import Path
@@ -175,7 +176,14 @@ def interrupt_each(place: Path, made: str, act: str) -> None:
         list(FileStore(str(place)).names())
         assert not [name for name in files_below(place) if "%" in name]
 
-    at_each_moment(lambda: prepare(dictionary), lambda: ACTS[act](dictionary), check)
+    def begin() -> None:
+        dictionary.clear()
+        for directory, _, _ in os.walk(place, topdown=False):
+            with suppress(OSError):  # it is not empty
+                os.rmdir(directory)  # an interrupted insertion has left it
+        prepare(dictionary)
+
+    at_each_moment(begin, lambda: ACTS[act](dictionary), check)
 
 
 @pytest.mark.parametrize(
