@@ -55,6 +55,12 @@ class ReadingTests(ConformanceBase):
         assert type(caught.value.args[0]) is NonEmptySafeStrTuple
         assert caught.value.args == (ABSENT,)
 
+    def test_a_key_error_reads_like_that_of_a_dict(self, d: AnyDict) -> None:
+        for key in ("nobody", ("users", "nobody")):
+            with pytest.raises(KeyError) as caught:
+                d[key]
+            assert str(caught.value) == repr(key)
+
     def test_key_errors_are_chained_from_the_storage_s_own_error(self, d: AnyDict) -> None:
         with pytest.raises(KeyError) as caught:
             d["users", "nobody"]
