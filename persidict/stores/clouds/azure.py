@@ -68,7 +68,7 @@ def _kind_of(error: AzureError) -> Kind:
         case 409, "BlobAlreadyExists":
             return Kind.UNMET
         case ((429 | 503), _):
-            return Kind.NOT_DONE
+            return Kind.TURNED_AWAY
         case int(status), _:
             return Kind.LOST if status >= 500 else Kind.FAILED
     return Kind.NOT_DONE if never_left(error) else Kind.LOST

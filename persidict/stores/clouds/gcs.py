@@ -79,7 +79,9 @@ def _kind_of(error: Exception) -> Kind:
             return Kind.UNMET
         case NotModified():
             return Kind.UNCHANGED
-        case GoogleAPICallError(code=(429 | 503)) | DataCorruption():
+        case GoogleAPICallError(code=(429 | 503)):
+            return Kind.TURNED_AWAY
+        case DataCorruption():
             return Kind.NOT_DONE
         case GoogleAPICallError(code=int(status)) if status < 500:
             return Kind.FAILED

@@ -40,6 +40,9 @@ PROBE_NAME: Final = "!persidict-probe-"
 """How the objects of probes begin: ``!`` stands in no key, so that none is ever listed."""
 
 _ATTEMPTS: Final = 5
+_SECONDS_OF_PATIENCE: Final = 0.25
+"""What pauses begin with for a server that is busy: Google takes a write a second of one object."""
+
 _UNKNOWN: Final = (
     "persidict: outcome unknown: a change got no answer, and what can be seen now does not tell"
     " whether it was carried out"
@@ -53,8 +56,12 @@ class Kind(Enum):
     UNMET = "a condition does not hold"
     UNCHANGED = "the object is the version that one has"
     NOT_DONE = "it did nothing, and may be sent again"
+    TURNED_AWAY = "it did nothing, and may be sent again after a while"
     LOST = "no answer came: it may have acted"
     FAILED = "anything else"
+
+
+_DID_NOTHING: Final = (Kind.NOT_DONE, Kind.TURNED_AWAY)
 
 
 class Trouble(Exception):
@@ -204,9 +211,9 @@ class CloudStore(ObjectStore):
                     raise ObjectNotFound(self.location(name)) from trouble.error
                 if trouble.kind is Kind.UNCHANGED:
                     raise
-                if trouble.kind not in (Kind.NOT_DONE, Kind.LOST) or attempt == _ATTEMPTS:
+                if trouble.kind not in (*_DID_NOTHING, Kind.LOST) or attempt == _ATTEMPTS:
                     raise trouble.error from None
-                last = trouble.error
+                last = trouble
             _pause_after(last, attempt, self.traits.back_off_seconds)
         raise AssertionError("unreachable")
 
@@ -329,11 +336,11 @@ class CloudStore(ObjectStore):
                     if self._is_gone(name, if_match, trouble.error):
                         log.info("a deletion of %r was carried out, though no reply said so", name)
                         return None
-                elif trouble.kind is not Kind.NOT_DONE:
+                elif trouble.kind not in _DID_NOTHING:
                     raise trouble.error from None
-                last = trouble.error
+                last = trouble
             _pause_after(last, attempt, self.traits.back_off_seconds)
-        raise last
+        raise last.error
 
     def _is_gone(
         self, name: str, if_match: ETagValue | AnyVersion | None, error: Exception
@@ -380,9 +387,10 @@ def unknown(error: Exception, cause: BaseException | None = None) -> NoReturn:
     raise error from cause
 
 
-def _pause_after(error: Exception, attempt: int, unit_seconds: float) -> None:
-    seconds = seconds_to_pause(attempt, unit_seconds)
-    log.info("a request is sent again in %.3f s: %s", seconds, log.of(error))
+def _pause_after(trouble: Trouble, attempt: int, unit_seconds: float) -> None:
+    is_busy = trouble.kind is Kind.TURNED_AWAY
+    seconds = seconds_to_pause(attempt, _SECONDS_OF_PATIENCE if is_busy else unit_seconds)
+    log.info("a request is sent again in %.3f s: %s", seconds, log.of(trouble.error))
     time.sleep(seconds)
 
 
@@ -435,11 +443,11 @@ class _Write:
                         raise PreconditionFailed(
                             self._store.location(self._name)
                         ) from trouble.error
-                elif trouble.kind is not Kind.NOT_DONE:
+                elif trouble.kind not in _DID_NOTHING:
                     raise trouble.error from None
-                last = trouble.error
+                last = trouble
             _pause_after(last, attempt, self._store.traits.back_off_seconds)
-        raise last
+        raise last.error
 
     def _find(self, error: Exception) -> ETagValue | None:
         """Look for this write in what is there now; None: it did not take place.
