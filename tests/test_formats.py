@@ -573,3 +573,48 @@ def test_bytes_codec_can_be_handed_in(tmp_path: Path) -> None:
     d = FileDirDict[bytes](base_dir=tmp_path, serialization_format="zip", codec=BytesCodec())
     d["a"] = b"PK"
     assert d["a"] == b"PK"
+
+
+# ---------------------------------------------------------------------- of another class
+
+
+@dataclasses.dataclass
+class Inner:
+    x: int
+
+
+@dataclasses.dataclass
+class MoreInner(Inner):
+    """A subclass without fields of its own."""
+
+
+@dataclasses.dataclass
+class Outer:
+    inner: Inner
+    anything: object = None
+    several: dict[str, list[Inner]] = dataclasses.field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        (Outer(MoreInner(1)), "value.inner"),
+        (Outer(Inner(1), anything=Inner(1)), "value.anything"),
+        (Outer(Inner(1), several={"a": [Inner(1), MoreInner(2)]}), r"value.several\['a'\]\[1\]"),
+    ],
+    ids=["subclass", "object", "deep"],
+)
+def test_plainjson_refuses_an_object_inside_that_would_come_back_as_another_class(
+    value: Outer, where: str
+) -> None:
+    d: LocalDict[Any] = LocalDict(serialization_format="plainjson", base_class_for_values=Outer)
+    with pytest.raises(TypeError, match=where):
+        d["a"] = value
+    d["a"] = Outer(Inner(1), several={"a": [Inner(2)]})
+    assert d["a"] == Outer(Inner(1), several={"a": [Inner(2)]})
+
+
+def test_parquet_refuses_sets_which_would_come_back_as_lists() -> None:
+    d: LocalDict[Any] = LocalDict(serialization_format="parquet")
+    with pytest.raises(TypeError, match="sets: column 'a'"):
+        d["a"] = pd.DataFrame({"b": [1], "a": [{1, 2}]})

@@ -101,6 +101,8 @@ def _check_comes_back(library: str, value: Any, table: Any) -> None:
         raise ValueError(f"parquet cannot hold two columns of one name: {twice!r:.80}")
     if not names and table.num_rows:
         raise ValueError(f"parquet cannot hold rows without columns, here {table.num_rows}")
+    if library == "pandas":
+        _refuse_sets(value)
     ours: list[Any] = names
     theirs: list[Any] = names
     if library == "pandas":
@@ -119,3 +121,13 @@ def _check_comes_back(library: str, value: Any, table: Any) -> None:
                 f"parquet cannot hold a column {one!r:.80} beside these others: it would come"
                 f" back as {other!r:.80}"
             )
+
+
+def _refuse_sets(frame: Any) -> None:
+    """Refuse columns of sets, which pyarrow takes for lists."""
+    infer_dtype = sys.modules["pandas"].api.types.infer_dtype
+    for at, (name, kind) in enumerate(zip(frame.columns, frame.dtypes, strict=True)):
+        if str(kind) != "object" or infer_dtype(frame.iloc[:, at]) != "mixed":
+            continue
+        if any(isinstance(cell, set) for cell in frame.iloc[:, at]):
+            raise TypeError(f"parquet cannot hold sets: column {name!r:.80}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Collection
 from typing import Any, Final
 
 from persidict.classes import is_typed_dict
@@ -69,6 +70,7 @@ class PlainJsonCodec(Codec):
         where = None if _are_equal(one, other) else _difference(one, other, "value")
         if type(back) is not type(value) and not is_typed_dict(self._value_class):
             where = "value"
+        where = where or _other_class(value, back, "value")
         if where:
             raise TypeError(
                 f"plainjson would give back something else than {where}: its class is to be that"
@@ -126,6 +128,31 @@ def _difference(one: Any, other: Any, where: str) -> str | None:
         return None if _are_equal(one, other) else where
     found = (_difference(*pair) for pair in pairs)
     return next((difference for difference in found if difference), None)
+
+
+def _other_class(one: Any, other: Any, where: str) -> str | None:
+    """Say where an object has come back as one of another class, which has the same fields."""
+    pairs: list[tuple[Any, Any, str]] = []
+    names = _fields_of(type(one))
+    if names is not None:
+        if type(one) is not type(other):
+            return where
+        pairs = [(getattr(one, n, None), getattr(other, n, None), f"{where}.{n}") for n in names]
+    elif isinstance(one, dict) and isinstance(other, dict):
+        pairs = [(one[name], other.get(name), f"{where}[{name!r:.80}]") for name in one]
+    elif isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        both = zip(one, other, strict=False)
+        pairs = [(*pair, f"{where}[{at}]") for at, pair in enumerate(both)]
+    found = (_other_class(*pair) for pair in pairs)
+    return next((difference for difference in found if difference), None)
+
+
+def _fields_of(kind: type) -> Collection[str] | None:
+    """Return the fields of a dataclass or a model, None for any other class."""
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
+    fields: Collection[str] | None = getattr(kind, "model_fields", None)
+    return fields
 
 
 def _check_plain(value: Any, where: str, around: set[int]) -> None:
