@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from persidict.basic_s3_dict import BasicS3Dict
 from persidict.contract.primitives import DictPrimitives
@@ -384,3 +386,33 @@ def test_a_large_value_whose_length_is_not_said_is_read_in_ranges(bench: Bench) 
 
     bench.serve(answer)
     assert bench.d["long"] == value
+
+
+def dripping(request: Arrived) -> Iterator[bytes]:
+    """Answer with a large value, a byte at a time."""
+    if "list-type" in request.target:
+        yield listing("place/a.pkl")
+        return
+    yield b'HTTP/1.1 200 X\r\nContent-Length: 50000000\r\nETag: "1"\r\n\r\n'
+    for _ in range(MOST_DRIPS):
+        time.sleep(0.01)
+        yield b"x"
+    raise HangUp
+
+
+MOST_DRIPS = 3000
+
+
+@pytest.mark.parametrize("name", ["get", "get_many", "open", "items"])
+def test_a_value_that_comes_byte_by_byte_is_given_up_like_one_that_does_not_come(name: str) -> None:
+    config = {"read_timeout": 0.2, "retries": {"total_max_attempts": 1}}
+    with scripted(dripping) as server:
+        d = connect(
+            server.endpoint_url, create_bucket=False, root_prefix="place", boto_config=config
+        )
+        with pytest.raises(Exception) as caught:  # of which kind depends on the operation
+            assert OPERATIONS[name](d).read()
+    error: BaseException | None = caught.value
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, ReadTimeoutError), error

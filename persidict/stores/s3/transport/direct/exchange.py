@@ -15,6 +15,7 @@ from persidict.stores.s3.transport.direct.connections import (
     ConnectionPool,
     ready,
 )
+from persidict.stores.s3.transport.direct.pace import Pace
 from persidict.stores.s3.transport.direct.reply_parser import MalformedReply, ReplyParser
 from persidict.stores.s3.transport.messages import PartBody
 
@@ -143,6 +144,7 @@ def _exchange_on(
         if not parser.status:
             _receive_head(connection, parser, time.monotonic() + pool.timeouts.read)
         is_streamed = request.is_streamed and parser.status < 300
+        pace: Pace | None = None
         while True:  # with no condition at its end, see tests/test_house.py
             if parser.is_complete:
                 break
@@ -150,7 +152,10 @@ def _exchange_on(
                 return reply_of(parser, stream=Stream(pool, connection, parser))
             if parser.buffered > MOST_BYTES_AT_ONCE:
                 raise MalformedReply("a reply is too long")
-            _receive(connection, parser)
+            if pace is None:
+                pace = Pace(pool.timeouts.read)
+            pace.begin()
+            pace.note(_receive(connection, parser))
     except (OSError, EOFError, MalformedReply, BodyCut) as error:
         connection.close()
         trouble = NoReply()
@@ -173,13 +178,14 @@ def release(pool: ConnectionPool, connection: Connection, parser: ReplyParser) -
         connection.close()
 
 
-def _receive(connection: Connection, parser: ReplyParser) -> None:
+def _receive(connection: Connection, parser: ReplyParser) -> int:
     is_large = parser.status and (parser.left or 0) > _SMALL
     data = connection.sock.recv(_PIECE if is_large else _SMALL)
     if data:
         parser.feed(data)
     elif not parser.end():
         raise end_of(parser)
+    return len(data)
 
 
 def _receive_head(connection: Connection, parser: ReplyParser, deadline: float) -> None:
@@ -272,6 +278,7 @@ class Stream:
         self._parser = parser
         self._at_hand = memoryview(parser.take())
         self._received = 0
+        self._pace = Pace(pool.timeouts.read)
         self.checksum: Checksum | None = None
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
@@ -314,14 +321,19 @@ class Stream:
         if connection is None:
             raise BodyCut(self._received, self._parser.length)
         left = self._parser.left
+        self._pace.begin()
         if left is not None:
             count = connection.sock.recv_into(target[: min(len(target), left)])
             if not count:
                 raise BodyCut(self._received, self._parser.length)
             self._parser.note_taken_elsewhere(count)
+            if not self._parser.is_complete:
+                self._pace.note(count)
             return count
         while not self._parser.buffered and not self._parser.is_complete:
             data = connection.sock.recv(_PIECE)
+            self._pace.note(len(data))
+            self._pace.begin()
             if data:
                 self._parser.feed(data)
             elif not self._parser.end():

@@ -33,6 +33,7 @@ from persidict.stores.s3.transport.direct.exchange import (
     pieces_of,
     reply_of,
 )
+from persidict.stores.s3.transport.direct.pace import LEAST_BYTES
 from persidict.stores.s3.transport.direct.poller import Poller, new_poller
 from persidict.stores.s3.transport.direct.reply_parser import MalformedReply, ReplyParser
 from persidict.stores.s3.transport.messages import Refusal, Request
@@ -113,7 +114,7 @@ class _Job:
 class _Channel:
     """A connection and the request that is under way on it."""
 
-    __slots__ = ("connection", "deadline", "descriptor", "events", "is_open", "job")
+    __slots__ = ("arrived", "connection", "deadline", "descriptor", "events", "is_open", "job")
 
     def __init__(self, connection: Connection, *, is_open: bool) -> None:
         self.connection = connection
@@ -122,6 +123,8 @@ class _Channel:
         self.events = 0
         self.job: _Job | None = None
         self.deadline = connection.deadline
+        self.arrived = LEAST_BYTES
+        """How many bytes came since the deadline was moved last; see `Pace`."""
 
 
 class Multiplexer:
@@ -250,6 +253,7 @@ class Multiplexer:
         self._active += 1
         if channel.is_open:
             channel.deadline = job.started + self._pool.timeouts.read
+            channel.arrived = LEAST_BYTES  # the head of a reply is enough
             self._send(channel)
 
     def _idle_channel(self) -> _Channel | None:
@@ -387,10 +391,12 @@ class Multiplexer:
         parser = job.parser
         assert parser is not None
         sock = channel.connection.sock
+        count = 0
         try:
             while True:
                 is_large = parser.status and (parser.left or 0) > _SMALL
                 data = sock.recv(_LARGE if is_large else _SMALL)
+                count += len(data)
                 if data:
                     parser.feed(data)
                 elif not parser.end():
@@ -405,7 +411,10 @@ class Multiplexer:
         if parser.is_complete:
             self._complete(channel, job, parser)
         elif parser.status:
-            channel.deadline = time.monotonic() + self._pool.timeouts.read
+            channel.arrived += count
+            if channel.arrived >= LEAST_BYTES:
+                channel.arrived = 0
+                channel.deadline = time.monotonic() + self._pool.timeouts.read
             self._bound(channel, job, parser)
 
     def _complete(self, channel: _Channel, job: _Job, parser: ReplyParser) -> None:
