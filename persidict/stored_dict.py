@@ -362,9 +362,11 @@ class StoredDict(PersiDict[ValueType]):
             raise
 
     def _remove(self, key: NonEmptySafeStrTuple, expected: ETagValue | None) -> None:
+        # a caller's "*" is the ETag of no version; to a store it would stand for any
+        version = ETagValue('"*"') if expected == ANY_VERSION else expected
         try:
             self._store.delete(
-                self._naming.name_of(key), if_match=ANY_VERSION if expected is None else expected
+                self._naming.name_of(key), if_match=ANY_VERSION if version is None else version
             )
         except _ANSWERS:
             raise

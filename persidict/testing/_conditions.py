@@ -27,6 +27,7 @@ from persidict.jokers_and_status_flags import (
     ConditionalOperationResult,
     ETagConditionFlag,
     ETagIfExists,
+    ETagValue,
 )
 from persidict.testing._base import AnyDict, ConformanceBase, content_of, model_of
 from persidict.testing.model import DictModel, Key, outcome_of
@@ -35,6 +36,9 @@ CONDITIONS = (ANY_ETAG, ETAG_IS_THE_SAME, ETAG_HAS_CHANGED)
 RETRIEVALS = (ALWAYS_RETRIEVE, NEVER_RETRIEVE, IF_ETAG_CHANGED)
 EXPECTATIONS = ("current", "stale", "of another item", "absent")
 HISTORIES = ("never written", "written", "overwritten", "deleted", "written again")
+
+NO_ETAGS = ("", "0", "00", "9" * 5000, "*", '"*"', 'W/"a"', '"a", "b"', '"a\nb"', '"\u2603"', "\0")
+"""Texts that are no version's ETag, though some are a condition of their own to a service."""
 
 Operation = Callable[..., ConditionalOperationResult]
 
@@ -307,6 +311,23 @@ class ConditionalChangeTests(ConformanceBase):
         )
         assert result == ConditionalOperationResult(False, d.etag("a"), d.etag("a"), values[1])
         assert content_of(d) == {("a",): values[1]}
+
+    @pytest.mark.parametrize("present", [False, True], ids=["absent", "present"])
+    def test_a_text_that_is_no_etag_is_that_of_no_version(
+        self, d: AnyDict, values: tuple[Any, ...], present: bool
+    ) -> None:
+        if present:
+            d["a"] = values[0]
+        actual = d.etag("a") if present else ITEM_NOT_AVAILABLE
+        operations: list[Operation] = [
+            d.get_item_if,
+            partial(d.set_item_if, value=values[1]),
+            d.discard_if,
+        ]
+        for text, operation in product(NO_ETAGS, operations):
+            result = operation("a", condition=ETAG_IS_THE_SAME, expected_etag=ETagValue(text))
+            assert not result.condition_was_satisfied, text
+            assert (result.actual_etag, result.resulting_etag) == (actual, actual), text
 
     def test_discard_if_never_retrieves(self, d: AnyDict, values: tuple[Any, ...]) -> None:
         d["a"] = values[0]

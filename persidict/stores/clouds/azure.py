@@ -141,6 +141,9 @@ class AzureStore(CloudStore):
         max_concurrency: How many requests may be under way at once.
     """
 
+    _etag_form = re.compile(r'"[!#-)+-~]{1,128}"')  # any blob would be a *
+    _no_etag = ETagValue('"0x0"')
+
     def __init__(
         self,
         shared: ClientOfProcess[ContainerClient],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -53,6 +54,7 @@ _MISSING_BUCKET: Final = "bucket does not exist"
 _MISSING_OBJECT: Final = "No such object"
 _GOOGLE: Final = "https://storage.googleapis.com"
 
+_LARGEST_GENERATION: Final = (1 << 63) - 1
 _MICROSECONDS: Final = 1_000_000
 _EARLIEST: Final = 1_262_304_000
 """When the service began, as far as a generation that tells a time is concerned: 2010."""
@@ -177,6 +179,9 @@ class GCSStore(CloudStore):
         prefix: What all names begin with.
         content_type: The media type of what is written.
     """
+
+    _etag_form = re.compile(r"[1-9][0-9]{0,18}")  # 0 would ask that there be no object
+    _no_etag = ETagValue(str(_LARGEST_GENERATION))
 
     def __init__(
         self, connection: GCSConnection, bucket_name: str, *, prefix: str, content_type: str
@@ -368,8 +373,8 @@ class GCSStore(CloudStore):
 
 
 def _generation(etag: ETagValue) -> int:
-    """Return the number that an ETag is; one that no object has, for what is none."""
-    return int(etag) if etag.isascii() and etag.isdigit() else (1 << 63) - 1
+    """Return the number that an ETag is, as far as a condition can name it."""
+    return min(int(etag), _LARGEST_GENERATION)
 
 
 def _time_of(generation: int) -> float | None:

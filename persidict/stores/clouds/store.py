@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from functools import partial
-from typing import Final, Literal, NoReturn, TypeVar
+from typing import ClassVar, Final, Literal, NoReturn, TypeVar
 
 from persidict import log
 from persidict.back_off import seconds_to_pause
@@ -108,6 +109,12 @@ class CloudStore(ObjectStore):
 
     traits = Traits(reads_are_cheap=False, listing_brings_versions=True, back_off_seconds=0.02)
 
+    _etag_form: ClassVar[re.Pattern[str]]
+    """How the ETags of this service look."""
+
+    _no_etag: ClassVar[ETagValue]
+    """One that looks so, and that no object has."""
+
     def __init__(self, *, prefix: str, max_concurrency: int) -> None:
         self._prefix = prefix
         self._pool = WorkerPool(max_concurrency)
@@ -181,6 +188,13 @@ class CloudStore(ObjectStore):
             seen_etag = info.etag
         return list(versions_in(lineage, seen_etag))
 
+    def _in_its_form(self, etag: ETagValue) -> ETagValue:
+        """Return an ETag, or one that no object has in the place of a text that is none.
+
+        Such a text may be a condition of another kind (``*`` is met by anything), or no header.
+        """
+        return etag if self._etag_form.fullmatch(etag) else self._no_etag
+
     # ------------------------------------------------------------------ reading
 
     def head(self, name: str) -> ObjectInfo:
@@ -191,8 +205,9 @@ class CloudStore(ObjectStore):
     def get(
         self, name: str, *, if_none_match: ETagValue | None = None
     ) -> tuple[Buffer, ObjectInfo] | NotModified:
+        known = None if if_none_match is None else self._in_its_form(if_none_match)
         try:
-            data, info, lineage = self._read(name, lambda: self._send_get(name, if_none_match))
+            data, info, lineage = self._read(name, lambda: self._send_get(name, known))
         except Trouble as trouble:
             if trouble.kind is Kind.UNCHANGED:
                 return NOT_MODIFIED
@@ -250,7 +265,9 @@ class CloudStore(ObjectStore):
         if_match: ETagValue | None = None,
         if_none_match: AnyVersion | None = None,
     ) -> ETagValue:
-        expected: ETagIfExists | None = if_match if if_none_match is None else ITEM_NOT_AVAILABLE
+        expected: ETagIfExists | None = None if if_none_match is None else ITEM_NOT_AVAILABLE
+        if if_match is not None:
+            expected = self._in_its_form(if_match)
         if expected is not None:
             self._check_that_conditions_hold()
         write = _Write(self, name, expected)
@@ -313,7 +330,9 @@ class CloudStore(ObjectStore):
     # ------------------------------------------------------------------ deleting
 
     def delete(self, name: str, *, if_match: ETagValue | AnyVersion | None = None) -> None:
-        version = None if if_match in (None, ANY_VERSION) else ETagValue(str(if_match))
+        version = None
+        if if_match is not None and if_match != ANY_VERSION:
+            version = if_match = self._in_its_form(if_match)
         if version is not None:
             self._check_that_conditions_hold()
         was_lost = False

@@ -49,7 +49,7 @@ _THROTTLED_ATTEMPTS: Final = 20
 """How often one of many requests is sent at most while the service asks for fewer."""
 
 _LONGEST_BACK_OFF_SECONDS: Final = 20.0
-_ETAG: Final = re.compile(r'(?:W/)?"[!#-+\--~]+"')
+_ETAG: Final = re.compile(r'(?:W/)?"[!#-)+\--~]+"')
 
 
 class Look(NamedTuple):
