@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -27,6 +28,11 @@ from persidict import (
     back_off,
 )
 from persidict.basic_s3_dict import BasicS3Dict
+from persidict.stores.s3.transport.direct.connections import (
+    CannotConnect,
+    Connection,
+    ConnectionPool,
+)
 from tests.concurrency import Place, do_random_histories, joined, run_workers
 from tests.linearizability import Operation, assert_linearizable
 from tests.s3_caches import connect_cached, credentials
@@ -233,6 +239,30 @@ def test_a_write_whose_server_is_gone_when_it_wants_to_look_is_said_to_be_unknow
     bench.trouble("PutObject", Fault.DROP_REPLY, meanwhile=bench.proxy.refuse_connections)
     with pytest.raises(TransportError) as raised:
         add_one(bench.d)
+    assert said_unknown(raised)
+    assert bench.direct["a"] == 2
+
+
+@pytest.mark.parametrize(
+    "obstacle",
+    [TimeoutError("timed out"), ssl.SSLCertVerificationError("expired")],
+    ids=["time-out", "certificate"],
+)
+def test_a_write_behind_which_no_connection_can_be_opened_any_more_is_said_to_be_unknown(
+    bench: Bench, obstacle: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(pool: ConnectionPool) -> Connection:
+        raise CannotConnect from obstacle
+
+    bench.d["a"] = 1
+    bench.trouble(
+        "PutObject",
+        Fault.DROP_REPLY,
+        meanwhile=lambda: monkeypatch.setattr(ConnectionPool, "open", cannot),
+    )
+    with pytest.raises(TransportError) as raised:
+        add_one(bench.d)
+    monkeypatch.undo()
     assert said_unknown(raised)
     assert bench.direct["a"] == 2
 
