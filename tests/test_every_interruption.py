@@ -6,11 +6,12 @@ import _thread
 import dis
 import os
 import signal
+import sqlite3
 import threading
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from itertools import count, repeat
 from pathlib import Path
@@ -29,6 +30,7 @@ from persidict import (
 )
 from persidict.stores.files.lock import DirectoryLock
 from persidict.stores.files.store import FileStore
+from persidict.stores.sqlite.schema import FILES
 from tests.faults import files_below, open_descriptors, run_in_child
 
 pytestmark = [
@@ -140,6 +142,9 @@ DICTIONARIES: dict[str, Callable[[Path], PersiDict[Any]]] = {
     "a cache": cached,
     "RAM": lambda place: LocalDict(),
     "SQLite": lambda place: SQLiteDict(path=place / "items.sqlite", fsync=False),
+    "large values": lambda place: SQLiteDict(
+        path=place / "items.sqlite", fsync=False, large_value_size=1
+    ),
 }
 
 
@@ -150,8 +155,17 @@ QUICK = {
     ("durable files", "insert"),
     ("durable files", "set_many"),
     ("RAM", "popitem"),
+    ("large values", "assign"),
 }
 """What is gone through each time; the rest in the long run."""
+
+
+def abandoned_files(dictionary: PersiDict[Any]) -> set[str]:
+    """Return the value files beside a database that nothing in it names."""
+    assert isinstance(dictionary, SQLiteDict)
+    there = {name for name in os.listdir(f"{dictionary.path}-values") if name != ".hold"}
+    with closing(sqlite3.connect(dictionary.path)) as sql:
+        return there - {name for (name,) in sql.execute(FILES)}
 
 
 def interrupt_each(place: Path, made: str, act: str) -> None:
@@ -163,7 +177,8 @@ def interrupt_each(place: Path, made: str, act: str) -> None:
     before = open_descriptors()
 
     def check() -> None:
-        if made in ("RAM", "SQLite"):
+        if made in ("RAM", "SQLite", "large values"):
+            assert made != "large values" or not abandoned_files(dictionary)
             other = threading.Thread(target=dictionary.__setitem__, args=("other", 1), daemon=True)
             other.start()
             other.join(10)
@@ -198,6 +213,40 @@ def test_an_exception_at_any_moment_leaves_nothing_locked_or_open(
     made: str, act: str, tmp_path: Path
 ) -> None:
     assert run_in_child(interrupt_each, tmp_path / "items", made, act) == 0
+
+
+def interrupt_the_inner_transaction(place: Path, keep: bool) -> None:
+    os.fsync = os.fstat  # as many calls, but no waiting for the disk
+    d = DICTIONARIES["large values"](place)
+    assert isinstance(d, SQLiteDict)
+
+    def act() -> None:
+        interruption = None
+        with d.transaction() as outer:
+            outer["n"] = 2
+            try:
+                with outer.transaction() as inner:
+                    inner["dir", "k"] = "new"
+                    if not keep:
+                        inner.abort()
+            except Interrupted as error:
+                interruption = error
+        if interruption is not None:
+            raise interruption
+
+    def check() -> None:
+        assert (d.verify(), d["dir", "k"] in ("old", "new")) == ([], True)
+        assert not abandoned_files(d)
+
+    at_each_moment(lambda: prepare(d), act, check)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keep", [True, False])
+def test_an_exception_at_the_end_of_an_inner_transaction_leaves_each_row_its_bytes(
+    keep: bool, tmp_path: Path
+) -> None:
+    assert run_in_child(interrupt_the_inner_transaction, tmp_path, keep) == 0
 
 
 # ---------------------------------------------------------------------- what is guarded

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from persidict import BackendError, MutationPolicyErrorGroup, SQLiteDict
-from persidict.stores.sqlite import place, schema
+from persidict.stores.sqlite import place, schema, values
 from persidict.stores.sqlite.connection import Connection
 from tests.concurrency import Place, run_workers
 
@@ -274,6 +274,43 @@ def test_a_snapshot_keeps_the_files_that_it_shows(path: Path) -> None:
     assert (d["a"], len(value_files(d))) == (LARGE + bytes([4]), 2)
 
 
+def take_a_snapshot_while_files_go(path: Path) -> None:
+    d = open_at(path, fsync=True)
+    d["a"], d["b"] = LARGE, LARGE * 2
+    sizes = []
+
+    def look(number: int, frame: object) -> None:
+        with d.transaction(read_only=True) as t:
+            sizes.append(len(t["b"]))
+
+    delete = os.unlink
+
+    def interrupted_unlink(path: str) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+        delete(path)
+
+    signal.signal(signal.SIGUSR1, look)
+    signal.alarm(20)
+    os.unlink = interrupted_unlink  # type: ignore[assignment]
+    d["a"] = 1
+    assert sizes == [2 * len(LARGE)]
+    assert len(value_files(d)) == 1
+
+
+def test_a_signal_handler_gets_a_snapshot_while_value_files_are_deleted(path: Path) -> None:
+    assert run_in_child(lambda: take_a_snapshot_while_files_go(path)) == 0
+
+
+def test_a_sweeper_that_takes_a_new_file_for_abandoned_costs_no_value(
+    d: SQLiteDict[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = iter([False])
+    claim = values.claim_file
+    monkeypatch.setattr(values, "claim_file", lambda fd: next(claims, True) and claim(fd))
+    d["a"] = LARGE
+    assert (d["a"], d.verify()) == (LARGE, [])
+
+
 def test_a_stream_goes_on_while_its_item_is_replaced(d: SQLiteDict[Any]) -> None:
     d.raw["a"] = LARGE
     with d.open("a") as stream:
@@ -290,7 +327,7 @@ def die_while_writing(path: Path, step: str) -> None:
     def die(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    from persidict.stores.sqlite import store, values
+    from persidict.stores.sqlite import store
 
     target, name = {
         "filling the file": (values.NewFile, "fill"),

@@ -431,7 +431,7 @@ def test_a_generator_that_was_left_inside_of_a_block_ends_with_it(d: PersiDict[A
         next(generator)
     generator.close()
     d["after"] = 1
-    assert "after" in d
+    assert content(d) == {"outer": 1, "after": 1}
 
 
 def test_a_killed_process_undoes_its_transaction(make: Callable[[], PersiDict[Any]]) -> None:

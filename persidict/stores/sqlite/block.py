@@ -30,7 +30,7 @@ class Block:
 
     __slots__ = (
         *("_connection", "_database", "_depth", "_effort", "_for_reading", "_hold", "_is_kept"),
-        *("_new_files", "_parent", "is_open", "must_sync", "read_only"),
+        *("_is_undone", "_new_files", "_parent", "is_open", "must_sync", "read_only"),
     )
 
     def __init__(
@@ -41,6 +41,7 @@ class Block:
         self.read_only = read_only
         self.must_sync = False
         self._is_kept = False
+        self._is_undone = False
         self._database = database
         self._effort = effort
         self._hold: Hold | None = None
@@ -108,11 +109,13 @@ class Block:
         """Keep what was done: for everybody, or as part of the transaction around it."""
         connection = self.owner()
         try:
+            self._undo_inner()
             with connection.lock:
                 if self._parent is not None:
-                    connection.sql.execute(f"RELEASE block_{self._depth}")
                     self._parent.must_sync |= self.must_sync
+                    # before, so that an interruption right behind it finds them noted
                     self._parent._new_files += self._new_files
+                    connection.sql.execute(f"RELEASE block_{self._depth}")
                     self._is_kept = True
                 elif not self.read_only:
                     connection.check_block(Effort(fsync=False, timeout=0.0))
@@ -136,16 +139,19 @@ class Block:
         """Undo what was done, unless it was kept; does nothing in a forked child."""
         if not self.is_open:
             return
-        innermost = self._connection.block
-        while innermost is not None and innermost is not self:
-            # a generator that was left alone inside of this block
-            innermost.is_open = False
-            innermost = innermost._parent
-        if innermost is self:
+        self._undo_inner()
+        if self._connection.block is self:
             self._end()
             self._connection.block = self._parent
         # last, so that an interrupted call can be repeated
         self.is_open = False
+
+    def _undo_inner(self) -> None:
+        """Undo parts that were not ended: a generator was left alone, or an end interrupted."""
+        inner = self._connection.block
+        while inner is not None and inner is not self:
+            inner.close()
+            inner = inner._parent
 
     def _end(self) -> None:
         sql = self._connection.sql
@@ -155,9 +161,7 @@ class Block:
                     # nothing is left of what was committed
                     sql.rollback()
                 elif not self._is_kept and sql.in_transaction:
-                    with suppress(sqlite3.OperationalError):  # it was not even begun
-                        sql.execute(f"ROLLBACK TO block_{self._depth}")
-                        sql.execute(f"RELEASE block_{self._depth}")
+                    self._undo_part(sql)
         finally:
             if self._parent is None:
                 self._connection.turn.release()
@@ -167,3 +171,14 @@ class Block:
             for name in self._new_files:
                 with suppress(FileNotFoundError):
                     os.unlink(self._database.values.path(name))
+
+    def _undo_part(self, sql: sqlite3.Connection) -> None:
+        """Undo what is part of another block; may be called again after an interruption."""
+        try:
+            if not self._is_undone:
+                sql.execute(f"ROLLBACK TO block_{self._depth}")
+                self._is_undone = True
+            sql.execute(f"RELEASE block_{self._depth}")
+        except sqlite3.OperationalError:
+            # it was not even begun, or an interruption came when it had been released
+            self._is_kept = not self._is_undone

@@ -33,7 +33,6 @@ from persidict.stores.sqlite.block import Block
 from persidict.stores.sqlite.connection import Connection, Effort
 from persidict.stores.sqlite.database import database_at
 from persidict.stores.sqlite.listing import INFO, LAST, grouped, pages
-from persidict.stores.sqlite.values import NewFile
 from persidict.traits import Traits
 
 DEFAULT_LARGE_VALUE_SIZE: Final = 384 * 1024
@@ -340,28 +339,22 @@ class SQLiteStore(ObjectStore):
                 ITEM_NOT_AVAILABLE if found is None else found[0], if_match, if_none_match
             )
         self._sweep_once(connection)
-        file = self._new_file(connection, etag, data)
+        file = self._database.values.new(etag)
         try:
+            file.write(data)
+            if connection.block is not None:
+                connection.block.add_file(file.name)
             row = (whole, etag, time.time(), len(data), file.name, None)
             self._write(connection, row, if_match, if_none_match)
         except BaseException:
-            self._discard_unless_named(connection, whole, file)
+            # the interruption may have come when the row was written
+            found = connection.row(schema.ETAG, whole)
+            if found is None or found[0] != etag:
+                file.discard()
             raise
         finally:
             file.close()
         self._database.forget_unlinked(connection, self._effort)
-
-    def _new_file(self, connection: Connection, etag: str, data: Buffer) -> NewFile:
-        file = self._database.values.write(etag, data)
-        if connection.block is not None:
-            connection.block.add_file(file.name)
-        return file
-
-    def _discard_unless_named(self, connection: Connection, whole: str, file: NewFile) -> None:
-        """Delete the file of a write that failed, unless it is the interruption that came late."""
-        found = connection.row(schema.ETAG, whole)
-        if found is None or file.name != found[0]:
-            file.discard()
 
     def _sweep_once(self, connection: Connection) -> None:
         if not self._database.is_swept and connection.block is None:
