@@ -484,6 +484,60 @@ def test_a_consumer_that_pauses_finds_everything_as_it_was(
     assert read_all([first, *found]) == [key.encode() for key in keys]
 
 
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Lets seconds pass on the clock by which time-outs run."""
+    now = multiplexer.time.monotonic
+    passed = [0.0]
+    monkeypatch.setattr(multiplexer.time, "monotonic", lambda: now() + sum(passed))
+    return passed.append
+
+
+def test_the_time_that_a_consumer_takes_is_no_delay_of_the_server(
+    tmp_path: Path, pass_time: Callable[[float], None]
+) -> None:
+    """Connections that it has left half open, as those of TLS are, go on being opened."""
+    certificate = make_certificate(tmp_path, "server")
+    refused = []
+
+    def note(request: Request[Any], refusal: Refusal, attempt: int) -> float | None:
+        refused.append(request)
+        return 0.0
+
+    def answer(request: Arrived) -> bytes:
+        return reply(request.key.encode(), "Connection: close")
+
+    with scripted(answer, tls=server_context(certificate)) as server:
+        wire = direct_wire(
+            server.endpoint_url, ca_bundle=str(certificate), concurrency=2, connect_timeout=10
+        )
+        for item in wire.send_many(map(GetObject, names(12)), note):
+            item.body.read()  # type: ignore[union-attr]
+            pass_time(15)
+    assert not refused
+
+
+def test_requests_leave_while_a_slow_source_makes_more(
+    server: ScriptedServer, pass_time: Callable[[float], None]
+) -> None:
+    has_arrived = threading.Event()
+
+    def answer(request: Arrived) -> bytes:
+        has_arrived.set()
+        return reply()
+
+    server.answer = answer
+
+    def made() -> Iterator[Request[Any]]:
+        for key in names(2):
+            yield PutObject(key, b"")
+            pass_time(1)
+        assert has_arrived.wait(5), "the first request waits for the third"
+        yield PutObject("last", b"")
+
+    assert len(list(direct_wire(server.endpoint_url).send_many(made()))) == 3
+
+
 def test_two_streams_from_one_thread_do_not_meet(server: ScriptedServer) -> None:
     wire = direct_wire(server.endpoint_url)
     keys = names(100)

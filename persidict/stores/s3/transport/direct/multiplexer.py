@@ -160,6 +160,7 @@ class Multiplexer:
         self._paused: list[_Channel] = []
         self._active = 0
         self._next_look = 0.0
+        self._seen = time.monotonic()
         self._ready: deque[_Job] = deque()
         self._later: list[tuple[float, int, _Job]] = []
 
@@ -191,6 +192,8 @@ class Multiplexer:
                     job = _Job(request)
                     window.append(job)
                     self._begin(job)
+                    if time.monotonic() - self._seen > _SECONDS_BETWEEN_LOOKS:
+                        self._look(0.0)  # the source takes its time: what it gave is to leave
                 if not window:
                     break
                 if not window[0].is_done:
@@ -320,11 +323,24 @@ class Multiplexer:
         timeout = _LONGEST_POLL_SECONDS
         if self._later:
             timeout = min(timeout, max(0.0, self._later[0][0] - now))
+        self._look(timeout)
+
+    def _look(self, timeout: float) -> None:
+        """See to all that has happened; wait so many seconds at most until something does.
+
+        The time that others have taken since the last look is nobody's delay.
+        """
+        absence = time.monotonic() - self._seen
+        if absence > _SECONDS_BETWEEN_LOOKS:
+            for channel in self._channels.values():
+                channel.deadline += absence
+                channel.connection.deadline += absence
         for descriptor, events in self._poller.poll(timeout):
-            channel = self._channels.get(descriptor)
-            if channel is not None:
-                self._see_to(channel, events)
-        self._expire(time.monotonic())
+            found = self._channels.get(descriptor)
+            if found is not None:
+                self._see_to(found, events)
+        self._seen = time.monotonic()
+        self._expire(self._seen)
 
     def _see_to(self, channel: _Channel, events: int) -> None:
         job = channel.job
