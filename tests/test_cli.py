@@ -434,16 +434,12 @@ def test_of_many_failures_the_first_ones_are_told_and_how_many_more(
 # ---------------------------------------------------------------------- a terminal
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal of POSIX")
-@pytest.mark.parametrize(("key", "status"), [("names", 1), ("text", 0)])
-def test_stored_bytes_that_are_no_text_are_not_sent_to_a_terminal(
-    key: str, status: int, place: str
-) -> None:
-    FileDirDict[Any](base_dir=place).raw["text"] = "größer\n".encode()
+def in_a_terminal(*arguments: str) -> tuple[bytes, subprocess.CompletedProcess[str]]:
+    """Run the command, and return what the terminal was sent."""
     terminal, end = os.openpty()
     with os.fdopen(terminal, "rb", buffering=0) as reader, os.fdopen(end, "wb") as writer:
         done = subprocess.run(
-            [sys.executable, "-m", "persidict", "get", place, key, "--raw"],
+            [sys.executable, "-m", "persidict", *arguments],
             stdout=writer,
             stderr=subprocess.PIPE,
             text=True,
@@ -453,9 +449,30 @@ def test_stored_bytes_that_are_no_text_are_not_sent_to_a_terminal(
         shown = b""
         while not shown.endswith(b"|"):
             shown += reader.read(100)
+    return shown, done
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal of POSIX")
+@pytest.mark.parametrize(("key", "status"), [("names", 1), ("text", 0)])
+def test_stored_bytes_that_are_no_text_are_not_sent_to_a_terminal(
+    key: str, status: int, place: str
+) -> None:
+    FileDirDict[Any](base_dir=place).raw["text"] = "größer\n".encode()
+    shown, done = in_a_terminal("get", place, key, "--raw")
     assert done.returncode == status
     assert shown == ("größer\r\n|".encode() if status == 0 else b"|")
     assert ("no text for a terminal" in done.stderr) is (status == 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal of POSIX")
+def test_a_text_gives_no_orders_to_a_terminal(place: str) -> None:
+    FileDirDict[Any](base_dir=place)["title"] = "\x1b]0;mine\x07"
+    assert in_a_terminal("get", place, "title")[0] == b"'\\x1b]0;mine\\x07'\r\n|"
+
+
+def test_a_text_reaches_a_file_as_it_was_stored(place: str) -> None:
+    FileDirDict[Any](base_dir=place)["colored"] = "\x1b[31mred\x1b[0m"
+    assert output("get", place, "colored") == "\x1b[31mred\x1b[0m\n"
 
 
 # ---------------------------------------------------------------------- buckets

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,41 @@ def test_h5_reads_files_of_other_programs_as_dicts() -> None:
     d = ram("h5")
     d.raw["a"] = stream.getvalue()
     assert repr(d["a"]) == repr({"g": {"x": np.arange(3)}, "n": np.array(5)})
+
+
+def _external_data(file: Any, other: Path) -> None:
+    file.create_dataset("x", shape=(4,), dtype="u1", external=[(str(other), 0, 4)])
+
+
+def _virtual_data(file: Any, other: Path) -> None:
+    import h5py
+
+    layout = h5py.VirtualLayout(shape=(4,), dtype="u1")
+    layout[:] = h5py.VirtualSource(str(other), "x", shape=(4,))
+    file.create_virtual_dataset("x", layout)
+
+
+def _external_link(file: Any, other: Path) -> None:
+    import h5py
+
+    file["x"] = h5py.ExternalLink(str(other), "/x")
+
+
+@pytest.mark.parametrize("refer", [_external_data, _virtual_data, _external_link])
+def test_h5_opens_no_other_file_that_an_item_names(
+    refer: Callable[[Any, Path], None], tmp_path: Path
+) -> None:
+    import h5py
+
+    other = tmp_path / "other"
+    other.write_bytes(b"mine")
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        refer(file, other)
+    d = ram("h5")
+    d.raw["a"] = stream.getvalue()
+    with pytest.raises(BackendError, match="in another file|out of the file"):
+        d["a"]
 
 
 # ---------------------------------------------------------------------- plainjson

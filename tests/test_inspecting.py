@@ -152,6 +152,18 @@ def test_signing_makes_no_request(endpoint: str) -> None:
     assert requests_of(d, lambda: d.presign("a", expires=60)) == {}
 
 
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])
+def test_urls_are_signed_by_version_4_in_every_region(region: str) -> None:
+    d: BasicS3Dict[Any] = BasicS3Dict(
+        bucket_name="url-bucket",
+        region=region,
+        aws_access_key_id="id",
+        aws_secret_access_key="secret",
+        create_bucket=False,
+    )
+    assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in d.presign("a")
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

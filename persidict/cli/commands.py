@@ -165,7 +165,9 @@ def get(place: Dict, key: Any, raw: bool) -> None:
         return
     text = value_text(place[key])
     try:
-        click.echo(text)
+        if sys.stdout is not None and sys.stdout.isatty() and not _is_text(text.encode()):
+            text = repr(text)  # whoever stored it gives the terminal no orders
+        click.echo(text, color=True)  # else echo leaves out what orders a terminal to do something
     except UnicodeEncodeError as error:
         fail(f"the value cannot be written as a text ({error}); --raw writes the stored bytes")
 

@@ -20,7 +20,7 @@ class H5Codec(Codec):
 
     A dict is an HDF5 group of its items, a list or tuple one of ``0``, ``1`` and so on, in
     which an attribute tells which; a value that is no dict is called ``value``. HDF5 files of
-    other programs are read as dicts of arrays. Reading runs no code.
+    other programs are read as dicts of arrays. Reading runs no code, and opens no other file.
 
     Raises:
         MissingExtraError: h5py is not installed.
@@ -53,13 +53,13 @@ class H5Codec(Codec):
         """Turn HDF5 into a value.
 
         Raises:
-            OSError, ValueError: The bytes are damaged.
+            OSError, ValueError: The bytes are damaged, or refer to other files.
         """
         import h5py
 
         with h5py.File(io.BytesIO(data), "r") as file:
             is_item = file.attrs.get(_KIND) == "item"
-            return _get(file[_VALUE]) if is_item else _get(file)
+            return _get(_child(file, _VALUE)) if is_item else _get(file)
 
 
 def _fill(group: Any, value: Any, where: str) -> None:
@@ -119,8 +119,8 @@ def _get(node: Any) -> Any:
     kind = node.attrs.get(_KIND)
     if isinstance(node, h5py.Group):
         items = {
-            "" if name == "%" else unquote(name, errors="surrogatepass"): _get(item)
-            for name, item in node.items()
+            "" if name == "%" else unquote(name, errors="surrogatepass"): _get(_child(node, name))
+            for name in node
         }
         if kind in ("list", "tuple"):
             values = [items[str(index)] for index in range(len(items))]
@@ -130,6 +130,8 @@ def _get(node: Any) -> Any:
         return None
     if kind == "str":
         return node.asstr()[()]
+    if node.external or node.is_virtual:  # else whoever wrote it names files of whoever reads it
+        raise ValueError(f"the data of {node.name!r:.80} lie in another file")
     value = node[()]
     for scalar, name in _SCALARS.items():
         if kind == name:
@@ -140,6 +142,16 @@ def _get(node: Any) -> Any:
 
         return np.asarray(value, dtype=node.dtype)
     return value
+
+
+def _child(group: Any, name: str) -> Any:
+    import h5py
+
+    link = group.get(name, getlink=True)
+    child = None if isinstance(link, h5py.ExternalLink) else group.get(name)
+    if child is None:
+        raise ValueError(f"{name!r:.80} in {group.name!r:.80} is a link that leads out of the file")
+    return child
 
 
 def _name_of(key: str) -> str:

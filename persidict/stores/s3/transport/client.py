@@ -301,6 +301,9 @@ def _make_client(connection: S3Connection) -> _Made:
     client.meta.events.unregister("needs-retry.s3", unique_id="retry-config-s3")
     _send_bodies_at_once(client)
     _require_results(client)
+    client.meta.events.register_first(
+        "choose-signer.s3", _sign_urls_by_version_4, unique_id="persidict-version-4"
+    )
 
     def credentials() -> Any:
         return session.get_credentials()  # the same as the client's
@@ -356,6 +359,12 @@ def _require_its_result(response_dict: Mapping[str, Any], **kwargs: Any) -> None
     """Refuse what botocore takes for a list of no failures, whatever document it is."""
     if response_dict["status_code"] == _OK and not _RESULT.match(response_dict["body"]):
         raise ResponseParserError("no DeleteResult in it")
+
+
+def _sign_urls_by_version_4(signature_version: Any, **kwargs: Any) -> str | None:
+    """Keep botocore from version 2, which new buckets and keys of KMS do not know, for URLs."""
+    is_4 = signature_version in ("v4-query", "s3v4-query")  # what is configured may be another
+    return "s3v4-query" if is_4 else None
 
 
 def _expect_if_large(model: Any, params: dict[str, Any], **kwargs: Any) -> None:
