@@ -318,7 +318,7 @@ def test_h5_opens_no_other_file_that_an_item_names(
         refer(file, other)
     d = ram("h5")
     d.raw["a"] = stream.getvalue()
-    with pytest.raises(BackendError, match="in another file|out of the file"):
+    with pytest.raises(BackendError, match=r"in another file|out of the file"):
         d["a"]
 
 

@@ -361,7 +361,7 @@ def _require_its_result(response_dict: Mapping[str, Any], **kwargs: Any) -> None
         raise ResponseParserError("no DeleteResult in it")
 
 
-def _sign_urls_by_version_4(signature_version: Any, **kwargs: Any) -> str | None:
+def _sign_urls_by_version_4(signature_version: Any, **kwargs: Any) -> Any:
     """Keep botocore from version 2, which new buckets and keys of KMS do not know, for URLs."""
     is_4 = signature_version in ("v4-query", "s3v4-query")  # what is configured may be another
     return "s3v4-query" if is_4 else None
