@@ -24,6 +24,7 @@ from persidict import (
     FileDirDict,
     LocalDict,
     MutableDictCached,
+    MutationPolicyError,
     PersiDict,
     SQLiteDict,
     sync_items,
@@ -50,14 +51,11 @@ class _Ends:
     """Something whose end can be waited for."""
 
 
-def interruption_at(moment: int, act: Callable[[], object]) -> Interrupted | None:
-    """Throw an exception into a call, at the n-th moment at which a signal may be handled.
+def happens_at(moment: int, act: Callable[[], object], happening: Callable[[], object]) -> None:
+    """Let something happen in a call, at the n-th moment at which a signal may be handled.
 
     The handler lets the signal come again whenever it ends, and so is called at every such
     moment: the signal comes of C code, when the last variable of the handler is dropped.
-
-    Returns:
-        What was thrown, with its frames; None: the call ended before.
     """
     send = partial(next, map(_thread.interrupt_main, repeat(signal.SIGUSR1)))
     moments = count(1)
@@ -68,7 +66,8 @@ def interruption_at(moment: int, act: Callable[[], object]) -> Interrupted | Non
         nonlocal reference
         if is_under_way:
             if next(moments) == moment:
-                raise Interrupted
+                happening()
+                return
             end = _Ends()
             reference = weakref.ref(end, send)
 
@@ -76,12 +75,26 @@ def interruption_at(moment: int, act: Callable[[], object]) -> Interrupted | Non
     try:
         send(None)
         act()
-    except Interrupted as error:
-        return error
     finally:
         is_under_way = False
         signal.signal(signal.SIGUSR1, before)
         del reference
+
+
+def throw() -> None:
+    raise Interrupted
+
+
+def interruption_at(moment: int, act: Callable[[], object]) -> Interrupted | None:
+    """Throw an exception into a call, at the n-th moment at which a signal may be handled.
+
+    Returns:
+        What was thrown, with its frames; None: the call ended before.
+    """
+    try:
+        happens_at(moment, act, throw)
+    except Interrupted as error:
+        return error
     return None
 
 
@@ -247,6 +260,44 @@ def test_an_exception_at_the_end_of_an_inner_transaction_leaves_each_row_its_byt
     keep: bool, tmp_path: Path
 ) -> None:
     assert run_in_child(interrupt_the_inner_transaction, tmp_path, keep) == 0
+
+
+def write_in_a_handler_at_each_moment(place: Path, read_only: bool) -> None:
+    os.fsync = os.fstat  # as many calls, but no waiting for the disk
+    d = DICTIONARIES["SQLite"](place)
+    assert isinstance(d, SQLiteDict)
+    d["n"] = 1
+
+    def act() -> None:
+        with d.transaction(read_only=read_only) as t:
+            t["n"] if read_only else t.update(n=1)
+
+    for moment in count(1):
+        outcome = []
+
+        def write(moment: int = moment, outcome: list[str] = outcome) -> None:
+            try:
+                d["handler"] = moment
+            except MutationPolicyError:
+                outcome.append("refused")
+            else:
+                outcome.append("written")
+
+        happens_at(moment, act, write)
+        if not outcome:
+            assert moment > 10
+            return
+        if outcome == ["written"]:
+            assert d["handler"] == moment, f"lost at moment {moment}"
+        else:
+            assert read_only
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_what_a_handler_writes_beside_a_transaction_is_not_lost(
+    read_only: bool, tmp_path: Path
+) -> None:
+    assert run_in_child(write_in_a_handler_at_each_moment, tmp_path, read_only) == 0
 
 
 # ---------------------------------------------------------------------- what is guarded

@@ -64,12 +64,10 @@ class Block:
                 backend="sqlite",
             )
         try:
-            self._begin(self._effort)
             self.is_open = True
-            connection.block = self
+            self._begin(self._effort)
         except BaseException:
             self._end()
-            connection.block = self._parent
             self.is_open = False
             raise
 
@@ -80,14 +78,15 @@ class Block:
                 raise MutationPolicyError("read-only", "the transaction around it is read-only")
             with connection.lock:
                 connection.sql.execute(f"SAVEPOINT block_{self._depth}")
+            connection.block = self
         elif self.read_only:
             self._hold = self._database.values.keep(may_make=not self._for_reading)
             with connection.lock:
-                connection.sql.execute("BEGIN")
+                connection.enter(self, "BEGIN")
             # the snapshot is taken with the first look
             connection.row("SELECT 1 FROM objects LIMIT 1")
         else:
-            connection.begin(effort)
+            connection.begin(effort, self)
 
     def owner(self) -> Connection:
         """Return the connection, if the block is open and this is its thread.
@@ -126,45 +125,57 @@ class Block:
             self._database.collect(connection)
 
     def _commit_all(self) -> None:
-        # before, so that an interruption right behind the commit deletes no file of its rows
+        connection = self._connection
+        commit = connection.sql.commit
+        # before, so that an interruption right behind the commit deletes no file of its rows, and
+        # without a call in between: what a signal handler writes is part of this, or of nothing
         self._is_kept = True
+        connection.block = None
         try:
-            self._connection.sql.commit()
+            commit()
         except sqlite3.Error:
+            connection.block = self
             self._is_kept = False
             raise
-        self._connection.committed(sync=self.must_sync)
+        connection.committed(sync=self.must_sync)
 
     def close(self) -> None:
         """Undo what was done, unless it was kept; does nothing in a forked child."""
         if not self.is_open:
             return
-        self._undo_inner()
-        if self._connection.block is self:
+        if not self._connection.is_closed:
+            self._undo_inner()
             self._end()
-            self._connection.block = self._parent
         # last, so that an interrupted call can be repeated
         self.is_open = False
 
     def _undo_inner(self) -> None:
         """Undo parts that were not ended: a generator was left alone, or an end interrupted."""
-        inner = self._connection.block
-        while inner is not None and inner is not self:
-            inner.close()
-            inner = inner._parent
+        inner = []
+        block = self._connection.block
+        while block is not None and block is not self:
+            inner.append(block)
+            block = block._parent
+        if block is self:
+            for part in inner:
+                part.close()
 
     def _end(self) -> None:
-        sql = self._connection.sql
+        connection = self._connection
         try:
-            with self._connection.lock:
-                if self._parent is None:
-                    # nothing is left of what was committed
-                    sql.rollback()
-                elif not self._is_kept and sql.in_transaction:
-                    self._undo_part(sql)
+            with connection.lock:
+                if self._parent is not None:
+                    self._undo_part(connection.sql)
+                    if connection.block is self:
+                        connection.block = self._parent
+                elif connection.block is self:
+                    rollback = connection.sql.rollback
+                    # without a call in between, see `_commit_all`
+                    connection.block = None
+                    rollback()
         finally:
             if self._parent is None:
-                self._connection.turn.release()
+                connection.turn.release()
             if self._hold is not None:
                 self._hold.close()
         if not self._is_kept:
@@ -174,6 +185,8 @@ class Block:
 
     def _undo_part(self, sql: sqlite3.Connection) -> None:
         """Undo what is part of another block; may be called again after an interruption."""
+        if self._is_kept or not sql.in_transaction:
+            return
         try:
             if not self._is_undone:
                 sql.execute(f"ROLLBACK TO block_{self._depth}")

@@ -182,7 +182,18 @@ class Connection:
                 self.sql.commit()
             self.turn.release()
 
-    def begin(self, effort: Effort) -> None:
+    def enter(self, block: Block | None, statement: str) -> None:
+        """Begin a transaction of the user's, or none's, so that no signal handler comes between."""
+        execute = self._execute
+        # without a call in between
+        self.block = block
+        try:
+            execute(statement)
+        except sqlite3.Error:
+            self.block = None
+            raise
+
+    def begin(self, effort: Effort, block: Block | None = None) -> None:
         """Take the turn and begin to write; the caller releases it, whatever happens."""
         self.turn.take(effort.timeout)
         while True:
@@ -190,7 +201,7 @@ class Connection:
                 try:
                     if self.is_full is not effort.fsync:
                         self._set_synchronous(effort.fsync)
-                    self._execute("BEGIN IMMEDIATE")
+                    self.enter(block, "BEGIN IMMEDIATE")
                     self._busy_since = None
                     return
                 except sqlite3.OperationalError as error:
