@@ -10,7 +10,7 @@ from persidict.codecs import Codec
 from persidict.codecs.codec import check_installed
 from persidict.contract.inspecting import HttpMethod
 from persidict.jokers_and_status_flags import ValueType
-from persidict.naming import PlainNaming
+from persidict.naming import AzureNaming
 from persidict.protection import Protection
 from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
 from persidict.stored_dict import StoredDict
@@ -41,6 +41,9 @@ class AzureDict(StoredDict[ValueType]):
 
     Handles pickle as their parameters, credentials included, unless `credential` is an object
     that cannot be pickled.
+
+    A blob is named like the object of a `BasicS3Dict`, but that ``%`` stands behind the dot of a
+    part that ends with one and is not the last, where Azure would leave it out.
 
     Costs, in requests: reading, ``in``, `etag`, assignment, deletion and a change under a
     version that holds take 1; `transform_item`, `pop` and an unmet condition 2; a listing 1 for
@@ -123,6 +126,16 @@ class AzureDict(StoredDict[ValueType]):
         used = given if account_url is not None else given or _from_environment()
         self.container_name = container_name
         self.root_prefix = check_prefix("root_prefix", root_prefix)
+        if "\\" in self.root_prefix or "./" in self.root_prefix:
+            raise ValueError(
+                "root_prefix must have neither a backslash nor a dot before a slash, in which"
+                f" Azure sees another name, it is {root_prefix!r}"
+            )
+        if serialization_format.endswith("."):
+            raise ValueError(
+                "serialization_format must not end with a dot, which Azure would leave out, it is"
+                f" {serialization_format!r}"
+            )
         self.account_url = account_url
         self._connection_string = given
         self._credential = (
@@ -151,7 +164,7 @@ class AzureDict(StoredDict[ValueType]):
         )
         if self._create_container and not read_only:
             store.ensure_container()
-        self._attach(store, chosen_codec, PlainNaming(serialization_format))
+        self._attach(store, chosen_codec, AzureNaming(serialization_format))
 
     @classmethod
     def _mask(cls, params: dict[str, Any]) -> None:

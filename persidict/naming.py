@@ -130,7 +130,7 @@ class PlainNaming(KeyNaming):
         its names behind those of the bound: each such part gets a stretch of its own.
         """
         level = len(key_range.prefix)
-        below = "/".join((*key_range.prefix, ""))
+        below = self.prefix_of(SafeStrTuple(*key_range.prefix))
         first = _part_at(key_range.start, key_range.prefix)
         last = _part_at(key_range.stop, key_range.prefix)
         start_after = below + (first or "")
@@ -143,6 +143,29 @@ class PlainNaming(KeyNaming):
             if last[length] < _BEHIND_SLASH and (first is None or shorter >= first):
                 found.append(Stretch(f"{below}{shorter}.", f"{below}{shorter}{_BEHIND_SLASH}"))
         return found
+
+
+class AzureNaming(PlainNaming):
+    """As PlainNaming, but a directory whose name ends with a dot is marked with ``%``.
+
+    Azure leaves out dots before a slash, so that the keys ``a., b`` and ``a, b`` would be one.
+
+    Examples:
+        >>> AzureNaming("pkl").name_of(NonEmptySafeStrTuple("a.", "b."))
+        'a.%/b..pkl'
+    """
+
+    def name_of(self, key: NonEmptySafeStrTuple) -> str:
+        """Return the name of the object that holds an item; see KeyNaming."""
+        return super().name_of(key).replace("./", ".%/")
+
+    def key_of(self, name: str) -> NonEmptySafeStrTuple | None:
+        """Return the key that a name belongs to, or None; see KeyNaming."""
+        return None if "./" in name else super().key_of(name.replace(".%/", "./"))
+
+    def prefix_of(self, prefix: SafeStrTuple) -> str:
+        """Return what the names below a prefix begin with; see KeyNaming."""
+        return super().prefix_of(prefix).replace("./", ".%/")
 
 
 class FileNaming(KeyNaming):

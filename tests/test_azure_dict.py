@@ -51,11 +51,24 @@ def test_a_copy_is_no_version_that_there_was_before() -> None:
         ({"container_name": 3}, TypeError),
         ({"credential": None, "max_concurrency": 0}, ValueError),
         ({"root_prefix": None}, TypeError),
+        ({"root_prefix": "a\\b"}, ValueError),
+        ({"root_prefix": "Dr./b"}, ValueError),
+        ({"serialization_format": "txt.", "base_class_for_values": str}, ValueError),
     ],
 )
 def test_a_wrong_parameter_is_named(wrong: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error, match="|".join(wrong)):
         in_azure(**wrong)
+
+
+def test_no_blob_has_a_dot_before_a_slash_where_azure_would_leave_it_out() -> None:
+    d = in_azure()
+    d["Dr.", "...", "a."] = 1
+    assert [blob.name for blob in d.container_client.list_blobs(d.root_prefix)] == [
+        f"{d.root_prefix}Dr.%/...%/a..pkl"
+    ]
+    assert list(d.subdicts()) == ["Dr."]
+    assert list(d.get_subdict(("Dr.", "..."))) == ["a."]
 
 
 # ---------------------------------------------------------------------- signed URLs
