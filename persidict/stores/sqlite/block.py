@@ -166,8 +166,6 @@ class Block:
             with connection.lock:
                 if self._parent is not None:
                     self._undo_part(connection.sql)
-                    if connection.block is self:
-                        connection.block = self._parent
                 elif connection.block is self:
                     rollback = connection.sql.rollback
                     # without a call in between, see `_commit_all`
@@ -182,6 +180,9 @@ class Block:
             for name in self._new_files:
                 with suppress(FileNotFoundError):
                     os.unlink(self._database.values.path(name))
+        # last, so that the block around it finds one whose end was interrupted
+        if self._parent is not None and connection.block is self:
+            connection.block = self._parent
 
     def _undo_part(self, sql: sqlite3.Connection) -> None:
         """Undo what is part of another block; may be called again after an interruption."""
