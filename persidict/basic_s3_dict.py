@@ -131,6 +131,8 @@ class BasicS3Dict(StoredDict[ValueType]):
         aws_session_token = as_secret("aws_session_token", aws_session_token)
         endpoint_url = masked_url(endpoint_url)
         boto_config = _masked_config(boto_config)
+        put_options = _masked_options(put_options)
+        request_options = _masked_options(request_options)
         super().__init__(
             append_only=append_only,
             base_class_for_values=base_class_for_values,
@@ -186,6 +188,9 @@ class BasicS3Dict(StoredDict[ValueType]):
             params["endpoint_url"] = masked_url(params["endpoint_url"])
         if "boto_config" in params:
             params["boto_config"] = _masked_config(params["boto_config"])
+        for name in ("put_options", "request_options"):
+            if name in params:
+                params[name] = _masked_options(params[name])
 
     def _own_params(self) -> dict[str, Any]:
         connection = self._connection
@@ -290,6 +295,13 @@ def _masked_config(config: Any) -> Any:
     if not isinstance(config, Mapping) or config.get("proxies") is None:
         return config
     return {**config, "proxies": masked_proxies(config["proxies"])}
+
+
+def _masked_options(options: Any) -> Any:
+    """Return options without customers' keys, which are refused by their names."""
+    if not isinstance(options, Mapping):
+        return options
+    return {name: "***" if "SSECustomer" in str(name) else given for name, given in options.items()}
 
 
 def _check_text(name: str, text: Any) -> None:

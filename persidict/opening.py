@@ -122,7 +122,7 @@ def _read_path(path: str, params: dict[str, Any]) -> tuple[type[PersiDict[Any]],
     if os.path.isfile(path):
         raise ValueError(f"{path!r} is a file; a database is opened by sqlite:///path/of/it")
     if "?" in path and not os.path.isdir(path):
-        raise ValueError(f"{path!r}: parameters need a URL: file:///path?name=value")
+        raise ValueError(f"{_shown(path)}: parameters need a URL: file:///path?name=value")
     return _checked(cls, path, {"base_dir": path}, "", params)
 
 

@@ -282,6 +282,15 @@ def test_a_key_of_ones_own_that_is_none_is_refused(returned: Any) -> None:
     assert CALLS == []
 
 
+def test_a_function_that_calls_itself_too_often_is_told_so() -> None:
+    @memoize(LocalDict())
+    def endless(x: int) -> int:
+        return int(endless(x + 1))
+
+    with pytest.raises(RecursionError):
+        endless(0)
+
+
 def test_an_argument_that_cannot_be_hashed_is_named() -> None:
     f = memoize(LocalDict())(work)
     with pytest.raises(TypeError, match=r"argument of .*work cannot be hashed \(y: .*key="):

@@ -116,6 +116,12 @@ def test_secrets_among_the_parameters_of_a_url_show_nowhere(url: str) -> None:
     assert_hushed(str(raised.value) + "".join(locals_of_all(raised.value)))
 
 
+def test_parameters_behind_a_path_are_not_shown() -> None:
+    with pytest.raises(ValueError, match="need a URL") as raised:
+        open_dict("results?aws_secret_access_key=hush")
+    assert_hushed(str(raised.value))
+
+
 def test_secrets_beside_a_url_that_is_refused_show_nowhere() -> None:
     with pytest.raises(ValueError, match="unknown scheme") as raised:
         open_dict("redis://h", **SECRETS)
@@ -392,6 +398,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "no server": {"endpoint_url": SERVER, "create_bucket": True},
     "no codec": {"codec": 1},
     "no prefix": {"root_prefix": "../a"},
+    "a key to write with": {"put_options": {"SSECustomerKey": "hush-key"}},
+    "a key to copy with": {"request_options": {"CopySourceSSECustomerKey": b"hush-key"}},
 }
 
 

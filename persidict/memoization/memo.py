@@ -134,6 +134,8 @@ class Memo:
         arguments = self._arguments(args, kwargs)
         try:
             digest = stable_hash((self._name, self._version, arguments))
+        except RecursionError:  # mostly of a function that calls itself too often
+            raise
         except Exception as error:
             raise TypeError(
                 f"an argument of {self._name} cannot be hashed"
