@@ -85,7 +85,8 @@ class Protection(ABC):
             first needed. Keys are in no repr, message, JSON or pickle.
         place: What the names of the items begin with under this protection, ending with ``/``,
             so that no place ends in the middle of a key. Items of different places cannot be
-            passed off as each other, though their keys are equal.
+            passed off as each other, though their keys are equal, unless one place begins with
+            the other: ``a/b/`` is to ``a/`` what a sub-dictionary is.
 
     Raises:
         TypeError: A key is neither bytes nor a function, or `place` no str.
