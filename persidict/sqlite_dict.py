@@ -64,7 +64,8 @@ class SQLiteDict(TransactionalDict[ValueType]):
         protection: `Signed`, `Encrypted`, or None: whether stored bytes are trusted unseen.
         read_only: Whether this handle refuses to change items; see `read_only()`. It makes
             no file: one that is missing has no items. SQLite's log and its index stand
-            beside the file while somebody reads.
+            beside the file while somebody reads, and a snapshot puts an empty ``.hold`` among
+            large values, lest they be deleted meanwhile.
 
     Raises:
         BackendError: The file is no database, or of another application, or of a later
