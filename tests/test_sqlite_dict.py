@@ -417,13 +417,19 @@ def test_a_range_looks_at_about_as_many_rows_as_it_has(
     assert sum(seen) <= 5 * 64
 
 
-def test_items_that_fail_together_are_each_told_of_their_own(d: SQLiteDict[Any]) -> None:
-    d["a"] = 1
-    sql = d._store._connection().sql
-    (pages,) = sql.execute("PRAGMA page_count").fetchone()
-    sql.execute(f"PRAGMA max_page_count = {pages}")
+@pytest.mark.parametrize("noted", [False, True], ids=["", "noted before"])
+def test_items_that_fail_together_are_each_told_of_their_own(
+    d: SQLiteDict[Any], noted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        if noted:
+            error.add_note("persidict: the database is here")
+        raise error
+
+    monkeypatch.setattr(Connection, "transact", fail)
     with pytest.raises(ExceptionGroup) as caught:
-        d.update({"x": b"x" * 1900, "y": os.urandom(1900), "z": os.urandom(1900)})
+        d.update({"x": 1, "y": 2, "z": 3})
     notes = ["".join(error.__notes__) for error in caught.value.exceptions]
     assert [key in note for key, note in zip("xyz", notes, strict=True)] == [True] * 3
     assert [note.count("item ") for note in notes] == [1] * 3

@@ -419,7 +419,7 @@ class SQLiteStore(ObjectStore):
             answers = connection.transact(self._effort, write)
         except (sqlite3.Error, BackendError) as error:
             if isinstance(error, (sqlite3.OperationalError, BackendError)) or connection.block:
-                return [(name, copy(error)) for name, _ in batch]  # each is told of its own item
+                return [(name, _twin(error)) for name, _ in batch]
             # one of them it is that SQLite does not take
             return list(super().put_many(batch, if_none_match=if_none_match))
         if connection.left_files:
@@ -436,7 +436,7 @@ class SQLiteStore(ObjectStore):
             try:
                 connection.transact(self._effort, delete)
             except (sqlite3.Error, BackendError) as error:
-                yield from ((name, copy(error)) for name in batch)
+                yield from ((name, _twin(error)) for name in batch)
             if connection.left_files:
                 self._database.collect(connection)
 
@@ -581,3 +581,10 @@ def _next_batch(batch: int, rows: list[Any]) -> int:
     most = max(1, min(_MOST_READ, _BATCH_BYTES // average))
     # by doubling, so that there are few different statements
     return min(2 * batch, 1 << most.bit_length() - 1)
+
+
+def _twin(error: Exception) -> Exception:
+    """Return the failure of one of several items, to which notes on that item can be added."""
+    twin = copy(error)
+    twin.__notes__ = [*getattr(error, "__notes__", ())]
+    return twin
