@@ -153,3 +153,11 @@ def test_a_condition_for_reading_is_refused(d: PersiDict[bytes]) -> None:
     d["a"] = b"old"
     with pytest.raises(ValueError, match="condition"):
         d.open("a", "rb", condition=ETAG_IS_THE_SAME)  # type: ignore[call-overload]
+
+
+def test_an_etag_that_no_condition_looks_at_is_refused() -> None:
+    d: LocalDict[int] = LocalDict()
+    d["a"] = 1
+    with pytest.raises(ValueError, match="condition=ETAG_IS_THE_SAME"):
+        d.open("a", "wb", expected_etag=d.etag("a"))
+    assert d["a"] == 1

@@ -188,7 +188,8 @@ class StreamOperations(DictPrimitives, Generic[ValueType]):
 
         Raises:
             KeyError: There is no such item to be read.
-            ValueError: The mode is another one, or the condition is none, or for reading.
+            ValueError: The mode is another one, or the condition is none, or for reading, or
+                there is an ETag that no condition looks at.
             TypeError: `expected_etag` is no ETag, or this kind of dictionary does not keep its
                 values as bytes.
             MutationPolicyError: The handle is read-only and the mode ``"wb"``.
@@ -197,6 +198,10 @@ class StreamOperations(DictPrimitives, Generic[ValueType]):
         if mode == "wb":
             self._refuse_if_read_only()
             check_condition(condition, expected_etag)
+            if condition is ANY_ETAG and expected_etag is not ITEM_NOT_AVAILABLE:
+                raise ValueError(
+                    "expected_etag has no effect under ANY_ETAG: give condition=ETAG_IS_THE_SAME"
+                )
             raw = cast("Any", self).raw._twin()
             raw.base_class_for_values = None  # a view of bytes will do
 
