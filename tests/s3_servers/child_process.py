@@ -27,7 +27,19 @@ class Server(ABC):
         endpoint_url: Where clients connect to.
     """
 
-    endpoint_url: str
+    _endpoint_url: str
+
+    @property
+    def endpoint_url(self) -> str:
+        return self._endpoint_url
+
+    @endpoint_url.setter
+    def endpoint_url(self, url: str) -> None:
+        from persidict.stores.s3.transport import client
+
+        self._endpoint_url = url
+        # a server of another kind may have had the port before
+        client._ETAG_FORMS.pop(url, None)
 
     @abstractmethod
     def stop(self) -> None:
