@@ -312,6 +312,15 @@ def test_where_deletions_under_an_etag_are_never_met_it_looks_and_deletes(
     assert list(store.names()) == []
 
 
+def test_where_only_deletions_under_an_etag_are_never_met_that_is_found_out_after_other_conditions(
+    new_store: NewStore,
+) -> None:
+    store = new_store(ServerQuirks(delete_if_match=NEVER_MET))
+    etag = store.put("a", b"2", if_match=store.put("a", b"1"))
+    store.delete("a", if_match=etag)
+    assert list(store.names()) == []
+
+
 def test_deleting_without_a_condition_does_not_mind_absence(store: S3Store) -> None:
     store.delete("a")
     assert list(store.names()) == []

@@ -19,6 +19,9 @@ from persidict.stores.s3.transport.messages import DeleteObject, DeleteObjects, 
 from persidict.stores.shared.parallel import map_in_order
 
 _BATCH: Final = 1000
+_MISREAD_ATTEMPTS: Final = 5
+"""How often the current version is refused before the server is known not to know it."""
+
 _VERSION_ATTEMPTS: Final = 20
 """How often another version is tried at most, where it is the current one that is to go."""
 
@@ -124,16 +127,20 @@ class Deletion:
         return False
 
     def _by_etag(self, etag: ETagValue) -> None:
-        refusal = self._refusal_of(DeleteObject(self._key, etag))
-        if refusal is None:
-            return
-        if refusal.is_misread:
-            self._requests.bucket.probe.note_misread("delete_if_match")
-            return self.of_version(etag)
-        if refusal.is_absence:
-            raise ObjectNotFound(self._key) from refusal.error
-        current = self._requests.head(self._key).etag  # or there is none, as 412 may mean, too
-        raise PreconditionFailed(self._key, actual_etag=current) from refusal.error
+        for attempt in range(1, _MISREAD_ATTEMPTS + 1):
+            refusal = self._refusal_of(DeleteObject(self._key, etag))
+            if refusal is None:
+                return
+            if refusal.is_misread:
+                break
+            if refusal.is_absence:
+                raise ObjectNotFound(self._key) from refusal.error
+            current = self._requests.head(self._key).etag  # or there is none: 412 may mean that
+            if current != etag:
+                raise PreconditionFailed(self._key, actual_etag=current) from refusal.error
+            pause(attempt)  # others may have brought the same bytes back just now
+        self._requests.bucket.probe.note_misread("delete_if_match")
+        self.of_version(etag)
 
     def _require_current(self, etag: ETagValue) -> None:
         current = self._requests.head(self._key).etag
