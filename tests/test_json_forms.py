@@ -271,8 +271,8 @@ def test_what_does_not_come_back_warns_once_with_its_class_and_the_rest_comes_ba
     with pytest.warns(LossyValueWarning, match=re.escape(class_name)) as caught:
         data = JSON.encode(value)
     found = JSON.decode(data)
-    assert len(caught) == 1
-    assert caught[0].filename == __file__
+    lossy = [one for one in caught if one.category is LossyValueWarning]  # not of earlier tests
+    assert [one.filename for one in lossy] == [__file__]
     assert {key: found[key] for key in ("first", "last")} == {"first": [1], "last": (2, 3)}
 
 
@@ -286,8 +286,8 @@ def test_a_crash_report_is_stored_and_reads_back_without_its_traceback(tmp_path:
     d: FileDirDict[Any] = FileDirDict(base_dir=tmp_path, serialization_format="json")
     with pytest.warns(LossyValueWarning, match="traceback") as caught:
         d["crash"] = {"value": "division by zero", "trace_back": traceback()}
-    assert len(caught) == 1
-    assert caught[0].filename == __file__
+    lossy = [one for one in caught if one.category is LossyValueWarning]
+    assert [one.filename for one in lossy] == [__file__]
     assert d["crash"] == {
         "value": "division by zero",
         "trace_back": {"py/object": "builtins.traceback"},
