@@ -15,6 +15,7 @@ from typing import Any, Final
 from persidict.checks import check_flag
 from persidict.codecs.codec import check_installed
 from persidict.jokers_and_status_flags import ValueType
+from persidict.locking import do_if_free
 from persidict.persi_dict import PersiDict
 from persidict.traffic import Traffic
 from persidict.wrapper_dict import WrapperDict
@@ -88,18 +89,8 @@ class _Tally:
         self._buckets: dict[int, int] = {}
 
     def sort_in(self, patience: float = 0.0) -> None:
-        """Sort the newest times into buckets, unless somebody else is at it.
-
-        Args:
-            patience: For how many seconds to wait for somebody else; who is himself what
-                interrupted the sorting, in a signal handler, waits in vain.
-        """
-        for is_mine in map(self._sorting.acquire, (True,), (patience,)):  # noted in one step
-            if is_mine:
-                try:
-                    self._sort_in()
-                finally:
-                    self._sorting.release()
+        """Sort the newest times into buckets, unless somebody else is at it; see `do_if_free`."""
+        do_if_free(self._sorting, patience, self._sort_in)
 
     def _sort_in(self) -> None:
         times = [self.times.popleft() for _ in range(len(self.times))]

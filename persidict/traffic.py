@@ -6,6 +6,8 @@ from collections import deque
 from threading import Lock
 from typing import Final, NamedTuple
 
+from persidict.locking import do_if_free
+
 _MOST_UNADDED: Final = 1000
 _PATIENCE_SECONDS: Final = 1.0
 
@@ -62,13 +64,7 @@ class TrafficCounter:
         return Traffic(*self._total)
 
     def _add(self, patience: float) -> None:
-        # a signal handler that interrupts this in its own thread gets no lock, and goes on
-        for is_mine in map(self._adding.acquire, (True,), (patience,)):  # noted in one step
-            if is_mine:
-                try:
-                    self._add_up()
-                finally:
-                    self._adding.release()
+        do_if_free(self._adding, patience, self._add_up)
 
     def _add_up(self) -> None:
         new = [self._unadded.popleft() for _ in range(len(self._unadded))]
