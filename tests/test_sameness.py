@@ -222,6 +222,13 @@ def test_what_can_be_told_apart_is_no_replica(name: str) -> None:
     assert not is_replica(other, one)
 
 
+def test_an_error_is_the_same_after_its_attributes_have_been_looked_at() -> None:
+    one, other = ValueError("a"), ValueError("a")
+    assert vars(one) == {}
+    assert same_content(one, other)
+    assert is_replica(one, other)
+
+
 def test_a_replica_has_the_same_parts_more_than_once() -> None:
     part = [1]
     value = {"a": part, "b": part}

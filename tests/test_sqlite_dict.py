@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import multiprocessing
 import os
 import random
@@ -417,10 +418,27 @@ def test_a_range_looks_at_about_as_many_rows_as_it_has(
     assert sum(seen) <= 5 * 64
 
 
+def share_attributes(error: Exception) -> tuple[Any, ...]:
+    """Reduce an error as tblib does, which dask.distributed installs: copies share attributes."""
+    return vars_shared, (type(error), error.args, vars(error))
+
+
+def vars_shared(cls: type[Exception], args: tuple[Any, ...], shared: dict[str, Any]) -> Exception:
+    twin = cls(*args)
+    twin.__dict__ = shared
+    return twin
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["", "copies share attributes"])
 @pytest.mark.parametrize("noted", [False, True], ids=["", "noted before"])
 def test_items_that_fail_together_are_each_told_of_their_own(
-    d: SQLiteDict[Any], noted: bool, monkeypatch: pytest.MonkeyPatch
+    d: SQLiteDict[Any], noted: bool, shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if shared:
+        monkeypatch.setitem(copyreg.dispatch_table, sqlite3.OperationalError, share_attributes)
+    else:
+        monkeypatch.delitem(copyreg.dispatch_table, sqlite3.OperationalError, raising=False)
+
     def fail(*args: object) -> None:
         error = sqlite3.OperationalError("database or disk is full")
         if noted:

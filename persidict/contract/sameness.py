@@ -187,6 +187,8 @@ def _state_of(value: Any) -> Any:
     if isinstance(reduced, str):
         return reduced, id(value)  # a global, which is the same only if it is that one
     parts = list(reduced)
+    if isinstance(value, BaseException) and parts[2:] == [{}]:
+        del parts[2]  # it appears once somebody has looked at the error's __dict__
     if len(parts) > 3 and parts[3] is not None:
         parts[3] = list(parts[3])
     if len(parts) > 4 and parts[4] is not None:

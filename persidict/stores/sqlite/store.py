@@ -586,5 +586,6 @@ def _next_batch(batch: int, rows: list[Any]) -> int:
 def _twin(error: Exception) -> Exception:
     """Return the failure of one of several items, to which notes on that item can be added."""
     twin = copy(error)
-    twin.__notes__ = [*getattr(error, "__notes__", ())]
+    # of its own, whatever copyreg has been told of exceptions (tblib's way shares it)
+    twin.__dict__ = {**error.__dict__, "__notes__": [*getattr(error, "__notes__", ())]}
     return twin
