@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from persidict import back_off
 from persidict.exceptions import ConcurrencyConflictError
 from persidict.jokers_and_status_flags import (
     DELETE_CURRENT,
@@ -117,6 +118,11 @@ class TransformInsertTests(ConformanceBase):
 
 class TransformChangeTests(ConformanceBase):
     """What `transform_item` does to items that exist, and how it wins races or gives up."""
+
+    @pytest.fixture(autouse=True)
+    def without_pauses(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let rivals that this process plays itself be tried again at once."""
+        monkeypatch.setattr(back_off, "_LONGEST_PAUSE_SECONDS", 0.0)
 
     def test_transforming_replaces_the_value(self, d: AnyDict, values: tuple[Any, ...]) -> None:
         d["a"] = values[0]
