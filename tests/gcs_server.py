@@ -6,16 +6,19 @@ https://cloud.google.com/storage/docs:
 
 - request-preconditions; json_api/v1/objects/{insert,delete,get,patch,rewrite}:
   ``ifGenerationMatch`` fails with 412 ``conditionNotMet``, and 0 stands for the absence of a live
-  version; ``ifGenerationNotMatch`` fails where there is none, and a read of the version named
-  by it with 304; a deletion of nothing is a 404.
+  version; ``ifGenerationNotMatch`` fails where there is none, and with 304 on the version that it
+  names; a deletion of nothing is a 404.
 - metadata: a new generation with every write, never one that was there before; metageneration 1
   then, and one more with every change of metadata; ``md5Hash`` and ``crc32c`` of what is stored,
   and a 400 where those that are given are others; names of 1024 bytes without CR and LF.
 - json_api/v1/objects/list: names in the order of their bytes; ``startOffset`` is inclusive,
   ``endOffset`` exclusive, both by the names of objects; ``maxResults`` counts items and
   prefixes, 1000 at most; a token resumes behind what was shown last.
-- performing-resumable-uploads: parts in steps of 256 KiB but for the last, 308 with ``Range``,
-  ``bytes */N`` asks how far it is; preconditions count when it begins and when it ends.
+- performing-resumable-uploads, resumable-uploads: parts in steps of 256 KiB but for the last, or
+  all at once without ``Content-Range``; 308 with ``Range``, without it where nothing has arrived;
+  ``bytes */N`` asks how far it is; bytes that have arrived before are passed over, a gap is a 503;
+  an upload that is complete answers what it answered, one that was cancelled (499) is a 404;
+  preconditions count when it ends, as seen in googleapis/google-cloud-java#201.
 - json_api/v1/status-codes: errors as JSON with domain, reason and message, 429 and 503 for what
   may be sent again; a download answers with text.
 - json_api/v1/how-tos/performance: ``fields``.
@@ -80,6 +83,15 @@ class Object:
 
 
 @dataclass
+class Reply:
+    """A status, headers and a body."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class Upload:
     """A resumable upload that has begun."""
 
@@ -88,15 +100,7 @@ class Upload:
     record: dict[str, Any]
     query: dict[str, str]
     data: bytearray = field(default_factory=bytearray)
-
-
-@dataclass
-class Reply:
-    """A status, headers and a body."""
-
-    status: int
-    body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
+    completed: Reply | None = None
 
 
 class GCSServer:
@@ -177,9 +181,7 @@ class GCSServer:
 
     # ------------------------------------------------------------------ objects
 
-    def _check(
-        self, current: Object | None, query: dict[str, str], *, reads: bool, infix: str = ""
-    ) -> None:
+    def _check(self, current: Object | None, query: dict[str, str], infix: str = "") -> None:
         """Apply the preconditions of a request to what is live; absence is generation 0."""
         if self._is_lax:
             return
@@ -195,11 +197,11 @@ class GCSServer:
             if unwanted is None:
                 continue
             if int(unwanted) == actual:
-                raise ApiError(304, "notModified", "") if reads else _unmet()
+                raise ApiError(304, "notModified", "")
             if current is None:
                 raise _unmet()
 
-    def _live(self, names: list[str], query: dict[str, str], *, reads: bool) -> Object:
+    def _live(self, names: list[str], query: dict[str, str]) -> Object:
         objects = self._objects(names[0])
         current = objects.get(names[1])
         if "generation" in query and (
@@ -208,11 +210,11 @@ class GCSServer:
             current = None
         if current is None:
             raise ApiError(404, "notFound", f"No such object: {names[0]}/{names[1]}")
-        self._check(current, query, reads=reads)
+        self._check(current, query)
         return current
 
     def _get(self, names: list[str], query: dict[str, str], headers: Message, body: bytes) -> Reply:
-        found = self._live(names, query, reads=True)
+        found = self._live(names, query)
         if query.get("alt") != "media":
             return _json(found.record, query)
         record = found.record
@@ -238,14 +240,14 @@ class GCSServer:
         return Reply(206, part, told)
 
     def _delete(self, names: list[str], query: dict[str, str], *_: Any) -> Reply:
-        self._live(names, query, reads=False)
+        self._live(names, query)
         del self._objects(names[0])[names[1]]
         return Reply(204)
 
     def _patch(
         self, names: list[str], query: dict[str, str], headers: Message, body: bytes
     ) -> Reply:
-        found = self._live(names, query, reads=False)
+        found = self._live(names, query)
         changes = json.loads(body)
         metadata = found.record.get("metadata", {}) | (changes.pop("metadata", None) or {})
         found.record.update(changes)
@@ -260,7 +262,7 @@ class GCSServer:
         objects = self._objects(bucket)
         if not name or len(name.encode()) > _LONGEST_NAME or re.search("[\r\n]", name):
             raise ApiError(400, "invalid", f"Invalid object name: {name!r:.80}")
-        self._check(objects.get(name), query, reads=False)
+        self._check(objects.get(name), query)
         metadata = given.get("metadata") or {}
         if sum(len(f"{k}{v}".encode()) for k, v in metadata.items()) > _LARGEST_METADATA:
             raise ApiError(400, "metadataTooLarge", "The metadata is too large.")
@@ -311,32 +313,47 @@ class GCSServer:
         return _json(self._store(names[0], name, data, given, query).record, query)
 
     def _begin(self, bucket: str, query: dict[str, str], headers: Message, body: bytes) -> Reply:
-        given = json.loads(body) if body else {}
+        try:
+            given = json.loads(body) if body else {}
+        except ValueError:
+            raise ApiError(400, "parseError", "Parse Error") from None
         name = query.get("name") or given.get("name", "")
         if "X-Upload-Content-Type" in headers:
             given.setdefault("contentType", headers["X-Upload-Content-Type"])
-        self._check(self._objects(bucket).get(name), query, reads=False)
+        self._objects(bucket)
         upload_id = uuid.uuid4().hex
         self._uploads[upload_id] = Upload(bucket, name, given, query)
         place = f"{self.url}/upload/storage/v1/b/{bucket}/o?uploadType=resumable"
         return Reply(200, b"", {"Location": f"{place}&upload_id={upload_id}"})
 
+    def _upload(self, query: dict[str, str]) -> Upload:
+        try:
+            return self._uploads[query["upload_id"]]
+        except KeyError:
+            raise ApiError(404, "notFound", "no such upload") from None
+
+    def _cancel(self, names: list[str], query: dict[str, str], *_: Any) -> Reply:
+        self._upload(query)
+        del self._uploads[query["upload_id"]]
+        return Reply(499)
+
     def _resume(
         self, names: list[str], query: dict[str, str], headers: Message, body: bytes
     ) -> Reply:
-        upload = self._uploads.get(query.get("upload_id", ""))
-        if upload is None:
-            raise ApiError(404, "notFound", "no such upload")
-        found = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", headers["Content-Range"])
-        if found is None:
-            raise ApiError(400, "badRequest", "Content-Range is missing")
-        begin, end, whole = found.groups()
-        if begin is not None:
-            if int(begin) != len(upload.data) or int(end) - int(begin) + 1 != len(body):
-                raise ApiError(503, "backendError", "Content-Range does not fit")
-            upload.data += body
-        is_whole = whole != "*" and len(upload.data) == int(whole)
-        if not is_whole:
+        upload = self._upload(query)
+        if upload.completed is not None:
+            return upload.completed
+        all_at_once = f"bytes 0-{len(body) - 1}/{len(body)}" if body else "bytes */0"
+        told = headers.get("Content-Range", all_at_once)
+        found = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", told)
+        if found is None or (found[2] and int(found[2]) - int(found[1]) + 1 != len(body)):
+            raise ApiError(400, "badRequest", "Content-Range does not fit")
+        begin, _, whole = found.groups()
+        known = len(upload.data) - int(begin or 0)
+        if begin is not None and known < 0:
+            raise ApiError(503, "backendError", "the offset exceeds the already uploaded size")
+        upload.data += body[known:]
+        if whole == "*" or len(upload.data) != int(whole):
             if len(body) % _STEP:
                 raise ApiError(400, "badRequest", "a part must be a multiple of 256 KiB")
             last = len(upload.data) - 1
@@ -345,7 +362,10 @@ class GCSServer:
         stored = self._store(
             upload.bucket, upload.name, bytes(upload.data), upload.record, upload.query
         )
-        return _json(stored.record, upload.query)
+        upload.completed = _json(stored.record, upload.query)
+        self._uploads[query["upload_id"]] = upload
+        upload.data.clear()
+        return upload.completed
 
     def _rewrite(
         self, names: list[str], query: dict[str, str], headers: Message, body: bytes
@@ -353,7 +373,7 @@ class GCSServer:
         found = self._objects(names[0]).get(names[1])
         if found is None:
             raise ApiError(404, "notFound", f"No such object: {names[0]}/{names[1]}")
-        self._check(found, query, reads=False, infix="Source")
+        self._check(found, query, infix="Source")
         given = json.loads(body) if body else {}
         if not given:  # without a resource, that of the source is copied
             given = {k: found.record[k] for k in ("contentType", "metadata") if k in found.record}
@@ -406,6 +426,7 @@ _ROUTES = [
     (f"{_V1}{_BUCKET}{_OBJECT}", "PATCH", "patch", _PRECONDITIONS | {"generation"}),
     (f"/upload{_V1}{_BUCKET}/o", "POST", "insert", _PRECONDITIONS | _UPLOAD),
     (f"/upload{_V1}{_BUCKET}/o", "PUT", "resume", _PRECONDITIONS | _UPLOAD),
+    (f"/upload{_V1}{_BUCKET}/o", "DELETE", "cancel", _UPLOAD),
     (
         f"{_V1}{_BUCKET}{_OBJECT}/rewriteTo{_BUCKET}{_OBJECT}",
         "POST",
