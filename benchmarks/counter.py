@@ -36,18 +36,49 @@ def increment():
         d["counter"] = d.get("counter", 0) + 1
 def total(): return d["counter"]
 """
+_OWN_DATABASE: Final = """
+import persidict
+d = persidict.SQLiteDict(path={path!r}, fsync=False)
+write = d.__setitem__
+"""
+_OWN_HANDLER: Final = """
+import sqlite3
+sql = sqlite3.connect({path!r}, isolation_level=None, timeout=60)
+for statement in (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = NORMAL",
+    "CREATE TABLE IF NOT EXISTS items(key TEXT PRIMARY KEY, value BLOB)",
+):
+    sql.execute(statement)
+def write(key, value): sql.execute("INSERT OR REPLACE INTO items VALUES (?, ?)", (key, value))
+"""
 _WRITING: Final = """
-import time
+import os, time
+def unscheduled():
+    # the second number: nanoseconds that this thread could have run, and had no CPU (Linux)
+    return int(os.pread(accounts, 100, 0).split()[1]) / 1e9 if accounts else 0.0
+def look():
+    delay = unscheduled()
+    while True:
+        now, before, delay = time.monotonic(), delay, unscheduled()
+        if delay == before:
+            return now, delay
 def write_for(seconds):
-    waits = []
-    now = time.monotonic()
-    end = now + seconds
-    while now <= end:
-        d[{name!r}] = 1
-        then, now = now, time.monotonic()
-        waits.append(now - then)
+    waits, in_turn = [], []
+    start, delay = look()
+    end = start + seconds
+    while start <= end:
+        write({name!r}, 1)
+        (then, before), (start, delay) = (start, delay), look()
+        waits.append(start - then)
+        in_turn.append(start - then - (delay - before))
     waits.sort()
-    return len(waits), waits[len(waits) // 2], waits[len(waits) * 99 // 100], waits[-1]
+    return len(waits), waits[len(waits) // 2], waits[-1], max(in_turn)
+try:
+    accounts = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+except FileNotFoundError:
+    accounts = None
+write({name!r}, 1)
 """
 _BOTO: Final = """
 import boto3
@@ -145,40 +176,35 @@ def on_database(bench: Bench) -> Iterator[Result]:
 def waiting(bench: Bench) -> Iterator[Result]:
     """Write without a rest, in several processes, and tell how long one write takes."""
     processes, seconds = bench.size(4, 2), 0.1 if bench.quick else _WRITING_SECONDS
-    with directories("own", "diskcache") as (own, cache):
-        made = f"import persidict\nd = persidict.SQLiteDict(path={own + '/x.db'!r}, fsync=False)"
-        title = f"{processes} processes that write for {seconds:g} s"
-        longest, told = _waits(made, processes, seconds)
-        yield Fact(f"{title} into a SQLiteDict: no write took 100 ms", longest < _LONGEST_WAIT)
-        yield Remark(f"{title} into a SQLiteDict", told)
-        try:
-            load("diskcache")
-        except PeerUnavailable as reason:
-            yield Omission(f"{title} into a diskcache.Cache", str(reason))
-            return
-        _, told = _waits(_DISKCACHE.format(directory=cache), processes, seconds)
-        yield Remark(f"{title} into a diskcache.Cache", told)
+    title = f"{processes} processes that write for {seconds:g} s"
+    with directories("shared", "by_hand", "apart") as (shared, by_hand, apart):
+        own, told = _waits([_OWN_DATABASE.format(path=f"{shared}/x.db")] * processes, seconds)
+        yield Remark(f"{title} into one SQLiteDict", told)
+        other, told = _waits([_OWN_HANDLER.format(path=f"{by_hand}/x.db")] * processes, seconds)
+        yield Remark(f"{title} with sqlite3 by hand, and SQLite's own way of waiting", told)
+        alone = [_OWN_DATABASE.format(path=f"{apart}/{number}.db") for number in range(processes)]
+        _, told = _waits(alone, seconds)
+        yield Remark(f"{title} into a SQLiteDict each: what disk and scheduler do alone", told)
+        yield Fact(f"{title} into one SQLiteDict: no turn took 100 ms to come", own < _LONGEST_WAIT)
+        yield Fact(f"{title} into one SQLiteDict: turns come sooner than SQLite's own", own < other)
 
 
-def _waits(made: str, processes: int, seconds: float) -> tuple[float, str]:
+def _waits(made: Sequence[str], seconds: float) -> tuple[float, str]:
     with ExitStack() as stack:
         workers = []
-        for number in range(processes):
-            worker = stack.enter_context(_worker(made))
-            worker.execute(_WRITING.format(name=f"item{number}") + "\nwrite_for(0)")
+        for number, code in enumerate(made):
+            worker = stack.enter_context(_worker(code))
+            worker.execute(_WRITING.format(name=f"item{number}"))
             workers.append(worker)
         for worker in workers:
             worker.send("evaluate", f"write_for({seconds})")
         answers = [worker.receive() for worker in workers]
-    counts, _, _, longest = zip(*answers, strict=True)
-    described = "; ".join(
-        f"{count:,} writes, half of them within {median * 1e6:.0f} µs, 99 % within"
-        f" {most * 1e3:.1f} ms, all within {last * 1e3:.0f} ms"
-        for count, median, most, last in sorted(answers)
+    counts, medians, longest, in_turn = zip(*answers, strict=True)
+    return max(in_turn), (
+        f"{sum(counts):,} writes, the least busy {min(counts) / max(counts):.0%} of what the"
+        f" busiest did; half of them within {max(medians) * 1e6:.0f} µs, all within"
+        f" {max(longest) * 1e3:.0f} ms, {max(in_turn) * 1e3:.0f} ms but for the time without a CPU"
     )
-    return max(
-        longest
-    ), f"the least busy wrote {min(counts) / max(counts):.0%} of what the busiest did: {described}"
 
 
 def on_s3(bench: Bench) -> Iterator[Result]:
