@@ -258,13 +258,22 @@ def files_below(place: Path) -> set[str]:
     }
 
 
-def open_descriptors() -> set[str]:
-    """Return what this process has open, by descriptor."""
+def open_descriptors(below: Path | str = "") -> set[str]:
+    """Return what this process has open, by descriptor; on Linux alone.
+
+    Args:
+        below: A directory in which only the test works: what other tests left open may be
+            closed at any moment.
+    """
+    if not os.path.isdir("/proc/self/fd"):
+        return set()
     found = set()
     for number in os.listdir("/proc/self/fd"):
         with suppress(OSError):
-            found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
-    return {line for line in found if "/proc/" not in line}
+            target = os.readlink(f"/proc/self/fd/{number}")
+            if target.startswith(str(below)) and "/proc/" not in target:
+                found.add(f"{number} {target}")
+    return found
 
 
 def failing_at(step: int, error_number: int, among: frozenset[str] = CHANGING) -> Hook:

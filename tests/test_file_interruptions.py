@@ -387,9 +387,9 @@ def test_a_child_forked_in_the_middle_of_clearing_keeps_no_lock_of_its_killed_pa
 
 
 def test_an_owner_in_python_closes_when_it_is_dropped(tmp_path: Path) -> None:
-    before = open_descriptors()
+    before = open_descriptors(tmp_path)
     owner = OwnedDescriptor(os.open(tmp_path, os.O_RDONLY))
     assert os.fstat(owner.fileno())
     assert not owner.closed
     del owner
-    assert open_descriptors() == before
+    assert open_descriptors(tmp_path) == before

@@ -21,6 +21,7 @@ from tests.faults import (
     failing_at,
     files_below,
     intercepted_system_calls,
+    open_descriptors,
 )
 from tests.operations import (
     ACCESSES,
@@ -175,10 +176,6 @@ def test_modes_of_files_and_directories_follow_the_umask(
 # ---------------------------------------------------------------------- disks that refuse
 
 
-def open_descriptors() -> int:
-    return len(os.listdir("/dev/fd"))
-
-
 def refused(change: Access, dictionary: FileDirDict[Any], before: Hook) -> OSError | None:
     """Make a change while system calls fail; return the error that it raised."""
     try:
@@ -198,13 +195,13 @@ def test_a_change_refused_at_any_step_is_an_error_that_names_it_and_loses_nothin
     others = {key: value for key, value in ITEMS.items() if key != KEY}
     for step in itertools.count(1):
         dictionary[KEY] = "old"
-        descriptors = open_descriptors()
+        descriptors = open_descriptors(place)
         refusal = refused(CHANGES[name], dictionary, failing_at(step, error_number, among))
         if refusal is None:
             break
         assert refusal.errno == error_number
         assert_names_operation_and_key(refusal)
-        assert open_descriptors() == descriptors
+        assert open_descriptors(place) == descriptors
         assert content(dictionary) in (ITEMS, others, {**others, KEY: "new"})
         assert not [name for name in files_below(place) if "%" in name]
     assert step > 1

@@ -24,6 +24,7 @@ from persidict import BackendError, MutationPolicyErrorGroup, SQLiteDict
 from persidict.stores.sqlite import place, schema, values
 from persidict.stores.sqlite.connection import Connection
 from tests.concurrency import Place, run_workers
+from tests.faults import open_descriptors
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
@@ -620,15 +621,14 @@ def test_the_log_is_shortened_once_a_snapshot_has_gone(
     assert os.stat(f"{path}-wal").st_size < 2 << 20
 
 
-def test_connections_go_with_their_threads(d: SQLiteDict[Any]) -> None:
+def test_connections_go_with_their_threads(d: SQLiteDict[Any], path: Path) -> None:
     d["a"] = 1
-    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    before = len(open_descriptors(path.parent))
     for _ in range(50):
         thread = threading.Thread(target=lambda: d["a"])
         thread.start()
         thread.join()
-    after = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
-    assert after <= before + 2
+    assert len(open_descriptors(path.parent)) <= before + 2
 
 
 def test_no_warning_of_an_open_connection_at_exit(path: Path) -> None:
