@@ -154,8 +154,9 @@ def die_between_exchange_and_unlink(dictionary: FileDirDict[Any]) -> None:
 
 @pytest.mark.skipif(not platform.load_renameat2(), reason="files cannot be exchanged here")
 def test_a_writer_killed_between_exchange_and_unlink_loses_nothing_and_the_old_file_is_swept(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(platform, "can_exchange", lambda status: True)  # also on tmpfs
     dictionary = dict_in(tmp_path, fsync=False)
     dictionary.update({**OTHERS, BESIDE: OLD})
     assert run_in_child(die_between_exchange_and_unlink, dictionary) == -signal.SIGKILL

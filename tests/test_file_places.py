@@ -14,6 +14,7 @@ import pytest
 
 from persidict import BackendError, FileDirDict
 from persidict.stores.files.lock import DirectoryLock
+from tests.faults import SmallDisk, intercepted_system_calls
 
 FORK: Any = multiprocessing.get_context("fork")
 
@@ -173,3 +174,21 @@ def test_who_waits_too_long_for_a_lock_is_told_whose_it_is(tmp_path: Path) -> No
     finally:
         done.set()
         holder.join()
+
+
+def overwrite_on(disk: SmallDisk) -> None:
+    dictionary: FileDirDict[Any] = FileDirDict(base_dir=disk.place, fsync=False)
+    dictionary["k"] = 1
+    calls = []
+    with intercepted_system_calls(lambda name, _: calls.append(name)):
+        dictionary["k"] = 2
+    assert dictionary["k"] == 2
+    assert "renameat2" not in calls
+    assert "replace" in calls
+
+
+# forking is what this is about, also from a process that has threads
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_files_are_not_exchanged_where_renaming_is_quicker(tmp_path: Path) -> None:
+    if not SmallDisk(tmp_path / "disk", 200_000).run(overwrite_on):
+        pytest.skip("this system lets tests mount no tmpfs of their own")

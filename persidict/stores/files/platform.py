@@ -87,7 +87,11 @@ renameat2: Callable[[int, bytes, int, bytes, int], int] | None = None
 _CANNOT_EXCHANGE: Final = frozenset(
     {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP}
 )
-_exchange_refused_by: Final[set[int]] = set()
+_RENAMES_AT_ONCE: Final = frozenset({"tmpfs", "ramfs"})
+"""File systems on which rename(2) over a file writes nothing early: there, it is quicker."""
+
+_exchange_pays_on: Final[dict[int, bool]] = {}
+"""By the numbers of devices, what `can_exchange` has found out."""
 
 
 def load_renameat2() -> bool:
@@ -112,8 +116,24 @@ def load_renameat2() -> bool:
 
 
 def can_exchange(status: os.stat_result) -> bool:
-    """Tell whether files may be swapped on the file system of one of them."""
-    return status.st_dev not in _exchange_refused_by and load_renameat2()
+    """Tell whether files may be swapped, and should, on the file system of one of them."""
+    device = status.st_dev
+    if device not in _exchange_pays_on:
+        is_quicker = _file_system_of(device) not in _RENAMES_AT_ONCE
+        _exchange_pays_on[device] = is_quicker and load_renameat2()
+    return _exchange_pays_on[device]
+
+
+def _file_system_of(device: int) -> str:
+    """Return the type of the file system with a number, "" where the system does not tell."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo", errors="replace") as table:
+        for line in table:
+            # "36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/sda rw"
+            fields, _, rest = line.partition(" - ")
+            if fields.split()[2:3] == [number]:
+                return rest.partition(" ")[0]
+    return ""
 
 
 def note_refusal(status: os.stat_result) -> None:
@@ -121,7 +141,7 @@ def note_refusal(status: os.stat_result) -> None:
     import ctypes
 
     if ctypes.get_errno() in _CANNOT_EXCHANGE:
-        _exchange_refused_by.add(status.st_dev)
+        _exchange_pays_on[status.st_dev] = False
 
 
 def unlink(path: str) -> None:
