@@ -124,7 +124,7 @@ class ConcurrencyConflictError(RuntimeError):
         self.attempts = attempts
         super().__init__(
             f"item {key!r} was changed by others during each of {attempts} attempts;"
-            " pass a larger n_retries, or None to never give up"
+            " transform_item takes a larger n_retries, or None to never give up"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

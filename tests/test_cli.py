@@ -192,6 +192,7 @@ def test_verify_names_what_is_damaged(place: str) -> None:
         ("put", "{place}", "a", "{no json"),
         ("rm", "{place}"),
         ("ls", "{place}", "--limit", "0"),
+        ("ls", "{place}", "--glob", "["),
     ],
 )
 def test_what_makes_no_sense_is_told_with_status_2(place: str, arguments: tuple[str, ...]) -> None:

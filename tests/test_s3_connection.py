@@ -142,6 +142,7 @@ def test_what_means_nothing_beside_a_ready_client_is_refused(
         {"bucket_name": ""},
         {"max_concurrency": 0},
         {"endpoint_url": "127.0.0.1:9000"},
+        {"endpoint_url": "http://127.0.0.1:9000?token=a"},
     ],
     ids=lambda params: next(iter(params)),
 )

@@ -28,6 +28,7 @@ from persidict.cli.places import (
     DRY_RUN,
     EXISTING,
     FAILED,
+    GLOB,
     INTERRUPTED,
     KEY,
     PLACE,
@@ -79,15 +80,14 @@ def _when(seconds: float) -> str:
 
 def _matching(
     place: Dict,
-    pattern: str | None,
+    glob: GlobPattern | None,
     *,
     prefix: tuple[str, ...] = (),
     start: tuple[str, ...] | None = None,
     stop: tuple[str, ...] | None = None,
 ) -> Iterator[ItemInfo]:
-    if pattern is None:
+    if glob is None:
         return place.infos(prefix, start, stop)
-    glob = GlobPattern(pattern)
     infos = place.infos(
         max(prefix, glob.prefix, key=len),
         max((bound for bound in (start, glob.start) if bound is not None), default=None),
@@ -114,7 +114,7 @@ def _as_json(info: ItemInfo) -> str:
 @persidict.command()
 @click.argument("place", type=SOURCE)
 @click.option("-l", "--long", is_flag=True, help="Show sizes and times, too.")
-@click.option("--glob", "pattern", help="Only keys that match, such as '2026/*/loss'.")
+@click.option("--glob", type=GLOB, help="Only keys that match, such as '2026/*/loss'.")
 @click.option("--prefix", type=PREFIX, default="", help="Only keys that begin with it.")
 @click.option("--start", type=PREFIX, help="Only keys from this one on, in order.")
 @click.option("--stop", type=PREFIX, help="Only keys before this one, in order.")
@@ -124,7 +124,7 @@ def _as_json(info: ItemInfo) -> str:
 def ls(
     place: Dict,
     long: bool,
-    pattern: str | None,
+    glob: GlobPattern | None,
     prefix: tuple[str, ...],
     start: tuple[str, ...] | None,
     stop: tuple[str, ...] | None,
@@ -132,7 +132,7 @@ def ls(
     as_json: bool,
 ) -> None:
     """List the keys of PLACE."""
-    infos = _matching(place, pattern, prefix=prefix, start=start, stop=stop)
+    infos = _matching(place, glob, prefix=prefix, start=start, stop=stop)
     for count, info in enumerate(infos):
         if count == limit:
             return

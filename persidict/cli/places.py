@@ -19,6 +19,7 @@ from persidict import (
     SafeStrTuple,
     SQLiteDict,
 )
+from persidict.contract.globbing import GlobPattern
 from persidict.opening import open_dict
 
 P = ParamSpec("P")
@@ -164,11 +165,27 @@ class Prefix(click.ParamType):  # type: ignore[type-arg]  # generic since click 
             self.fail(str(error), param, ctx)
 
 
+class Glob(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 alone
+    """A pattern of keys."""
+
+    name = "pattern"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> GlobPattern:
+        """Check the pattern."""
+        try:
+            return value if isinstance(value, GlobPattern) else GlobPattern(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 PLACE = Place()
 EXISTING = Place(must_exist=True)
 SOURCE = Place(must_exist=True, read_only=True)
 KEY = Key()
 PREFIX = Prefix()
+GLOB = Glob()
 
 
 def key_text(key: SafeStrTuple) -> str:

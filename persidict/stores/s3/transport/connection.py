@@ -285,6 +285,8 @@ def _url(name: str, url: Any) -> str | None:
     text = _text(name, url)
     if text and not text.startswith(("http://", "https://")):
         raise ValueError(f"{name} must begin with http:// or https://, it is {text!r}")
+    if text and not {"?", "#"}.isdisjoint(text):
+        raise ValueError(f"{name} must end before the first ? or #, which name no server")
     return text
 
 
