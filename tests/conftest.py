@@ -1,6 +1,12 @@
-"""Hypothesis profiles; HYPOTHESIS_PROFILE chooses one, CI means that nothing is random."""
+"""What holds for all tests, and two choices that the environment makes.
+
+HYPOTHESIS_PROFILE names one of the profiles below; CI means that nothing is random.
+PERSIDICT_TEST_S3_TRANSPORT says what `transport="auto"` means: ``botocore`` sends the requests
+of all dictionaries on S3 through botocore, and leaves out what is marked `direct_wire`.
+"""
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -14,6 +20,8 @@ settings.register_profile(
     "thorough", settings.get_profile("dev"), max_examples=1000, stateful_step_count=60
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
+
+_WIRE = os.environ.get("PERSIDICT_TEST_S3_TRANSPORT", "auto")
 
 _SLOW_MODULES = frozenset(
     {
@@ -44,7 +52,26 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure() -> None:
+    if _WIRE == "auto":
+        return
+    from persidict.stores.s3.transport import connection
+
+    check = connection._transport
+
+    def chosen(given: Any) -> str:
+        """Put the wire in the place of "auto": it travels with handles to other processes."""
+        transport = check(given)
+        return check(_WIRE) if transport == connection.AUTO else transport
+
+    connection._transport = chosen
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in _SLOW_MODULES:
             item.add_marker("slow")
+    if _WIRE == "botocore":
+        others = [item for item in items if item.get_closest_marker("direct_wire")]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]

@@ -29,6 +29,8 @@ from persidict.stores.s3.transport.messages import (
 from tests.direct_wires import direct_wire
 from tests.s3_servers.scripted import Arrived, HangUp, ScriptedServer, reply
 
+pytestmark = pytest.mark.direct_wire
+
 _READ_TIMEOUT = 0.25
 
 

@@ -54,6 +54,8 @@ from tests.s3_servers.scripted import (
     server_context,
 )
 
+pytestmark = pytest.mark.direct_wire
+
 
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:

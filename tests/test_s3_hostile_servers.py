@@ -403,6 +403,7 @@ def dripping(request: Arrived) -> Iterator[bytes]:
 MOST_DRIPS = 3000
 
 
+@pytest.mark.direct_wire  # botocore waits anew for each byte
 @pytest.mark.parametrize("name", ["get", "get_many", "open", "items"])
 def test_a_value_that_comes_byte_by_byte_is_given_up_like_one_that_does_not_come(name: str) -> None:
     config = {"read_timeout": 0.2, "retries": {"total_max_attempts": 1}}

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from persidict.stores.s3.transport.direct import listing
 from persidict.stores.s3.transport.direct.listing import MalformedListing, parse_page
 
+pytestmark = pytest.mark.direct_wire
+
 _NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
 Item = tuple[str, str, int, str]

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import ConnectTimeoutError
 
 from persidict import (
     ANY_ETAG,
@@ -254,12 +256,17 @@ def test_a_write_behind_which_no_connection_can_be_opened_any_more_is_said_to_be
     def cannot(pool: ConnectionPool) -> Connection:
         raise CannotConnect from obstacle
 
+    def cannot_either(connection: HTTPConnection) -> None:
+        if isinstance(obstacle, TimeoutError):
+            raise ConnectTimeoutError from obstacle
+        raise obstacle
+
+    def no_more_connections() -> None:
+        monkeypatch.setattr(ConnectionPool, "open", cannot)
+        monkeypatch.setattr(HTTPConnection, "connect", cannot_either)
+
     bench.d["a"] = 1
-    bench.trouble(
-        "PutObject",
-        Fault.DROP_REPLY,
-        meanwhile=lambda: monkeypatch.setattr(ConnectionPool, "open", cannot),
-    )
+    bench.trouble("PutObject", Fault.DROP_REPLY, meanwhile=no_more_connections)
     with pytest.raises(TransportError) as raised:
         add_one(bench.d)
     monkeypatch.undo()

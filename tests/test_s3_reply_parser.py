@@ -15,6 +15,8 @@ from persidict.stores.s3.transport.direct.reply_parser import (
     ReplyParser,
 )
 
+pytestmark = pytest.mark.direct_wire
+
 OK = b"HTTP/1.1 200 OK\r\n"
 
 

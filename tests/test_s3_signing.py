@@ -14,6 +14,8 @@ from botocore.credentials import Credentials
 
 from persidict.stores.s3.transport.direct.signing import EMPTY_SHA256, Scope, Signer
 
+pytestmark = pytest.mark.direct_wire
+
 _CHARACTERS = "abcXYZ019()_-~.=/ +&%é#?[]'\"*!:;,@$<>\\^`{|}\t"
 _HOSTS = {
     "virtual host": ("bucket.s3.eu-west-1.amazonaws.com", ""),
