@@ -162,10 +162,23 @@ def test_json_does_not_depend_on_the_backend_that_jsonpickle_prefers(
         np.arange(100.0).reshape(10, 10),
         np.arange(100)[::2],
         np.arange(50, dtype=">i4"),
+        np.arange(3, dtype=">i4"),
+        np.arange(40, dtype=">f8").reshape(5, 8),
+        np.ones(2, dtype=[("a", "i4"), ("b", ">f8")]),
         np.asfortranarray(np.arange(40).reshape(5, 8)),
         np.array([1 + 2j] * 20),
     ],
-    ids=["short", "long", "strided", "big-endian", "fortran", "complex"],
+    ids=[
+        "short",
+        "long",
+        "strided",
+        "big-endian",
+        "big-endian and short",
+        "big-endian table",
+        "big-endian field",
+        "fortran",
+        "complex",
+    ],
 )
 def test_arrays_in_json_come_back_equal(array: Any) -> None:
     found = JSON.decode(JSON.encode({"array": array, "x": 1}))["array"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import datetime
+import enum
 import functools
 import io
 import json
@@ -49,6 +50,22 @@ class SlotsAndMore(Slots):
     def __init__(self) -> None:
         self.first = [1]
         self.second = self.first
+
+
+class SlotsTwice(Slots):
+    """Has a slot of the name that its base has, too."""
+
+    __slots__ = ("first", "second")
+
+    def __init__(self) -> None:
+        self.first = [1]
+        self.second = self.first
+
+
+class Color(enum.StrEnum):
+    """Texts that have names."""
+
+    RED = "red"
 
 
 class Items(dict[Any, Any]):
@@ -112,6 +129,8 @@ EXACT: dict[str, Any] = {
         2024, 10, 27, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1
     ),
     "fold of a time": datetime.time(2, 30, fold=1),
+    "keys of a str subclass": {"x": [1], Text("a"): SHARED, Color.RED: SHARED, "y": SHARED},
+    "slots that a class and its base both have": SlotsTwice(),
     "pattern": re.compile("a.b"),
     "flags of a pattern": re.compile("a.b", re.IGNORECASE | re.DOTALL),
     "pattern of bytes": re.compile(b"a.b"),

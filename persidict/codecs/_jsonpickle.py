@@ -193,7 +193,11 @@ class _StrictPickler(Pickler):  # type: ignore[misc]
                 raise TypeError(f"json cannot hold {obj!r}: reading it would use it up")
             if not isinstance(obj, (dict, list, set)):
                 return self._husk_of(obj)
-        if util.is_iterator(obj) or (hasattr(obj, "__dict__") and _slots(type(obj))):
+        slots = _slots(type(obj))
+        # jsonpickle writes slots that a class and its base both name twice
+        if util.is_iterator(obj) or (
+            slots and (hasattr(obj, "__dict__") or len(slots) > len(set(slots)))
+        ):
             flat = {tags.OBJECT: util.importable_name(type(obj))}
             state: Any = cast("tuple[Any, ...]", object.__reduce_ex__(obj, 2))[2]
             if isinstance(state, tuple):
@@ -311,7 +315,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _is_plain_key(key: Any) -> bool:
-    return isinstance(key, str) and not key.startswith(_MEANINGFUL_KEYS)
+    return type(key) is str and not key.startswith(_MEANINGFUL_KEYS)
 
 
 class _StrictUnpickler(Unpickler):  # type: ignore[misc]

@@ -85,6 +85,8 @@ def _is_plain(numpy: Any, value: Any) -> bool:
         return value.dtype.kind not in "mMV" and _is_plain_type(value.dtype)
     if type(value) is not numpy.ndarray or value.ndim == 0:
         return False
+    if not value.dtype.isnative:
+        return False  # short ones would come back in the machine's order of bytes
     if value.dtype == object:
         return value.ndim == 1 and all(type(element) in _PLAIN_SCALARS for element in value)
     return _is_plain_type(value.dtype) and _is_plain_base(numpy, value.base)
