@@ -102,6 +102,7 @@ EQUAL: dict[str, tuple[Any, Any]] = {
     "decimals": (decimal.Decimal("1.0"), decimal.Decimal("1.00")),
     "fractions": (fractions.Fraction(1, 2), fractions.Fraction(2, 4)),
     "frames built in another way": (FRAME, column_by_column()),
+    "frames with a range and with a list of labels": (FRAME, FRAME.set_axis([0, 1, 2])),
     "frames in a list": ([FRAME], [column_by_column()]),
     "frames with NaN": (pd.DataFrame({"a": [NAN]}), pd.DataFrame({"a": [NAN]})),
     "series": (pd.Series([1, 2], name="s"), pd.Series([1, 2], name="s")),
