@@ -165,9 +165,6 @@ class LocalDict(TransactionalDict[ValueType]):
         self._check_is_instance(value)
         return value
 
-    def _decode_and_close(self, key: NonEmptySafeStrTuple, data: Buffer | BinaryIO) -> Any:
-        return self._decode(key, data)  # there are no streams
-
     def _open(self, key: NonEmptySafeStrTuple) -> BinaryIO:
         data = self._store.find(self._naming.name_of(key))[0]
         return BytesIO(bytes(data) if isinstance(data, Unencoded) else data)

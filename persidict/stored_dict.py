@@ -227,7 +227,10 @@ class StoredDict(PersiDict[ValueType]):
             assert if_none_match is not None
             return VALUE_NOT_RETRIEVED, if_none_match
         data, info = found
-        return self._decode_and_close(key, data), info.etag
+        if isinstance(data, BUFFERS):
+            return self._decode(key, data), info.etag
+        with data:
+            return self._decode(key, data), info.etag
 
     def _load_version(self, key: NonEmptySafeStrTuple) -> tuple[Any, ObjectInfo]:
         name = self._naming.name_of(key)
@@ -240,13 +243,10 @@ class StoredDict(PersiDict[ValueType]):
             raise
         assert not isinstance(found, NotModified)
         data, info = found
-        return self._decode_and_close(key, data), info
-
-    def _decode_and_close(self, key: NonEmptySafeStrTuple, data: Buffer | BinaryIO) -> Any:
         if isinstance(data, BUFFERS):
-            return self._decode(key, data)
+            return self._decode(key, data), info
         with data:
-            return self._decode(key, data)
+            return self._decode(key, data), info
 
     def _value(self, key: NonEmptySafeStrTuple) -> Any:
         try:
@@ -256,7 +256,10 @@ class StoredDict(PersiDict[ValueType]):
         except Exception as error:
             note(error, "get", key)
             raise
-        return self._decode_and_close(key, data)
+        if isinstance(data, BUFFERS):
+            return self._decode(key, data)
+        with data:
+            return self._decode(key, data)
 
     def _decode(self, key: NonEmptySafeStrTuple, data: Buffer | BinaryIO) -> Any:
         if self.protection is not None:

@@ -222,6 +222,25 @@ def test_an_exception_at_any_moment_leaves_nothing_locked_or_open(
     assert run_in_child(interrupt_each, tmp_path / "items", made, act) == 0
 
 
+def interrupt_each_reading(place: Path) -> None:
+    d: FileDirDict[Any] = FileDirDict(base_dir=place, fsync=False)
+    d["large"] = os.urandom(300_000)  # so much is read as a stream
+    before = open_descriptors()
+
+    def act() -> None:
+        d.get("large")
+        d.get_with_etag("large")
+
+    def check() -> None:
+        assert open_descriptors() <= before
+
+    at_each_moment(lambda: None, act, check)
+
+
+def test_an_exception_at_any_moment_leaves_no_file_open_that_was_read(tmp_path: Path) -> None:
+    assert run_in_child(interrupt_each_reading, tmp_path) == 0
+
+
 def interrupt_the_inner_transaction(place: Path, keep: bool) -> None:
     os.fsync = os.fstat  # as many calls, but no waiting for the disk
     d = DICTIONARIES["large values"](place)

@@ -25,6 +25,13 @@ class Unencoded:
         self._value = copy.deepcopy(value)
         self._reason = f"{type(reason).__name__}: {reason}"
 
+    def __enter__(self) -> Unencoded:
+        """Stand for a stream: there is nothing to close."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
     def value(self) -> Any:
         """Return a copy of the value."""
         return copy.deepcopy(self._value)
