@@ -75,6 +75,10 @@ def swap(dictionary: FileDirDict[Any], key: Any) -> None:
     dictionary.set_item_if(key, value=NEW, condition=ETAG_IS_THE_SAME, expected_etag=etag)
 
 
+def assign_little(dictionary: FileDirDict[Any], key: Any) -> None:
+    dictionary[key] = "little"
+
+
 def insert(dictionary: FileDirDict[Any], key: Any) -> None:
     dictionary.setdefault(key, NEW)
 
@@ -91,6 +95,8 @@ CHANGES = {
     "swapping": Change(BESIDE, OLD, NEW, swap),
     "adding": Change(BESIDE, None, NEW, assign),
     "adding in new directories": Change(ALONE, None, NEW, assign),
+    "overwriting a little": Change(BESIDE, OLD, "little", assign_little),
+    "adding a little in new directories": Change(ALONE, None, "little", assign_little),
     "inserting if absent": Change(ALONE, None, NEW, insert),
     "popping": Change(BESIDE, OLD, None, pop),
     "popping the last of its directories": Change(ALONE, OLD, None, pop),
@@ -115,7 +121,11 @@ def die_at(step: int, change: Change, dictionary: FileDirDict[Any]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "fsync"),
-    [*((name, True) for name in CHANGES), ("overwriting", False), ("swapping", False)],
+    [
+        *((name, "a little" not in name) for name in CHANGES),
+        ("overwriting", False),
+        ("swapping", False),
+    ],
 )
 def test_a_writer_killed_at_any_step_leaves_the_old_or_the_new_item_and_nothing_else(
     name: str, fsync: bool, tmp_path: Path
@@ -314,6 +324,7 @@ def pause_at(
     times: int,
     dictionary: FileDirDict[Any],
     key: Any,
+    value: Any,
     orders: Connection,
     reports: Connection,
 ) -> None:
@@ -328,16 +339,21 @@ def pause_at(
             orders.recv()
 
     with intercepted_system_calls(pause):
-        dictionary[key] = NEW
+        dictionary[key] = value
     reports.send("written")
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_the_temporary_file_of_a_living_writer_is_left_alone(call: str, tmp_path: Path) -> None:
-    dictionary = dict_in(tmp_path)
+@pytest.mark.parametrize(
+    ("call", "fsync", "value"),
+    [("fsync", True, NEW), ("replace", True, NEW), ("utime", False, NEW), ("utime", False, 1)],
+)
+def test_the_temporary_file_of_a_living_writer_is_left_alone(
+    call: str, fsync: bool, value: Any, tmp_path: Path
+) -> None:
+    dictionary = dict_in(tmp_path, fsync=fsync)
     dictionary["dir", "sibling"] = 1
     received, orders = FORK.Pipe(duplex=False)
-    with reporting_child(pause_at, call, 1, dictionary, BESIDE, received) as (_, reports):
+    with reporting_child(pause_at, call, 1, dictionary, BESIDE, value, received) as (_, reports):
         assert reports.recv() == "paused"
         before = temporary_files(tmp_path)
         assert list(dictionary) == [("dir", "sibling")]
@@ -346,7 +362,7 @@ def test_the_temporary_file_of_a_living_writer_is_left_alone(call: str, tmp_path
         assert reports.recv() == "written"
     assert len(before) == 1
     assert after == before
-    assert content(dictionary) == {("dir", "sibling"): 1, BESIDE: NEW}
+    assert content(dictionary) == {("dir", "sibling"): 1, BESIDE: value}
 
 
 def test_a_writer_whose_new_file_was_taken_for_a_dead_ones_writes_all_the_same(
@@ -354,7 +370,7 @@ def test_a_writer_whose_new_file_was_taken_for_a_dead_ones_writes_all_the_same(
 ) -> None:
     dictionary = dict_in(tmp_path)
     received, orders = FORK.Pipe(duplex=False)
-    with reporting_child(pause_at, "flock", 1, dictionary, ALONE, received) as (_, reports):
+    with reporting_child(pause_at, "flock", 1, dictionary, ALONE, NEW, received) as (_, reports):
         assert reports.recv() == "paused"
         assert len(temporary_files(tmp_path)) == 1
         assert list(dictionary) == []
@@ -362,4 +378,23 @@ def test_a_writer_whose_new_file_was_taken_for_a_dead_ones_writes_all_the_same(
         orders.send("go on")
         assert reports.recv() == "written"
     assert content(dictionary) == {ALONE: NEW}
+    assert temporary_files(tmp_path) == set()
+
+
+def test_a_writer_whose_directory_is_removed_and_made_anew_writes_into_the_new_one(
+    tmp_path: Path,
+) -> None:
+    dictionary = dict_in(tmp_path, fsync=False)
+    dictionary["lone", "other"] = 1
+    received, orders = FORK.Pipe(duplex=False)
+    with reporting_child(pause_at, "flock", 1, dictionary, ("lone", "k"), 2, received) as (
+        _,
+        reports,
+    ):
+        assert reports.recv() == "paused"
+        del dictionary["lone", "other"]
+        dictionary["lone", "other"] = 3
+        orders.send("go on")
+        assert reports.recv() == "written"
+    assert content(dictionary) == {("lone", "k"): 2, ("lone", "other"): 3}
     assert temporary_files(tmp_path) == set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import Protocol
 
 if sys.platform == "linux":
@@ -70,15 +71,17 @@ else:
     _own = OwnedDescriptor
 
 
-def opened(path: str, flags: int, mode: int = 0o666) -> Descriptor:
+def opened(path: str, flags: int, mode: int = 0o666, *, at: int | None = None) -> Descriptor:
     """Open a file (open(2)) and return the owner of its descriptor.
 
     Args:
         path: The file.
         flags: As for `os.open`.
         mode: The access mode of a file that is made, before the umask.
+        at: The descriptor of the directory that a relative path begins at.
 
     Raises:
         OSError: What `os.open` raises.
     """
-    return next(map(_own, map(os.open, (path,), (flags,), (mode,))))
+    open_file = os.open if at is None else partial(os.open, dir_fd=at)
+    return next(map(_own, map(open_file, (path,), (flags,), (mode,))))

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
-from persidict.stores.files.lock import remove_if_unclaimed
+from persidict.stores.files.lock import remove_unclaimed
 from persidict.stores.files.tree import FileTree
 from persidict.stores.files.version import ABSENT_ERRORS, info_of
 from persidict.stores.files.write import TEMP_PREFIX
@@ -85,7 +85,7 @@ def _read_some(
     if scan is None:
         return
     with scan:
-        first = _first_files(tree, scan, count)
+        first = _first_files(tree, above, scan, count)
     if first:
         yield above, first
     files, inside = read_directory(tree, above)
@@ -100,12 +100,14 @@ def _read_some(
         yield above, others
 
 
-def _first_files(tree: FileTree, scan: os._ScandirIterator[str], count: int) -> list[str]:
+def _first_files(
+    tree: FileTree, above: str, scan: os._ScandirIterator[str], count: int
+) -> list[str]:
     first: list[str] = []
     for entry in scan:
         if entry.name.startswith(TEMP_PREFIX):
             if tree.is_swept:
-                remove_if_unclaimed(entry.path)
+                remove_unclaimed(tree.path_of(above), [entry.path])
         elif entry.is_file(follow_symlinks=False):
             first.append(entry.name)
             if len(first) >= count:
@@ -129,9 +131,11 @@ def read_directory(tree: FileTree, above: str) -> tuple[list[str], list[str]]:
             f"{above}{entry.name}/" for entry in entries if entry.is_dir(follow_symlinks=False)
         ]
     if _TEMP_MARK in f"/{'/'.join(files)}":
-        for name in files:
-            if tree.is_swept and name.startswith(TEMP_PREFIX):
-                remove_if_unclaimed(tree.path_of(above + name))
+        if tree.is_swept:
+            begins = tree.path_of(above)
+            remove_unclaimed(
+                begins, [begins + name for name in files if name.startswith(TEMP_PREFIX)]
+            )
         files = [name for name in files if not name.startswith(TEMP_PREFIX)]
     return files, directories
 

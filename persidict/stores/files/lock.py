@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 import weakref
+from collections.abc import Iterable
 from typing import Final
 
 from persidict.exceptions import BackendError
@@ -61,9 +62,9 @@ class Held:
 
     __slots__ = ("__weakref__", "descriptor", "is_inherited")
 
-    def __init__(self, path: str, flags: int, mode: int = 0o666) -> None:
+    def __init__(self, path: str, flags: int, mode: int = 0o666, *, at: int | None = None) -> None:
         forks = _forks
-        self.descriptor: Descriptor = opened(path, flags, mode)
+        self.descriptor: Descriptor = opened(path, flags, mode, at=at)
         """The owner of the open file; to close it is to give up the lock."""
         try:
             # the callback is C code, too: an exception in one written in Python would be lost
@@ -178,6 +179,11 @@ class DirectoryLock(Held):
             if not self.is_inherited:
                 return
             self.descriptor.close()
+
+    @property
+    def at(self) -> int | None:
+        """The descriptor of the directory, None where another file is locked in its place."""
+        return None if self._is_of_lock_file else self.descriptor.fileno()
 
     def _acquire(self, timeout: float | None) -> None:
         # what was waited is added up, as clocks can be made to stand still
@@ -385,3 +391,21 @@ def remove_if_unclaimed(path: str) -> bool:
     finally:
         found.close()
     return True
+
+
+def remove_unclaimed(directory: str, paths: Iterable[str]) -> None:
+    """Delete files of a directory on which nobody alive works; who has it locked may do so."""
+    if IS_WINDOWS:
+        for path in paths:
+            remove_if_unclaimed(path)
+        return
+    try:
+        there = Held(directory, DIRECTORY_FLAGS)
+    except OSError:
+        return
+    try:
+        if there.claim():
+            for path in paths:
+                remove_if_unclaimed(path)
+    finally:
+        there.descriptor.close()

@@ -10,7 +10,7 @@ from typing import Final, NoReturn, TypeVar
 
 from persidict.exceptions import BackendError
 from persidict.stores.files import platform
-from persidict.stores.files.version import ABSENT_ERRORS, access_mode
+from persidict.stores.files.version import ABSENT_ERRORS
 from persidict.stores.shared.recent_notes import RecentNotes
 
 SelfType = TypeVar("SelfType", bound="FileTree")
@@ -123,7 +123,7 @@ class FileTree:
         """Return the access mode of a new file, before the umask, in the place of an old one."""
         if self.private_from is not None:
             return 0o600
-        return 0o666 if old is None else access_mode(old)
+        return 0o666 if old is None else old.st_mode & 0o777
 
     def status_of(self, path: str) -> os.stat_result | None:
         """Look at the file at a path, None if there is none."""

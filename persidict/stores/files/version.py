@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import sys
 import time
 from typing import Any, Final
@@ -208,11 +207,6 @@ def make_newer(temp_path: str, new: os.stat_result, old: os.stat_result) -> os.s
     mtime = next_mtime(new.st_size, new.st_ino)
     os.utime(temp_path, ns=(mtime, mtime))
     return os.stat(temp_path)
-
-
-def access_mode(status: os.stat_result) -> int:
-    """Return who may read, write and execute a file."""
-    return stat.S_IMODE(status.st_mode) & 0o777
 
 
 def name_too_long(path: str, needed: str) -> OSError:

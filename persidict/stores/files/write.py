@@ -13,7 +13,9 @@ from persidict.buffers import pieces
 from persidict.exceptions import BackendError, PreconditionFailed
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.files import platform
+from persidict.stores.files.descriptor import opened
 from persidict.stores.files.lock import DirectoryLock, Held
+from persidict.stores.files.platform import IS_WINDOWS
 from persidict.stores.files.tree import FileTree
 from persidict.stores.files.version import (
     await_next_tick,
@@ -32,6 +34,10 @@ TEMP_PREFIX: Final = "%tmp."
 """How temporary files begin: with a character that no name of an item contains."""
 
 _NOISE_BYTES: Final = 8
+_FEW: Final = 64 * 1024
+"""So many bytes are written so quickly that others can wait for it."""
+_SHORT: Final = 250
+"""Paths of so many characters are far from any limit, also with a temporary file's name."""
 _MAX_RACES: Final = 1000
 _ENCODING: Final = sys.getfilesystemencoding()
 _ERRORS: Final = sys.getfilesystemencodeerrors()
@@ -54,8 +60,9 @@ def write_file(
     old one is deleted (renameat2(2)): ext4 and others write a file to the disk before it
     may replace another, but not before it is swapped.
 
-    The bytes are synced before the lock is taken, so that writers do not wait for each
-    other's. Who has lost a race for this version syncs them under the lock next time: then
+    The bytes are written and synced before the lock is taken, so that writers do not wait
+    for each other's; a few that are not synced are written after it, which spares a second
+    look. Who has lost a race for this version syncs them under the lock next time: then
     rivals who sync first have no time to win again.
 
     Args:
@@ -74,27 +81,28 @@ def write_file(
     temp_path = ""
     tree.refuse_links(path)
     syncs_late = if_match is not None and path in tree.lost
+    is_missing = False
     try:
         for _ in range(_MAX_RACES):
-            # a look without the lock spares a doomed write its temporary file
-            old = tree.status_of(path)
-            check_version(old, path, if_match, if_none_match)
             temp_path = f"{directory}{os.sep}{TEMP_PREFIX}{os.urandom(_NOISE_BYTES).hex()}"
             try:
-                temp = _create_temp(tree, directory, temp_path, old)
-                try:
-                    etag = _replace(
-                        tree, directory, path, temp, temp_path, data, if_match, if_none_match,
-                        sync_directory=sync_directory, syncs_late=syncs_late,
-                    )  # fmt: skip
-                    if syncs_late:
-                        tree.lost.discard(path)
-                    return etag
-                finally:
-                    temp.descriptor.close()
+                if is_missing:
+                    tree.make_directory(directory)
+                etag = _write_once(
+                    tree, directory, path, temp_path, data, if_match, if_none_match,
+                    sync_directory=sync_directory, syncs_late=syncs_late,
+                )  # fmt: skip
             except FileNotFoundError:
-                # the directory went, or a cleaner came before the new file was claimed
-                continue
+                # no directory, or it went, or a cleaner came before the new file was claimed
+                is_missing = True
+            except NotADirectoryError:
+                if is_missing:
+                    raise
+                is_missing = True
+            else:
+                if syncs_late:
+                    tree.lost.discard(path)
+                return etag
     except PreconditionFailed:
         if if_match is not None and tree.fsync:
             tree.lost.put(path, True)
@@ -106,43 +114,10 @@ def write_file(
     raise BackendError(f"what is written into {directory!r} vanishes at once", backend="files")
 
 
-def _create_temp(
-    tree: FileTree, directory: str, temp_path: str, old: os.stat_result | None
-) -> Held:
-    """Make a temporary file that others leave alone, and its directory if need be.
-
-    Nobody may read it who may not read the old version.
-    """
-    temp = _open_temp(tree, directory, temp_path, tree.mode_of(old) | 0o600)
-    try:
-        if temp.claim():
-            return temp
-    except BaseException:
-        temp.descriptor.close()
-        raise
-    temp.descriptor.close()
-    with contextlib.suppress(FileNotFoundError):
-        platform.unlink(temp_path)
-    raise FileNotFoundError(errno.ENOENT, "taken for a dead writer's", temp_path)
-
-
-def _open_temp(tree: FileTree, directory: str, temp_path: str, mode: int) -> Held:
-    """Make a temporary file, and its directory if need be.
-
-    An exception may come where a handler of exceptions ends, so none ends with the file open.
-    """
-    try:
-        return Held(temp_path, platform.CREATE_FLAGS, mode)
-    except (FileNotFoundError, NotADirectoryError):
-        tree.make_directory(directory)
-    return Held(temp_path, platform.CREATE_FLAGS, mode)
-
-
-def _replace(
+def _write_once(
     tree: FileTree,
     directory: str,
     path: str,
-    temp: Held,
     temp_path: str,
     data: Buffer,
     if_match: ETagValue | None,
@@ -151,35 +126,66 @@ def _replace(
     sync_directory: bool,
     syncs_late: bool,
 ) -> ETagValue:
-    """Fill a temporary file and put it in the place of the old one, or leave no trace of it."""
+    """Fill a temporary file and put it in the place of the old one, or leave no trace of it.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: There is no such directory, or the temporary
+            file was taken for a dead writer's.
+    """
+    lock: DirectoryLock | None = None
+    at: int | None = None
     try:
-        fd = temp.descriptor.fileno()
-        status = _fill(fd, temp_path, data, sync=tree.fsync and not syncs_late)
-        if platform.IS_WINDOWS:  # it renames no open files
-            temp.descriptor.close()
-        lock = DirectoryLock(directory, timeout=tree.lock_timeout)
+        if len(data) <= _FEW and not tree.fsync and len(path) <= _SHORT and not IS_WINDOWS:
+            if if_match is not None or if_none_match is not None:
+                check_version(tree.status_of(path), path, if_match, if_none_match)
+            lock = DirectoryLock(directory, timeout=tree.lock_timeout)
+            at = lock.at
+        # without the lock, this spares a doomed write its temporary file
+        old = tree.status_of(path)
+        check_version(old, path, if_match, if_none_match)
+        # nobody may read the new version who may not read the old one
+        mode = tree.mode_of(old) | 0o600
+        if at is None:
+            claimed = Held(temp_path, platform.CREATE_FLAGS, mode)
+            temp = claimed.descriptor
+        else:
+            # made in the directory that is locked, which then is not removed, or not at all
+            temp = opened(temp_path[len(directory) + 1 :], platform.CREATE_FLAGS, mode, at=at)
         try:
-            status = _take_place(
-                tree, lock, path, fd, temp_path, status, if_match, if_none_match,
+            fd = temp.fileno()
+            if at is None and not claimed.claim():
+                raise FileNotFoundError(errno.ENOENT, "taken for a dead writer's", temp_path)
+            new = _fill(fd, temp_path, data, sync=tree.fsync and not syncs_late)
+            if lock is None:
+                if IS_WINDOWS:  # it renames no open files
+                    temp.close()
+                lock = DirectoryLock(directory, timeout=tree.lock_timeout)
+                lock.is_disturbed = True  # others may have been here
+            new = _take_place(
+                tree, lock, path, fd, temp_path, old, new, if_match, if_none_match,
                 sync=tree.fsync and syncs_late,
             )  # fmt: skip
-            etag = own_etag(status)
+            etag = own_etag(new)
             if etag is None:  # then the time of the renaming counts
-                status = os.lstat(path)
+                new = os.lstat(path)
             lock.release()
             if sync_directory:
                 lock.sync()
+            if etag is None:
+                lock.descriptor.close()
+                await_next_tick(new)
+                etag = etag_of(new, path if IS_WINDOWS else fd)
+            return etag
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                platform.unlink(temp_path)
+            tree.prune(directory)
+            raise
         finally:
+            temp.close()
+    finally:
+        if lock is not None:
             lock.descriptor.close()
-        if etag is None:
-            await_next_tick(status)
-            etag = etag_of(status, path if platform.IS_WINDOWS else fd)
-        return etag
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            platform.unlink(temp_path)
-        tree.prune(directory)
-        raise
 
 
 def _fill(fd: int, temp_path: str, data: Buffer, *, sync: bool) -> os.stat_result:
@@ -202,6 +208,7 @@ def _take_place(
     path: str,
     fd: int,
     temp_path: str,
+    old: os.stat_result | None,
     new: os.stat_result,
     if_match: ETagValue | None,
     if_none_match: AnyVersion | None,
@@ -210,19 +217,22 @@ def _take_place(
 ) -> os.stat_result:
     """Let a new file take the place of the old one, if that is as the caller requires.
 
+    `old` is looked at again where others may have changed it.
+
     Returns:
         What the new file was like just before.
     """
     may_exchange = not tree.fsync
     while True:
-        lock.is_disturbed = False
-        old = tree.status_of(path)
-        check_version(old, path, if_match, if_none_match)
+        if lock.is_disturbed:
+            lock.is_disturbed = False
+            old = tree.status_of(path)
+            check_version(old, path, if_match, if_none_match)
         if old is not None:
             if old.st_mtime_ns >= new.st_mtime_ns:
                 new = make_newer(temp_path, new, old)
             mode = tree.mode_of(old)
-            if mode != new.st_mode & 0o777 and not platform.IS_WINDOWS:
+            if mode != new.st_mode & 0o777 and not IS_WINDOWS:
                 os.fchmod(fd, mode)
         if sync:
             os.fsync(fd)
@@ -242,7 +252,7 @@ def _take_place(
                     return new
                 may_exchange = False
                 platform.note_refusal(old)
-        elif platform.IS_WINDOWS:
+        elif IS_WINDOWS:
             platform.replace(temp_path, path)
             return new
         elif not lock.is_disturbed:
@@ -299,7 +309,7 @@ def delete_locked(
         tree.require_file(path, status)
         if version is not None:
             check_version(status, path, ETagValue(version), None)
-        if platform.IS_WINDOWS:
+        if IS_WINDOWS:
             platform.unlink(path)
             return
         # no call of Python code between this look and what is done: see DirectoryLock
