@@ -51,7 +51,7 @@ CASES: dict[str, Callable[[Path], ObjectStore]] = {
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in CLOUDS else name for name in CASES]
 
 
-ABSENCE_IS_NO_ERROR: frozenset[str] = frozenset()
+ABSENCE_IS_NO_ERROR = frozenset({"SQLiteStore", "SQLiteStore-durable", "SQLiteStore-files"})
 """The cases in which the storage itself raises no exception for what does not exist."""
 
 

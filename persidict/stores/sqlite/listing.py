@@ -8,7 +8,7 @@ from typing import Any, Final
 from persidict.stores.object_store import CommonPrefix, ObjectInfo
 from persidict.stores.sqlite.connection import Connection
 
-PAGE: Final = 1000
+_PAGE: Final = 1000
 _FIRST_PAGE: Final = 64
 """So many names are read at first, then more and more: who lists a range stops before long."""
 
@@ -23,40 +23,44 @@ INFO: Final = "name, etag, size, modified"
 
 
 def pages(
-    connection: Callable[[], Connection],
     columns: str,
+    connection: Callable[[], Connection],
+    scope: str,
     prefix: str,
     start_after: str | None,
     page_size: int | None,
+    larger: Callable[[int, list[Any]], int] = lambda size, _: max(size, min(4 * size, _PAGE)),
 ) -> Iterator[list[Any]]:
     """Read rows in the order of names.
 
     Args:
-        connection: Returns the connection of the thread that reads on.
         columns: What to read, the name first.
-        prefix: What the names begin with.
-        start_after: Only names that are greater.
+        connection: Returns the connection of the thread that reads on.
+        scope: What all names of the store begin with.
+        prefix: What the names begin with behind that.
+        start_after: Only names that are greater, behind that.
         page_size: How many rows the caller wants first; then there are more.
+        larger: Tells how many, by how many they were and which.
 
     Yields:
         Rows, many at once.
     """
-    begin, last = ">=", prefix
+    begin, last, end = ">=", scope + prefix, scope + prefix + LAST
     if start_after is not None and start_after >= prefix:
-        begin, last = ">", start_after
+        begin, last = ">", scope + start_after
     size = page_size or _FIRST_PAGE
     while True:
         rows = connection().rows(
             f"SELECT {columns} FROM objects WHERE name {begin} ? AND name < ?"
             " ORDER BY name LIMIT ?",
-            (last, prefix + LAST, size),
+            (last, end, size),
         )
         if rows:
             yield rows
         if len(rows) < size:
             return
         begin, last = ">", rows[-1][0]
-        size = max(size, min(4 * size, PAGE))
+        size = larger(size, rows)
 
 
 def grouped(
@@ -68,10 +72,10 @@ def grouped(
 ) -> Iterator[ObjectInfo | CommonPrefix]:
     """List with names rolled up at the next slash; a group costs one query, however large."""
     cut = len(scope)
-    last = None if start_after is None else scope + start_after
+    last = start_after
     while True:
         group = None
-        for rows in pages(connection, INFO, scope + prefix, last, page_size or _GROUP_PAGE):
+        for rows in pages(INFO, connection, scope, prefix, last, page_size or _GROUP_PAGE):
             for name, etag, size, modified in rows:
                 end = name.find("/", cut + len(prefix))
                 if end >= 0:
@@ -84,4 +88,4 @@ def grouped(
             return
         if start_after is None or group > start_after:
             yield CommonPrefix(group)
-        last = scope + group[:-1] + _BEHIND_GROUP
+        last = group[:-1] + _BEHIND_GROUP

@@ -38,6 +38,7 @@ from persidict.traits import Traits
 DEFAULT_LARGE_VALUE_SIZE: Final = 384 * 1024
 """From about here on, a file of its own is faster than a row."""
 
+_WHOLE: Final = "name, data, etag, size, modified, file"
 _BATCH_ITEMS: Final = 512
 _BATCH_BYTES: Final = 4 << 20
 _FIRST_READ: Final = 8
@@ -144,7 +145,7 @@ class SQLiteStore(ObjectStore):
     def head(self, name: str) -> ObjectInfo:
         row = self._connection().row(schema.HEAD, self._prefix + name)
         if row is None:
-            raise _not_found(name)
+            raise ObjectNotFound(name)
         return ObjectInfo(name, *row)
 
     def contains(self, name: str) -> bool:
@@ -174,7 +175,7 @@ class SQLiteStore(ObjectStore):
             else:
                 row = self._connection().row(schema.GET_IF, if_none_match, whole)
             if row is None:
-                raise _not_found(name)
+                raise ObjectNotFound(name)
             data, etag, size, modified, file = row
             if if_none_match == etag:
                 return NOT_MODIFIED
@@ -192,7 +193,7 @@ class SQLiteStore(ObjectStore):
         """Read an object whose version nobody asks for; see `ReadsWithoutVersion`."""
         row = self._connection().row(schema.READ, self._prefix + name)
         if row is None:
-            raise _not_found(name)
+            raise ObjectNotFound(name)
         data, file = row
         if file is None:
             return cast("bytes", data)
@@ -213,7 +214,7 @@ class SQLiteStore(ObjectStore):
     def open(self, name: str) -> BinaryIO:
         found = self.get_or_open(name)
         assert not isinstance(found, NotModified)
-        return _stream(found[0])
+        return BytesIO(found[0]) if isinstance(found[0], bytes) else found[0]
 
     def get_many(
         self, entries: Iterable[str | ObjectInfo]
@@ -229,9 +230,7 @@ class SQLiteStore(ObjectStore):
             marks = ",".join("?" * batch)
             asked = [prefix + name for name in names] + [None] * (batch - len(names))
             rows = self._connection().rows(
-                "SELECT name, data, etag, size, modified, file FROM objects"
-                f" WHERE name IN ({marks})",
-                asked,
+                f"SELECT {_WHOLE} FROM objects WHERE name IN ({marks})", asked
             )
             found = {row[0]: row for row in rows}
             for name in names:
@@ -248,23 +247,15 @@ class SQLiteStore(ObjectStore):
     def rows(self) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
         """Read all objects, in the order of names: one walk where names and bytes take two."""
         cut = len(self._prefix)
-        begin, last, batch = ">=", self._prefix, _FIRST_READ
-        while True:
-            rows = self._connection().rows(
-                "SELECT name, data, etag, size, modified, file FROM objects"
-                f" WHERE name {begin} ? AND name < ? ORDER BY name LIMIT ?",
-                (last, self._prefix + LAST, batch),
-            )
+        for rows in pages(
+            _WHOLE, self._connection, self._prefix, "", None, _FIRST_READ, _next_batch
+        ):
             for whole, data, etag, size, modified, file in rows:
-                name = whole[cut:] if cut else whole
+                name = whole[cut:]
                 if file is None:
                     yield name, data, ObjectInfo(name, etag, size, modified)
                 else:
                     yield from self._from_file(name)
-            if len(rows) < batch:
-                return
-            begin, last = ">", rows[-1][0]
-            batch = _next_batch(batch, rows)
 
     def _from_file(self, name: str) -> Iterator[tuple[str, Buffer, ObjectInfo]]:
         """Read a large object; nothing, if it has gone since."""
@@ -305,22 +296,12 @@ class SQLiteStore(ObjectStore):
         if_none_match: AnyVersion | None,
     ) -> None:
         """Write a row in one step, or find the condition unmet."""
-        effort = self._effort
-        if if_match is None and if_none_match is None:
-            connection.write(effort, schema.PUT, row)
-            return
-        while True:
-            if if_match is not None:
-                changed = connection.write(effort, schema.SWAP, (*row[1:], row[0], if_match))
-            else:
-                changed = connection.write(effort, schema.INSERT, row)
-            if changed:
-                return
-            found = connection.row(schema.ETAG, row[0])
-            if found is not None:
-                raise PreconditionFailed(actual_etag=found[0])
-            if if_match is not None:
-                raise PreconditionFailed(actual_etag=ITEM_NOT_AVAILABLE)
+        if if_match is not None:
+            statement, values = schema.SWAP, (*row[1:], row[0], if_match)
+        else:
+            statement, values = schema.PUT if if_none_match is None else schema.INSERT, row
+        while not connection.write(self._effort, statement, values):
+            _check(connection, row[0], if_match, if_none_match)
 
     def _put_large(
         self,
@@ -334,11 +315,10 @@ class SQLiteStore(ObjectStore):
         whole = self._prefix + name
         if if_match is not None or if_none_match is not None:
             # a look spares a doomed write its file
-            found = connection.row(schema.ETAG, whole)
-            check_version(
-                ITEM_NOT_AVAILABLE if found is None else found[0], if_match, if_none_match
-            )
-        self._sweep_once(connection)
+            _check(connection, whole, if_match, if_none_match)
+        if not self._database.is_swept and connection.block is None:
+            self._database.is_swept = True
+            self._database.sweep(connection, self._effort)
         file = self._database.values.new(etag)
         try:
             file.write(data)
@@ -356,21 +336,16 @@ class SQLiteStore(ObjectStore):
             file.close()
         self._database.forget_unlinked(connection, self._effort)
 
-    def _sweep_once(self, connection: Connection) -> None:
-        if not self._database.is_swept and connection.block is None:
-            self._database.is_swept = True
-            self._database.sweep(connection, self._effort)
-
     def delete(self, name: str, *, if_match: ETagValue | AnyVersion | None = None) -> None:
         whole = self._prefix + name
         connection = self._connection()
         if if_match is None or if_match == ANY_VERSION:
             if not connection.write(self._effort, schema.DELETE, (whole,)) and if_match:
-                raise _not_found(name)
+                raise ObjectNotFound(name)
         elif not connection.write(self._effort, schema.DELETE_IF, (whole, if_match)):
             found = connection.row(schema.ETAG, whole)
             if found is None:
-                raise _not_found(name)
+                raise ObjectNotFound(name)
             raise PreconditionFailed(actual_etag=found[0])
         if connection.left_files:
             self._database.collect(connection)
@@ -404,16 +379,13 @@ class SQLiteStore(ObjectStore):
         def write() -> list[tuple[str, ETagValue | Exception]]:
             statement = schema.PUT if if_none_match is None else schema.INSERT
             count = connection.sql.executemany(statement, rows).rowcount
-            if count == len(rows):
-                return [(name, row[1]) for (name, _), row in zip(batch, rows, strict=True)]
-            answers: list[tuple[str, ETagValue | Exception]] = []
-            for (name, _), row in zip(batch, rows, strict=True):
-                actual = connection.row(schema.ETAG, row[0])[0]
-                was_written = actual == row[1]
-                answers.append(
-                    (name, actual if was_written else PreconditionFailed(actual_etag=actual))
-                )
-            return answers
+            etags = actual = [row[1] for row in rows]
+            if count != len(rows):
+                actual = [connection.row(schema.ETAG, row[0])[0] for row in rows]
+            return [
+                (name, own if own == now else PreconditionFailed(actual_etag=now))
+                for (name, _), own, now in zip(batch, etags, actual, strict=True)
+            ]
 
         try:
             answers = connection.transact(self._effort, write)
@@ -446,15 +418,9 @@ class SQLiteStore(ObjectStore):
         self, prefix: str = "", *, start_after: str | None = None, page_size: int | None = None
     ) -> Iterator[str]:
         cut = len(self._prefix)
-        start = None if start_after is None else self._prefix + start_after
-        whole = self._prefix + prefix
-        for rows in pages(self._connection, "name", whole, start, page_size):
-            if cut:
-                for (name,) in rows:
-                    yield name[cut:]
-            else:
-                for (name,) in rows:
-                    yield name
+        for rows in pages("name", self._connection, self._prefix, prefix, start_after, page_size):
+            for (name,) in rows:
+                yield name[cut:] if cut else name
 
     def list(
         self,
@@ -464,16 +430,12 @@ class SQLiteStore(ObjectStore):
         delimiter: Literal["/"] | None = None,
         page_size: int | None = None,
     ) -> Iterator[ObjectInfo | CommonPrefix]:
+        where = self._connection, self._prefix, prefix, start_after, page_size
         if delimiter:
-            return grouped(self._connection, self._prefix, prefix, start_after, page_size)
-        return self._infos(prefix, start_after, page_size)
-
-    def _infos(
-        self, prefix: str, start_after: str | None, page_size: int | None
-    ) -> Iterator[ObjectInfo]:
+            yield from grouped(*where)
+            return
         cut = len(self._prefix)
-        start = None if start_after is None else self._prefix + start_after
-        for rows in pages(self._connection, INFO, self._prefix + prefix, start, page_size):
+        for rows in pages(INFO, *where):
             for name, etag, size, modified in rows:
                 yield ObjectInfo(name[cut:], etag, size, modified)
 
@@ -564,14 +526,15 @@ class SQLiteStore(ObjectStore):
                     yield f"{path!r} has {found} bytes instead of {size}"
 
 
-def _not_found(name: str) -> ObjectNotFound:
-    absent = ObjectNotFound(name)
-    absent.__cause__ = KeyError(name)
-    return absent
-
-
-def _stream(data: bytes | BinaryIO) -> BinaryIO:
-    return BytesIO(data) if isinstance(data, bytes) else data
+def _check(
+    connection: Connection,
+    whole: str,
+    if_match: ETagValue | None,
+    if_none_match: AnyVersion | None,
+) -> None:
+    """Raise PreconditionFailed unless a row, or its absence, is as a write requires."""
+    found = connection.row(schema.ETAG, whole)
+    check_version(ITEM_NOT_AVAILABLE if found is None else found[0], if_match, if_none_match)
 
 
 def _next_batch(batch: int, rows: list[Any]) -> int:

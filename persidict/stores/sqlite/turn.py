@@ -172,20 +172,17 @@ class Turn:
 def _opened_queue(path: str) -> Descriptor:
     """Open the side file, or make it; follows no link and waits for no pipe."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    refused = None
     try:
         file = opened(path, flags)
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EISDIR, errno.EMLINK):
             raise
-        raise _no_queue(path) from error
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise _no_queue(path)
-    return file
-
-
-def _no_queue(path: str) -> BackendError:
-    return BackendError(
+        refused = error
+    raise BackendError(
         f"{path!r} is no file of this package, but a link, a pipe or the like: delete it",
         backend="sqlite",
-    )
+    ) from refused
