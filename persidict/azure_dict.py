@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from persidict.checks import check_flag, check_int, check_prefix
+from persidict.checks import check_text
+from persidict.cloud_dict import CloudDict
 from persidict.codecs import Codec
 from persidict.codecs.codec import check_installed
-from persidict.contract.inspecting import HttpMethod
 from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import AzureNaming
 from persidict.protection import Protection
-from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
-from persidict.stored_dict import StoredDict
-from persidict.stores.shared.secret import (
-    Secret,
-    SecretURL,
-    as_secret,
-    mask,
-    masked_url,
-)
-from persidict.urls import Place, place
+from persidict.stores.shared.secret import Secret, SecretURL, as_secret, mask, masked_url
 
 if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
 
-    from persidict.stores.clouds.azure import AzureStore
+    from persidict.stores.clouds.azure.store import AzureStore
 
 _VARIABLE: Final = "AZURE_STORAGE_CONNECTION_STRING"
 
 
-class AzureDict(StoredDict[ValueType]):
+class AzureDict(CloudDict[ValueType]):
     """A persistent dictionary whose items are blobs in a container of Azure Blob Storage.
 
     Azure enforces conditions on every request, deletions included, and uses no ETag twice:
@@ -73,8 +65,9 @@ class AzureDict(StoredDict[ValueType]):
         azure.core.exceptions.AzureError: The container can be neither found nor created.
     """
 
+    _bucket = "container"
+
     container_name: str
-    root_prefix: str
 
     def __init__(
         self,
@@ -103,6 +96,9 @@ class AzureDict(StoredDict[ValueType]):
         account_url, connection_string = params["account_url"], params["connection_string"]
         credential = params["credential"]
         super().__init__(
+            root_prefix=root_prefix,
+            max_concurrency=max_concurrency,
+            create=create_container,
             append_only=append_only,
             base_class_for_values=base_class_for_values,
             serialization_format=serialization_format,
@@ -110,22 +106,19 @@ class AzureDict(StoredDict[ValueType]):
             protection=protection,
             read_only=read_only,
         )
-        if not isinstance(container_name, str):
-            raise TypeError(f"container_name must be a str, not {type(container_name).__name__}")
+        check_text("container_name", container_name)
         if _has_secret(account_url):
             account_url = None
             raise ValueError(
                 "account_url must have no query, and neither a user nor a password in it: give"
                 " a shared access signature as credential"
             )
-        if account_url is not None and not isinstance(account_url, str):
-            raise TypeError(f"account_url must be a str, not {type(account_url).__name__}")
+        if account_url is not None:
+            check_text("account_url", account_url)
         given = as_secret("connection_string", connection_string)
         if account_url is not None and given is not None:
             raise ValueError("give either account_url or connection_string, not both")
         used = given if account_url is not None else given or _from_environment()
-        self.container_name = container_name
-        self.root_prefix = check_prefix("root_prefix", root_prefix)
         if "\\" in self.root_prefix or "./" in self.root_prefix:
             raise ValueError(
                 "root_prefix must have neither a backslash nor a dot before a slash, in which"
@@ -136,6 +129,7 @@ class AzureDict(StoredDict[ValueType]):
                 "serialization_format must not end with a dot, which Azure would leave out, it is"
                 f" {serialization_format!r}"
             )
+        self.container_name = container_name
         self.account_url = account_url
         self._connection_string = given
         self._credential = (
@@ -143,11 +137,9 @@ class AzureDict(StoredDict[ValueType]):
             if credential is None or isinstance(credential, (str, Secret))
             else credential
         )
-        self._create_container = check_flag("create_container", create_container)
-        self._max_concurrency = check_int("max_concurrency", max_concurrency, at_least=1)
-        chosen_codec = self._chosen_codec(compress=True)
         check_installed("azure.storage.blob", needed_by="an AzureDict", extra="azure")
-        from persidict.stores.clouds.azure import AzureStore, container_of_process
+        from persidict.stores.clouds.azure.connection import container_of_process
+        from persidict.stores.clouds.azure.store import AzureStore
 
         shared = container_of_process(
             container_name,
@@ -156,15 +148,8 @@ class AzureDict(StoredDict[ValueType]):
             credential=self._credential,
             max_concurrency=max_concurrency,
         )
-        store = AzureStore(
-            shared,
-            prefix=self.root_prefix,
-            content_type=self._content_type(chosen_codec),
-            max_concurrency=max_concurrency,
-        )
-        if self._create_container and not read_only:
-            store.ensure_container()
-        self._attach(store, chosen_codec, AzureNaming(serialization_format))
+        new_store = partial(AzureStore, shared, container_name)
+        self._connect(new_store, AzureNaming(serialization_format))
 
     @classmethod
     def _mask(cls, params: dict[str, Any]) -> None:
@@ -174,39 +159,17 @@ class AzureDict(StoredDict[ValueType]):
             mask(params, "account_url")
 
     def _own_params(self) -> dict[str, Any]:
-        return {
+        return super()._own_params() | {
             "account_url": self.account_url,
             "connection_string": self._connection_string,
             "container_name": self.container_name,
-            "create_container": self._create_container,
             "credential": self._credential,
-            "max_concurrency": self._max_concurrency,
-            "root_prefix": self.root_prefix,
         }
-
-    def _enter(self, prefix: SafeStrTuple) -> None:
-        self.root_prefix += self._naming.prefix_of(prefix)
-
-    def _place(self) -> Place:
-        path = f"{self.container_name}/{self.root_prefix}".rstrip("/")
-        return place("az", path, "container_name", "root_prefix")
-
-    def _presign(self, key: NonEmptySafeStrTuple, method: HttpMethod, expires: int) -> str:
-        return self._azure_store.signed_url(self._naming.name_of(key), method, expires)
-
-    @property
-    def base_url(self) -> str:
-        """Where the items are: ``az://container/prefix``."""
-        return f"az://{self.container_name}/{self.root_prefix}"
 
     @property
     def container_client(self) -> ContainerClient:
         """The library's client of the container, in this process."""
-        return self._azure_store.container
-
-    @property
-    def _azure_store(self) -> AzureStore:
-        return cast("AzureStore", self._store)
+        return cast("AzureStore", self._store).client
 
 
 def _has_secret(url: Any) -> bool:

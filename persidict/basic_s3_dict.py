@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
-from persidict.checks import check_flag, check_prefix
+from persidict.checks import check_flag, check_prefix, check_text
 from persidict.codecs import Codec
 from persidict.contract.inspecting import HttpMethod
 from persidict.jokers_and_status_flags import ValueType
@@ -146,7 +146,7 @@ class BasicS3Dict(StoredDict[ValueType]):
         from persidict.stores.s3.transport.connection import S3Connection
         from persidict.stores.s3.transport.options import RequestOptions, options_of, with_owner
 
-        _check_text("bucket_name", bucket_name)
+        check_text("bucket_name", bucket_name)
         self.bucket_name = bucket_name
         self.root_prefix = check_prefix("root_prefix", root_prefix)
         self._create_bucket = check_flag("create_bucket", create_bucket)
@@ -302,10 +302,3 @@ def _masked_options(options: Any) -> Any:
     if not isinstance(options, Mapping):
         return options
     return {name: "***" if "SSECustomer" in str(name) else given for name, given in options.items()}
-
-
-def _check_text(name: str, text: Any) -> None:
-    if not isinstance(text, str):
-        raise TypeError(f"{name} must be a str, not {type(text).__name__}")
-    if not text:
-        raise ValueError(f"{name} must not be empty")

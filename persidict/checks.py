@@ -83,3 +83,11 @@ def check_prefix(name: str, text: Any) -> str:
             )
     stem = text.rstrip("/")
     return f"{stem}/" if stem else ""
+
+
+def check_text(name: str, text: Any) -> None:
+    """Raise TypeError unless a parameter is a text, or ValueError if it is empty."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str, not {type(text).__name__}")
+    if not text:
+        raise ValueError(f"{name} must not be empty")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from persidict.checks import check_flag, check_int, check_prefix
+from persidict.checks import check_text
+from persidict.cloud_dict import CloudDict
 from persidict.codecs import Codec
 from persidict.codecs.codec import check_installed
-from persidict.contract.inspecting import HttpMethod
 from persidict.jokers_and_status_flags import ValueType
 from persidict.naming import PlainNaming
 from persidict.protection import Protection
-from persidict.safe_str_tuple import NonEmptySafeStrTuple, SafeStrTuple
-from persidict.stored_dict import StoredDict
 from persidict.stores.shared.secret import (
     Secret,
     SecretObject,
@@ -22,15 +20,15 @@ from persidict.stores.shared.secret import (
     mask,
     masked_url,
 )
-from persidict.urls import Place, place
 
 if TYPE_CHECKING:
     from google.cloud.storage import Client
 
-    from persidict.stores.clouds.gcs import GCSCapabilities, GCSStore
+    from persidict.stores.clouds.google.conditions import GCSCapabilities
+    from persidict.stores.clouds.google.store import GCSStore
 
 
-class GCSDict(StoredDict[ValueType]):
+class GCSDict(CloudDict[ValueType]):
     """A persistent dictionary whose items are objects in a bucket of Google Cloud Storage.
 
     Google enforces conditions on every request, deletions included, and uses no generation
@@ -75,8 +73,9 @@ class GCSDict(StoredDict[ValueType]):
             created.
     """
 
+    _bucket = "bucket"
+
     bucket_name: str
-    root_prefix: str
 
     def __init__(
         self,
@@ -100,6 +99,9 @@ class GCSDict(StoredDict[ValueType]):
         self._mask(given)
         credentials, endpoint_url = given["credentials"], given["endpoint_url"]
         super().__init__(
+            root_prefix=root_prefix,
+            max_concurrency=max_concurrency,
+            create=create_bucket,
             append_only=append_only,
             base_class_for_values=base_class_for_values,
             serialization_format=serialization_format,
@@ -109,40 +111,20 @@ class GCSDict(StoredDict[ValueType]):
         )
         if isinstance(endpoint_url, SecretURL):
             raise ValueError("endpoint_url must not have a user and a password in it")
-        for name, text, may_be_none in (
-            ("bucket_name", bucket_name, False),
-            ("project", project, True),
-            ("endpoint_url", endpoint_url, True),
-        ):
-            if not (isinstance(text, str) or (may_be_none and text is None)):
-                raise TypeError(f"{name} must be a str, not {type(text).__name__}")
-        if not bucket_name:
-            raise ValueError("bucket_name must not be empty")
+        check_text("bucket_name", bucket_name)
+        for name, text in (("project", project), ("endpoint_url", endpoint_url)):
+            if text is not None:
+                check_text(name, text)
         self.bucket_name = bucket_name
         self.project = project
-        self.root_prefix = check_prefix("root_prefix", root_prefix)
         self.endpoint_url = endpoint_url
         self._credentials = _masked(credentials)
-        self._create_bucket = check_flag("create_bucket", create_bucket)
-        self._max_concurrency = check_int("max_concurrency", max_concurrency, at_least=1)
-        chosen_codec = self._chosen_codec(compress=True)
         check_installed("google.cloud.storage", needed_by="a GCSDict", extra="gcs")
-        from persidict.stores.clouds.gcs import GCSConnection, GCSStore
+        from persidict.stores.clouds.google.connection import shared_client
+        from persidict.stores.clouds.google.store import GCSStore
 
-        store = GCSStore(
-            GCSConnection(
-                project,
-                self._credentials,
-                endpoint_url,
-                max_concurrency,
-            ),
-            bucket_name,
-            prefix=self.root_prefix,
-            content_type=self._content_type(chosen_codec),
-        )
-        if self._create_bucket and not read_only:
-            store.ensure_bucket()
-        self._attach(store, chosen_codec, PlainNaming(serialization_format))
+        shared = shared_client(project, self._credentials, endpoint_url, max_concurrency)
+        self._connect(partial(GCSStore, shared, bucket_name), PlainNaming(serialization_format))
 
     @classmethod
     def _mask(cls, params: dict[str, Any]) -> None:
@@ -152,55 +134,22 @@ class GCSDict(StoredDict[ValueType]):
             params["endpoint_url"] = masked_url(params["endpoint_url"])
 
     def _own_params(self) -> dict[str, Any]:
-        return {
+        return super()._own_params() | {
             "bucket_name": self.bucket_name,
-            "create_bucket": self._create_bucket,
             "credentials": self._credentials,
             "endpoint_url": self.endpoint_url,
-            "max_concurrency": self._max_concurrency,
             "project": self.project,
-            "root_prefix": self.root_prefix,
         }
-
-    def _enter(self, prefix: SafeStrTuple) -> None:
-        self.root_prefix += self._naming.prefix_of(prefix)
-
-    def _place(self) -> Place:
-        path = f"{self.bucket_name}/{self.root_prefix}".rstrip("/")
-        return place("gs", path, "bucket_name", "root_prefix")
-
-    @property
-    def _gcs_store(self) -> GCSStore:
-        return cast("GCSStore", self._store)
-
-    @property
-    def base_url(self) -> str:
-        """Where the items are: ``gs://bucket/prefix``."""
-        return f"gs://{self.bucket_name}/{self.root_prefix}"
 
     @property
     def client(self) -> Client:
         """The library's client, in this process."""
-        return self._gcs_store.client
+        return cast("GCSStore", self._store).client
 
     @property
     def capabilities(self) -> GCSCapabilities:
         """What this server enforces; it is asked the first time, unless it is Google's."""
-        return self._gcs_store.capabilities
-
-    def _presign(self, key: NonEmptySafeStrTuple, method: HttpMethod, expires: int) -> str:
-        try:
-            url: str = self._gcs_store.blob(self._naming.name_of(key)).generate_signed_url(
-                version="v4",
-                expiration=timedelta(seconds=expires),
-                method=method,
-                api_access_endpoint=self.client.api_endpoint,
-            )
-        except AttributeError as error:  # the library's, for credentials without a private key
-            raise TypeError(
-                "a signed URL needs credentials that can sign, such as a service account's key"
-            ) from error
-        return url
+        return cast("GCSStore", self._store).capabilities
 
 
 def _masked(credentials: Any) -> Secret | SecretObject | None:
