@@ -21,7 +21,7 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
 
-_WIRE = os.environ.get("PERSIDICT_TEST_S3_TRANSPORT", "auto")
+_WIRE = os.environ.get("PERSIDICT_TEST_S3_TRANSPORT") or "auto"
 
 _SLOW_MODULES = frozenset(
     {

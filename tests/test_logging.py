@@ -141,13 +141,19 @@ def test_a_collision_of_writers_is_told_at_debug_alone(told: Told) -> None:
     assert told.from_info_on() == []
 
 
-def test_the_wire_and_the_new_bucket_and_the_probes_are_told_at_debug(
+def test_the_direct_wire_is_told_at_debug(moto_aws_server: MotoServer, told: Told) -> None:
+    endpoint_url = moto_aws_server.endpoint_url
+    assert "absent" not in connect(endpoint_url, transport="direct")
+    texts = told.at(logging.DEBUG)
+    assert any(f"travel directly to {endpoint_url}" in text for text in texts)
+
+
+def test_the_new_bucket_and_the_probes_are_told_at_debug(
     moto_aws_server: MotoServer, told: Told
 ) -> None:
     d = connect(moto_aws_server.endpoint_url)
     assert d.capabilities.put_if_match
     texts = told.at(logging.DEBUG)
-    assert any(f"travel directly to {moto_aws_server.endpoint_url}" in text for text in texts)
     assert f"created bucket {d.bucket_name!r}" in texts
     assert "probed put_if_match: enforced (status 404)" in texts
 

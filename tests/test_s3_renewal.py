@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,7 @@ class Gate:
     def __init__(self) -> None:
         self.key = "OLD"
         self.code = "ExpiredToken"
+        self.let_in: list[Arrived] = []
 
     def __call__(self, request: Arrived) -> bytes:
         authorization = request.message.headers.get("authorization", "")
@@ -34,6 +36,7 @@ class Gate:
             if request.method == "HEAD":
                 return reply(status=400)
             return error(400, self.code)
+        self.let_in.append(request)
         return reply(pickle.dumps(request.key) if request.method == "GET" else b"")
 
 
@@ -139,6 +142,28 @@ def test_many_requests_under_way_go_on(
     write(file, "NEW")
     gate.key = "NEW"
     assert list(d.get_many(names).values()) == [f"{name}.pkl" for name in names]
+
+
+@pytest.mark.parametrize("operation", ["get_many", "update"])
+def test_a_bulk_in_the_middle_of_which_they_expire_is_done_to_its_end_and_nothing_twice(
+    server: ScriptedServer, gate: Gate, file: Path, d: Dict, operation: str
+) -> None:
+    names = [f"k{number:03}" for number in range(200)]
+
+    def given() -> Iterator[str]:
+        for name in names:
+            if name == "k100":
+                write(file, "NEW")
+                gate.key = "NEW"
+            yield name
+
+    if operation == "get_many":
+        assert list(d.get_many(given()).values()) == [f"{name}.pkl" for name in names]
+    else:
+        d.update((name, 1) for name in given())
+    done = Counter(request.key for request in gate.let_in)
+    assert done == Counter(f"{name}.pkl" for name in names)
+    assert set(keys_used(server)) == {"OLD", "NEW"}
 
 
 def test_threads_that_are_refused_at_once_all_go_on(

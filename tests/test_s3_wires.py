@@ -11,6 +11,7 @@ import tracemalloc
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,14 @@ from persidict.stores.s3.transport.direct.destination import (
     NotForTheDirectWire,
     learn_destination,
 )
-from tests.s3_dicts import connect, elsewhere_or_skip
+from tests.concurrency import run_workers
+from tests.s3_dicts import connect, elsewhere_or_skip, short_pauses
 from tests.s3_servers.canned import CannedServer, start_canned
 from tests.s3_servers.clients import s3_client
 from tests.s3_servers.fault_proxy import Fault, FaultProxy
-from tests.s3_servers.scripted import Arrived, reply, scripted
+from tests.s3_servers.scripted import Arrived, HangUp, ScriptedServer, reply, scripted
+
+__all__ = ["short_pauses"]
 
 BUCKET = "some-bucket"
 ACCESS_POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/point"
@@ -485,3 +489,114 @@ def test_bodies_are_the_same_on_both_wires(server: CannedServer) -> None:
                 assert bytes(found[0]) == data
                 [(_, many, _)] = store.get_many([name])
                 assert bytes(many) == data
+
+
+class Objects:
+    """Answers as a bucket does, and closes a connection after every third reply on it."""
+
+    def __init__(self) -> None:
+        self.written: Counter[str] = Counter()
+        self._objects: dict[str, tuple[bytes, list[str]]] = {}
+        self._replies: Counter[int] = Counter()
+
+    def __call__(self, request: Arrived) -> Iterator[bytes]:
+        yield self._reply(request)
+        self._replies[request.connection] += 1
+        if self._replies[request.connection] % 3 == 0:
+            raise HangUp
+
+    def _reply(self, request: Arrived) -> bytes:
+        message = request.message
+        if request.method == "PUT":
+            tokens = [f"{n}: {v}" for n, v in message.headers.items() if n.startswith("x-amz-meta")]
+            self._objects[request.key] = message.body, tokens
+            self.written[request.key] += 1
+            return reply()
+        if request.key not in self._objects:
+            return reply(status=404)
+        body, tokens = self._objects[request.key]
+        if request.method == "HEAD":
+            return reply(b"", *tokens, length=len(body))
+        return reply(body, *tokens)
+
+
+@pytest.fixture
+def objects() -> Objects:
+    return Objects()
+
+
+@pytest.fixture
+def closing(objects: Objects) -> Iterator[ScriptedServer]:
+    with scripted(objects) as running:
+        yield running
+
+
+@pytest.mark.usefixtures("short_pauses")
+def test_behind_a_server_that_closes_after_every_few_replies_all_is_read_and_written_once(
+    closing: ScriptedServer, objects: Objects
+) -> None:
+    d = connect(closing.endpoint_url, create_bucket=False)
+    values = {f"key-{number:03}": number for number in range(100)}
+    d.update(values)
+    d["alone"] = -1
+    assert list(d.get_many(values).values()) == list(values.values())
+    assert d["alone"] == -1
+    assert objects.written == Counter([f"{key}.pkl" for key in [*values, "alone"]])
+
+
+@pytest.mark.parametrize("name", ["get", "set", "contains", "get_many", "update"])
+def test_connections_that_were_cut_while_idle_are_not_noticed(
+    closing: ScriptedServer, objects: Objects, name: str
+) -> None:
+    d = connect(closing.endpoint_url, create_bucket=False)
+    values = {f"key-{number}": number for number in range(20)}
+    d.update(values)
+    written = objects.written.copy()
+    closing.close_connections()
+    if name == "get":
+        assert d["key-1"] == 1
+    elif name == "contains":
+        assert "key-1" in d
+    elif name == "get_many":
+        assert list(d.get_many(values).values()) == list(values.values())
+    elif name == "set":
+        d["key-1"] = 1
+        written["key-1.pkl"] += 1
+    else:
+        d.update(values)
+        written.update(f"{key}.pkl" for key in values)
+    assert objects.written == written
+
+
+def use(d: BasicS3Dict[Any], name: str) -> None:
+    """Write and read items that nobody else has."""
+    values = {f"{name}-{number}": f"{name}-{number}" for number in range(20)}
+    d.update(values)
+    assert list(d.get_many(values).values()) == list(values.values())
+    d[name] = name
+    assert d[name] == name
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_thirty_children_forked_under_load_read_and_write_what_is_theirs(
+    server: CannedServer,
+) -> None:
+    d = connect(server.endpoint_url, max_concurrency=4)
+    stop = threading.Event()
+
+    def load(name: str) -> None:
+        while not stop.is_set():
+            use(d, name)
+
+    with ThreadPoolExecutor(3) as pool:
+        loads = [pool.submit(load, f"parent-{number}") for number in range(3)]
+        try:
+            for number in range(30):
+                name = f"child-{number}"
+                run_workers(lambda: d, lambda d, place, name: use(d, name), name, count=1)
+        finally:
+            stop.set()
+        for load_ in loads:
+            load_.result()
+    assert len(d) == 33 * 21
