@@ -10,7 +10,7 @@ from typing import Any, Generic, cast
 
 from persidict.checks import check_int_or_none
 from persidict.construction import names_its_arguments
-from persidict.contract.primitives import DictPrimitives
+from persidict.contract.primitives import ORDINARY_TYPES, DictPrimitives
 from persidict.exceptions import (
     ConcurrencyConflictError,
     ObjectNotFound,
@@ -258,7 +258,8 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         check_condition(condition, expected_etag)
         _check_retrieve(retrieve_value)
         self._refuse_if_read_only()
-        self._check_no_flag(default_value, "default_value")
+        if type(default_value) not in ORDINARY_TYPES:
+            self._check_no_flag(default_value, "default_value")
         unfit: TypeError | None = None
         try:
             self._check_value(default_value, "default_value")

@@ -18,7 +18,7 @@ from persidict.stores.files.tree import FileTree
 from persidict.stores.files.version import (
     ABSENT_ERRORS,
     info_of,
-    read_whole,
+    read_on,
 )
 from persidict.stores.files.write import delete_file, write_file
 from persidict.stores.object_store import (
@@ -299,13 +299,13 @@ class FileStore(ObjectStore):
                         self._tree.require_file(path, status)
                     if self._tree.private_from is not None:
                         require_private(path, status)
-                    info = None
-                    if with_version:
-                        info = info_of(name, status, fd)
-                        if if_none_match is not None and if_none_match == info.etag:
-                            return None, info, status
-                    if open_from is None or status.st_size < open_from:
-                        return read_whole(fd, status.st_size), info, status
+                    info = info_of(name, status, fd) if with_version else None
+                    if if_none_match is not None and info and if_none_match == info.etag:
+                        return None, info, status
+                    size = status.st_size
+                    if open_from is None or size < open_from:
+                        data = os.read(fd, size)
+                        return data if len(data) == size else read_on(fd, data, size), info, status
                     for stream in map(_open_stream, (fd,), ("rb",)):
                         return stream, info, status
                 finally:

@@ -33,6 +33,7 @@ _MAX_LOOKS: Final = 100
 _GET_GENERATION: Final = 0x80087601
 """FS_IOC_GETVERSION of Linux (ioctl_iflags(2), linux/fs.h), on machines of 64 bits."""
 
+_new: Final = tuple.__new__
 _latest_us = 0
 
 
@@ -149,14 +150,12 @@ def info_of(name: str, status: os.stat_result, place: int | str) -> ObjectInfo:
     if etag is None:
         status = _settled(status, place)
         etag = etag_of(status, place)
-    return ObjectInfo(name, etag, status.st_size, status.st_mtime)
+    # calling the class takes twice as long
+    return _new(ObjectInfo, (name, etag, status.st_size, status.st_mtime))
 
 
-def read_whole(fd: int, size: int) -> bytes:
-    """Read a file that nobody changes: versions are replaced, never written over."""
-    data = os.read(fd, size)
-    if len(data) == size:
-        return data
+def read_on(fd: int, data: bytes, size: int) -> bytes:
+    """Read the rest of a file of which the system gave less than was asked for."""
     chunks = [data]
     missing = size - len(data)
     while missing > 0:
