@@ -147,10 +147,9 @@ class DirectoryLock(Held):
     __slots__ = ("_directory", "_is_of_lock_file", "_is_through", "_thread", "is_disturbed")
 
     def __init__(self, directory: str, *, timeout: float | None) -> None:
-        self.is_disturbed = False
+        self.is_disturbed = self._is_through = False
         self._directory = directory
         self._is_of_lock_file = IS_WINDOWS
-        self._is_through = False
         self._thread = threading.get_ident()
         self.descriptor = _NOTHING_OPEN
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -33,7 +34,9 @@ ResultType = TypeVar("ResultType")
 TEMP_PREFIX: Final = "%tmp."
 """How temporary files begin: with a character that no name of an item contains."""
 
-_NOISE_BYTES: Final = 8
+_noise: Final = os.urandom(8).hex()
+"""No other process has it but children of this one, which have other numbers."""
+_count: Final = itertools.count()
 _FEW: Final = 64 * 1024
 """So many bytes are written so quickly that others can wait for it."""
 _SHORT: Final = 250
@@ -84,7 +87,7 @@ def write_file(
     is_missing = False
     try:
         for _ in range(_MAX_RACES):
-            temp_path = f"{directory}{os.sep}{TEMP_PREFIX}{os.urandom(_NOISE_BYTES).hex()}"
+            temp_path = f"{directory}{os.sep}{TEMP_PREFIX}{_noise}{os.getpid():x}.{next(_count):x}"
             try:
                 if is_missing:
                     tree.make_directory(directory)
