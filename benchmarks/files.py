@@ -172,24 +172,23 @@ def system_calls_of_overwriting(path: str, data: bytes) -> None:
     directory = os.path.dirname(path)
     swap, lock = platform.renameat2, fcntl.LOCK_EX | fcntl.LOCK_NB
     assert swap is not None, "platform.load_renameat2() comes first"
+    temp_name = f"%tmp.{os.getpid():x}.{time.monotonic_ns():x}"
+    temp_path = f"{directory}/{temp_name}"
+    directory_fd = os.open(directory, platform.DIRECTORY_FLAGS)
+    fcntl.flock(directory_fd, lock)
     mode = os.lstat(path).st_mode
-    temp_path = f"{directory}/%tmp.{os.urandom(8).hex()}"
-    fd = os.open(temp_path, platform.CREATE_FLAGS, mode & 0o777)
-    fcntl.flock(fd, lock)
+    fd = os.open(temp_name, platform.CREATE_FLAGS, mode & 0o777, dir_fd=directory_fd)
     os.write(fd, data)
     os.fstat(fd)
     now = time.time_ns()
     os.utime(fd, ns=(now, now))
     os.fstat(fd)
-    directory_fd = os.open(directory, platform.DIRECTORY_FLAGS)
-    fcntl.flock(directory_fd, lock)
-    os.lstat(path)
     here = platform.AT_FDCWD
     swap(here, temp_path.encode(), here, path.encode(), platform.RENAME_EXCHANGE)
     os.unlink(temp_path)
     fcntl.flock(directory_fd, fcntl.LOCK_UN)
-    os.close(directory_fd)
     os.close(fd)
+    os.close(directory_fd)
 
 
 def reads(bench: Bench) -> Iterator[Row]:
