@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 import signal
 import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -287,6 +288,25 @@ def test_no_more_bytes_are_read_at_once_than_may_be_held(
     transfer(source, target)
     assert sorted(set(asked))[-2:] == [900, 5000]
     assert content(target) == content(source)
+
+
+def test_values_that_are_packed_in_the_source_are_not_all_held_at_once(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persidict.transfer.items._CHUNK_BYTES", 1_000_000)
+    source, target = make("files", "pkl"), make("ram", "json")
+    keys = [str(number) for number in range(40)]
+    source.update(dict.fromkeys(keys, "x" * 300_000))
+    target.update(dict.fromkeys(keys, ""))
+    assert max(info.size for info in source.infos()) < 10_000
+    tracemalloc.start()
+    try:
+        result = sync_items(source, LocalDict(**target.get_params() | {"append_only": True}))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(result.failed) == 40
+    assert peak < 5_000_000
 
 
 # ---------------------------------------------------------------------- what is the same

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
+from persidict.buffers import BUFFERS
 from persidict.checks import check_flag
 from persidict.codecs import MissingExtraError
 from persidict.construction import names_its_arguments
@@ -26,6 +28,8 @@ _EVEN_IF_EMPTY: Final = "even if empty"
 _CHUNK_ITEMS: Final = 1000
 _CHUNK_BYTES: Final = 64 * 1024 * 1024
 """How many items, and how many of their bytes, are compared, or held, at once."""
+_UNREAD_BYTES: Final = 2 * 1024 * 1024
+"""For how large items are taken before any was read: those that are listed may be packed."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -258,16 +262,20 @@ def _listed(route: Route, present: Mapping[NonEmptySafeStrTuple, Any]) -> list[I
     return [Item(key, info, present.get(key), key in present) for key, info in route.list_source()]
 
 
-def _chunks(items: Iterable[Item], max_items: int | None = None) -> Iterator[list[Item]]:
+def _chunks(
+    items: Iterable[Item],
+    max_items: int | None = None,
+    size_of: Callable[[Item], int] = attrgetter("size"),
+) -> Iterator[list[Item]]:
     """Cut into lists of so many items and bytes at most."""
     chunk: list[Item] = []
     size = 0
     for item in items:
-        if chunk and (len(chunk) == max_items or size + item.size > _CHUNK_BYTES):
+        if chunk and (len(chunk) == max_items or size + size_of(item) > _CHUNK_BYTES):
             yield chunk
             chunk, size = [], 0
         chunk.append(item)
-        size += item.size
+        size += size_of(item)
     if chunk:
         yield chunk
 
@@ -367,6 +375,7 @@ class _Transfer:
         self._ledger = ledger
         self._only_new = only_new
         self._keeps_existing = keeps_existing
+        self._mean_size = _UNREAD_BYTES
 
     def run(self, items: Iterable[Item]) -> None:
         """Copy what is missing in the target, or differs."""
@@ -379,8 +388,7 @@ class _Transfer:
                 self._ledger.note_skipped(item.key)
             else:
                 to_compare.append(item)
-        for chunk in _chunks(to_compare, _CHUNK_ITEMS):
-            self._write(self._differing(chunk).items())
+        self._compare(to_compare)
         self._copy(to_copy)
 
     def _differs_for_certain(self, item: Item) -> bool:
@@ -427,10 +435,14 @@ class _Transfer:
                 self._ledger.note_skipped(key)
             else:
                 refused.append(Item(key))
-        for chunk in _chunks(refused, _CHUNK_ITEMS):
-            self._write(self._differing(chunk).items())
+        self._compare(refused)
 
     # ------------------------------------------------------------------ comparing
+
+    def _compare(self, items: list[Item]) -> None:
+        """Write what differs, in chunks that are cut by what those before them came to."""
+        for chunk in _chunks(items, _CHUNK_ITEMS, lambda item: max(item.size, self._mean_size)):
+            self._write(self._differing(chunk).items())
 
     def _differing(self, items: list[Item]) -> dict[NonEmptySafeStrTuple, Any]:
         """Compare items that the target has; return what is to be written, by key.
@@ -445,6 +457,8 @@ class _Transfer:
         wanted.update((reading.key, reading) for reading in route.read_wanted(unread))
         unread = [key for key in wanted if key not in source_md5s]
         present.update((reading.key, reading) for reading in route.read_present(unread))
+        held = [reading.value for reading in (*wanted.values(), *present.values())]
+        self._mean_size = sum(len(v) for v in held if isinstance(v, BUFFERS)) // len(items)
         differing = {}
         for key, value, error in wanted.values():
             _, present_value, present_error = present[key]
