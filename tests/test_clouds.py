@@ -383,6 +383,13 @@ def test_a_listing_of_many_pages_is_whole_and_in_order(connect: Connect) -> None
     assert groups == ["4/", "5/", "6/", "7/", "8/"]
 
 
+def test_objects_and_groups_are_listed_in_one_order(connect: Connect) -> None:
+    store = connect()._store
+    list(store.put_many((name, b"") for name in ("B", "a/1", "c", "d/2")))
+    found = [entry[0] for entry in store.list(delimiter="/", start_after="")]
+    assert found == ["B", "a/", "c", "d/"]
+
+
 # ---------------------------------------------------------------------- places
 
 

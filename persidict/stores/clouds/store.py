@@ -140,8 +140,11 @@ class CloudStore(ObjectStore, Generic[ClientType]):
         """Delete once; what is not there is an error, with or without a version."""
 
     @abstractmethod
-    def _send_list(self, wanted: Listing) -> Iterator[ObjectInfo | CommonPrefix]:
-        """List in the order of names; those up to `start_after` may come, too."""
+    def _send_list(self, wanted: Listing) -> Iterator[Iterable[ObjectInfo | CommonPrefix]]:
+        """List by pages, in the order of names; within a page any order will do.
+
+        Those up to `start_after` may come, too.
+        """
 
     @abstractmethod
     def _send_copy(
@@ -296,11 +299,12 @@ class CloudStore(ObjectStore, Generic[ClientType]):
         begin = None if start_after is None else self._prefix + start_after
         with self._hushed():
             wanted = Listing(self._prefix + prefix, begin, delimiter, page_size)
-            for entry in self._send_list(wanted):
-                below = entry[0][cut:]
-                if start_after is not None and below <= start_after:
-                    continue
-                yield CommonPrefix(below) if len(entry) == 1 else ObjectInfo(below, *entry[1:])
+            for page in self._send_list(wanted):
+                for entry in sorted(page, key=lambda entry: entry[0].encode()):
+                    below = entry[0][cut:]
+                    if start_after is not None and below <= start_after:
+                        continue
+                    yield CommonPrefix(below) if len(entry) == 1 else ObjectInfo(below, *entry[1:])
 
     # ------------------------------------------------------------------ writing
 

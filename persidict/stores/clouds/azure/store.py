@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -77,7 +77,7 @@ class AzureStore(CloudStore[ContainerClient]):
     def _send_delete(self, name: str, if_match: ETagValue | None) -> None:
         self._blob(name).delete_blob(**_only_over(if_match), **_ONCE)
 
-    def _send_list(self, wanted: Listing) -> Iterator[ObjectInfo | CommonPrefix]:
+    def _send_list(self, wanted: Listing) -> Iterator[Iterable[ObjectInfo | CommonPrefix]]:
         options: dict[str, Any] = {
             "name_starts_with": wanted.prefix,
             "results_per_page": wanted.page_size,
@@ -88,11 +88,13 @@ class AzureStore(CloudStore[ContainerClient]):
             if wanted.delimiter is None
             else self.client.walk_blobs(delimiter=wanted.delimiter, **options)
         )
-        for entry in entries:
-            if isinstance(entry, BlobPrefix):
-                yield CommonPrefix(entry.name)
-            else:
-                yield _info(entry.name, entry)[0]
+        for page in entries.by_page():
+            yield [
+                CommonPrefix(entry.name)
+                if isinstance(entry, BlobPrefix)
+                else _info(entry.name, entry)[0]
+                for entry in page
+            ]
 
     def can_copy_from(self, source: ObjectStore) -> bool:
         """Tell whether another store is in the same account; see `CopiesInside`."""

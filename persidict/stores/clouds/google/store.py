@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
@@ -135,7 +135,7 @@ class GCSStore(CloudStore[Client]):
     def _send_delete(self, name: str, if_match: ETagValue | None) -> None:
         self._blob(name).delete(if_generation_match=generation(if_match), **_ONCE)
 
-    def _send_list(self, wanted: Listing) -> Iterator[ObjectInfo | CommonPrefix]:
+    def _send_list(self, wanted: Listing) -> Iterator[Iterable[ObjectInfo | CommonPrefix]]:
         pages = self.client.list_blobs(
             self._bucket_name,
             prefix=wanted.prefix,
@@ -145,9 +145,8 @@ class GCSStore(CloudStore[Client]):
             fields=_FIELDS,
         ).pages
         for page in pages:
-            found: list[ObjectInfo | CommonPrefix] = [info_of(b.name, b) for b in page]
-            found += map(CommonPrefix, page.prefixes)
-            yield from sorted(found, key=lambda entry: entry[0].encode())
+            objects = [info_of(blob.name, blob) for blob in page]
+            yield [*objects, *map(CommonPrefix, page.prefixes)]
 
     def can_copy_from(self, source: ObjectStore) -> bool:
         """Tell whether another store is reached with the same rights; see `CopiesInside`."""
