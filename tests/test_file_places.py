@@ -14,7 +14,7 @@ import pytest
 
 from persidict import BackendError, FileDirDict
 from persidict.stores.files.lock import DirectoryLock
-from tests.faults import SmallDisk, intercepted_system_calls
+from tests.faults import SmallDisk, intercepted_system_calls, run_in_child
 
 FORK: Any = multiprocessing.get_context("fork")
 
@@ -192,3 +192,30 @@ def overwrite_on(disk: SmallDisk) -> None:
 def test_files_are_not_exchanged_where_renaming_is_quicker(tmp_path: Path) -> None:
     if not SmallDisk(tmp_path / "disk", 200_000).run(overwrite_on):
         pytest.skip("this system lets tests mount no tmpfs of their own")
+
+
+# ---------------------------------------------------------------------- numbers of processes
+
+
+def die_before_writing(dictionary: FileDirDict[Any]) -> None:
+    def die(name: str, _: tuple[Any, ...]) -> None:
+        if name == "write":
+            os._exit(0)
+
+    with mock.patch.object(os, "getpid", return_value=7), intercepted_system_calls(die):
+        dictionary["a"] = 1
+
+
+def write(dictionary: FileDirDict[Any]) -> None:
+    with mock.patch.object(os, "getpid", return_value=7):
+        dictionary["a"] = 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_with_the_number_of_one_that_died_can_write(tmp_path: Path) -> None:
+    dictionary: FileDirDict[Any] = FileDirDict(base_dir=tmp_path, fsync=False)
+    run_in_child(die_before_writing, dictionary)
+    assert [path.name[:4] for path in tmp_path.iterdir()] == ["%tmp"]
+    run_in_child(write, dictionary)
+    assert dictionary["a"] == 2

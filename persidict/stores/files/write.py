@@ -34,9 +34,21 @@ ResultType = TypeVar("ResultType")
 TEMP_PREFIX: Final = "%tmp."
 """How temporary files begin: with a character that no name of an item contains."""
 
-_noise: Final = os.urandom(8).hex()
-"""No other process has it but children of this one, which have other numbers."""
 _count: Final = itertools.count()
+_noise: str
+"""No other process has it but children forked by C code, which have other numbers."""
+
+
+def _renew_noise() -> None:
+    global _noise
+    _noise = os.urandom(8).hex()
+
+
+_renew_noise()
+if hasattr(os, "register_at_fork"):
+    # a later child may get the number of one that was killed
+    os.register_at_fork(after_in_child=_renew_noise)
+
 _FEW: Final = 64 * 1024
 """So many bytes are written so quickly that others can wait for it."""
 _SHORT: Final = 250
