@@ -61,7 +61,7 @@ def on(*servers: str) -> pytest.MarkDecorator:
 @on("aws", "localstack", "elsewhere", *CLOUDS)
 def test_eight_processes_that_increment_100_times_count_to_800(located: Located) -> None:
     factory = located()
-    history = joined(run_workers(factory, increment, "counter", 100, start="fork"))
+    history = joined(run_workers(factory, increment, "counter", 100, start="fork", timeout=240))
     assert factory()["counter"] == 800
     assert_linearizable(history)
 
