@@ -251,6 +251,39 @@ def test_an_operation_in_the_middle_of_another_of_the_same_thread_goes_through(
     assert run_in_child(run_inside, tmp_path, fsync, outer, nested, timeout=120) == 0
 
 
+def run_inside_clearing_away(place: Path, fsync: bool, nested: str) -> None:
+    """Run an operation ahead of each system call of a listing that finds what a dead writer left.
+
+    In the same thread.
+    """
+    calls = step = 0
+
+    def come_between(name: str, arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            NESTED[nested](dictionary)
+
+    while calls >= step:
+        step, calls = step + 1, 0
+        base_dir = place / f"{step}"
+        dictionary: FileDirDict[Any] = FileDirDict(base_dir=base_dir, fsync=fsync, lock_timeout=0.2)
+        dictionary["dir", "k"] = "before"
+        (base_dir / "dir_onqa" / "%tmp.dead").touch()
+        with intercepted_system_calls(come_between):
+            list(dictionary)
+        assert not [name for name in files_below(base_dir) if "%" in name]
+    assert step > 5
+
+
+@pytest.mark.parametrize("fsync", [False, True], ids=["not synced", "synced"])
+@pytest.mark.parametrize("nested", NESTED)
+def test_an_operation_goes_through_while_its_thread_clears_away_what_a_dead_writer_left(
+    nested: str, fsync: bool, tmp_path: Path
+) -> None:
+    assert run_in_child(run_inside_clearing_away, tmp_path, fsync, nested) == 0
+
+
 def save_when_told(place: Path, ready: int) -> None:
     """Write without pause; a handler of SIGTERM saves something beside it, and ends."""
     dictionary: FileDirDict[Any] = FileDirDict(base_dir=place, fsync=False)

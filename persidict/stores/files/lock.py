@@ -60,10 +60,13 @@ class Held:
         OSError: It can't be opened.
     """
 
-    __slots__ = ("__weakref__", "descriptor", "is_inherited")
+    __slots__ = ("__weakref__", "_thread", "descriptor", "is_disturbed", "is_inherited")
 
     def __init__(self, path: str, flags: int, mode: int = 0o666, *, at: int | None = None) -> None:
         forks = _forks
+        self._thread = threading.get_ident()
+        self.is_disturbed = False
+        """Whether an operation of the same thread has come in the middle; see DirectoryLock."""
         self.descriptor: Descriptor = opened(path, flags, mode, at=at)
         """The owner of the open file; to close it is to give up the lock."""
         try:
@@ -81,7 +84,7 @@ class Held:
         Returns:
             False where somebody else has locked it, or a child shares it.
         """
-        return claim_file(self.descriptor.fileno()) and not self.is_inherited
+        return not self.is_inherited and claim_file(self.descriptor.fileno())
 
 
 def claim_file(fd: int) -> bool:
@@ -144,13 +147,12 @@ class DirectoryLock(Held):
         BackendError: Others held the lock all the time.
     """
 
-    __slots__ = ("_directory", "_is_of_lock_file", "_is_through", "_thread", "is_disturbed")
+    __slots__ = ("_directory", "_is_of_lock_file", "_is_through")
 
     def __init__(self, directory: str, *, timeout: float | None) -> None:
-        self.is_disturbed = self._is_through = False
+        self._is_through = False
         self._directory = directory
         self._is_of_lock_file = IS_WINDOWS
-        self._thread = threading.get_ident()
         self.descriptor = _NOTHING_OPEN
         try:
             self._open()
@@ -212,14 +214,14 @@ class DirectoryLock(Held):
             return True
         return False
 
-    def _interrupted(self) -> list[DirectoryLock]:
-        """Return this thread's other locks on the same directory."""
+    def _interrupted(self) -> list[Held]:
+        """Return what else this thread has open of the same directory, to lock it."""
         found = []
         mine = os.fstat(self.descriptor.fileno())
         for reference in list(_live):
             lock = reference()
             if (
-                isinstance(lock, DirectoryLock)
+                lock is not None
                 and lock is not self
                 and lock._thread == self._thread
                 and not lock.descriptor.closed
@@ -302,13 +304,13 @@ def _warn_of_lock_files() -> None:
 
 
 def is_held_by_this_thread() -> bool:
-    """Tell whether this thread has a lock on any directory, in what it was interrupted in.
+    """Tell whether this thread may have a lock on a directory, in what it was interrupted in.
 
     Then other threads can't work for it: they would wait for it.
     """
     me = threading.get_ident()
     return any(
-        isinstance(lock, DirectoryLock) and lock._thread == me and not lock.descriptor.closed
+        lock is not None and lock._thread == me and not lock.descriptor.closed
         for lock in [reference() for reference in list(_live)]
     )
 
@@ -406,5 +408,7 @@ def remove_unclaimed(directory: str, paths: Iterable[str]) -> None:
         if there.claim():
             for path in paths:
                 remove_if_unclaimed(path)
+            with contextlib.suppress(OSError):  # there may be no flock, see `claim_file`
+                _unlock(there.descriptor.fileno())
     finally:
         there.descriptor.close()
