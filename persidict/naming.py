@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -10,15 +9,21 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from persidict.contract.primitives import KeyRange
-from persidict.safe_chars import SAFE_CHARS_SET, SAFE_STRING_MAX_LENGTH
 from persidict.safe_str_tuple import (
     NonEmptySafeStrTuple,
     SafeStrTuple,
+    are_safe_parts,
     checked_key,
+    checked_keys,
     is_safe_part,
     key_of_safe_string,
 )
-from persidict.safe_str_tuple_signing import digest_len_of, digest_of, without_digest
+from persidict.safe_str_tuple_signing import (
+    digest_len_of,
+    digest_of,
+    digests_of,
+    without_digest,
+)
 
 _CACHED_PARTS: Final = 1 << 15
 _ESCAPE: Final = "%"
@@ -264,19 +269,20 @@ class FileNaming(KeyNaming):
 
     def _keys_of_files(self, names: Sequence[str]) -> list[NonEmptySafeStrTuple] | None:
         """Return keys of one string by the names of files, None if not all are those of keys."""
-        pattern, known = _seen(self._digest_len, self._extension)
+        known = _seen(self._digest_len, self._extension)
         try:
             return list(map(known.__getitem__, names))
         except KeyError:
             pass  # not all have been seen
-        digest_len = self._digest_len
-        keys = [
-            checked_key((part,))
-            for part, digest in pattern.findall("/".join(names))
-            if digest_of(part, digest_len) == digest and part != "." and part != ".."
-        ]
-        if len(keys) != len(names):
+        end = -(1 + self._digest_len + len(self._extension))
+        parts = [name[:end] for name in names]
+        if not are_safe_parts(parts):
             return None
+        digests = digests_of(parts, self._digest_len)
+        signed = zip(parts, digests, strict=True)
+        if [f"{part}_{digest}{self._extension}" for part, digest in signed] != list(names):
+            return None
+        keys = checked_keys(parts)
         if len(known) + len(keys) > _CACHED_PARTS:
             known.clear()
         if len(keys) <= _CACHED_PARTS:
@@ -323,14 +329,9 @@ class FileNaming(KeyNaming):
 
 
 @lru_cache(maxsize=64)
-def _seen(
-    digest_len: int, extension: str
-) -> tuple[re.Pattern[str], dict[str, NonEmptySafeStrTuple]]:
-    """Return what the names of files look like, and the keys of those that have been seen."""
-    safe = "".join(sorted(SAFE_CHARS_SET))
-    part = rf"([{re.escape(safe)}]{{1,{SAFE_STRING_MAX_LENGTH - 1}}})"
-    digest = rf"_([a-z2-7]{{{digest_len}}})"
-    return re.compile(rf"(?:^|(?<=/)){part}{digest}{re.escape(extension)}(?![^/])"), {}
+def _seen(digest_len: int, extension: str) -> dict[str, NonEmptySafeStrTuple]:
+    """Return the keys of those names of files that have been seen, of one length and extension."""
+    return {}
 
 
 @lru_cache(maxsize=_CACHED_PARTS)

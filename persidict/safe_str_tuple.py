@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
+from itertools import repeat
 from typing import Any, Final, TypeAlias, TypeVar
 
 from persidict.safe_chars import SAFE_STRING_MAX_LENGTH
 
-_SAFE_STRING: Final = re.compile(rf"[A-Za-z0-9()_\-~.=]{{1,{SAFE_STRING_MAX_LENGTH - 1}}}")
-_is_safe_string: Final = _SAFE_STRING.fullmatch
+_SAFE_CHARACTER: Final = r"[A-Za-z0-9()_\-~.=]"
+_is_safe_string: Final = re.compile(
+    rf"{_SAFE_CHARACTER}{{1,{SAFE_STRING_MAX_LENGTH - 1}}}"
+).fullmatch
+_are_safe_characters: Final = re.compile(f"{_SAFE_CHARACTER}*").fullmatch
+_IN_NO_KEY: Final = frozenset({"", ".", ".."})
 _CACHED_KEYS: Final = 1 << 15
 _set: Final = object.__setattr__
 
@@ -18,6 +24,15 @@ _set: Final = object.__setattr__
 def is_safe_part(part: str) -> bool:
     """Tell whether a string may stand in a key."""
     return _is_safe_string(part) is not None and part != "." and part != ".."
+
+
+def are_safe_parts(parts: Sequence[str]) -> bool:
+    """Tell whether each of many strings may stand in a key."""
+    return (
+        _are_safe_characters("".join(parts)) is not None
+        and _IN_NO_KEY.isdisjoint(parts)
+        and max(map(len, parts), default=0) < SAFE_STRING_MAX_LENGTH
+    )
 
 
 def _check_string(part: str) -> str:
@@ -262,6 +277,13 @@ def _named(name: str, check: Callable[[Any], KeyType], given: Any) -> KeyType:
         return check(given)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {str(error).removeprefix('key: ')}") from None
+
+
+def checked_keys(parts: Sequence[str]) -> list[NonEmptySafeStrTuple]:
+    """Make keys of one string each, all known to be safe, in less time than one by one."""
+    keys = list(map(object.__new__, repeat(NonEmptySafeStrTuple, len(parts))))
+    deque(map(_set, keys, repeat("strings"), zip(parts, strict=False)), maxlen=0)
+    return keys
 
 
 @lru_cache(maxsize=_CACHED_KEYS)

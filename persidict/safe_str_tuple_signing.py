@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import itertools
+from collections.abc import Sequence
+from functools import partial
+from struct import iter_unpack
 from typing import Final, TypeVar, cast
 
 from persidict.checks import check_int
@@ -13,7 +16,9 @@ try:
     # hashlib's is OpenSSL's, which takes long to load, and twice as long for a short string
     from _md5 import md5  # type: ignore[import-not-found]
 except ImportError:
-    from hashlib import md5
+    import hashlib
+
+    md5 = partial(hashlib.md5, usedforsecurity=False)
 
 MAX_DIGEST_LEN: Final = 32
 """All of base32(md5): a longer digest does not exist."""
@@ -39,12 +44,24 @@ def digest_of(part: str, digest_len: int) -> str:
     """
     # names of foreign files may hold what is no text: they get a digest, which fits no key
     data = part.encode(errors="surrogatepass")
-    digest = md5(data, usedforsecurity=False).digest()
+    digest = md5(data).digest()
     if digest_len <= _SHORT_DIGEST_LEN:
         # listing a directory checks a digest for each file: 20 bits need no general encoder
         bits = int.from_bytes(digest[:3])
         return (_PAIRS[bits >> 14] + _PAIRS[bits >> 4 & 1023])[:digest_len]
     return base64.b32encode(digest)[:digest_len].decode("ascii").lower()
+
+
+def digests_of(parts: Sequence[str], digest_len: int) -> list[str]:
+    """Return what `digest_of` returns for each of many safe strings."""
+    if digest_len > _SHORT_DIGEST_LEN:
+        return [digest_of(part, digest_len) for part in parts]
+    digests = b"".join([md5(data).digest() for data in map(str.encode, parts)])
+    found = [
+        _PAIRS[high >> 6] + _PAIRS[(high & 63) << 4 | low >> 4]
+        for high, low in iter_unpack(">HB13x", digests)
+    ]
+    return found if digest_len == _SHORT_DIGEST_LEN else [digest[:digest_len] for digest in found]
 
 
 def without_digest(signed_part: str, digest_len: int) -> str | None:

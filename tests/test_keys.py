@@ -28,7 +28,13 @@ from persidict import (
     replace_unsafe_chars,
     unescape_key,
 )
-from persidict.safe_str_tuple_signing import sign_safe_str_tuple, unsign_safe_str_tuple
+from persidict.safe_str_tuple import are_safe_parts, checked_keys
+from persidict.safe_str_tuple_signing import (
+    digest_of,
+    digests_of,
+    sign_safe_str_tuple,
+    unsign_safe_str_tuple,
+)
 
 SAFE = string.ascii_letters + string.digits + "()_-~.="
 KINDS = [SafeStrTuple, NonEmptySafeStrTuple]
@@ -473,3 +479,22 @@ class TestSigning:
     def test_a_length_that_is_no_int_is_a_type_error(self, change: Any, digest_len: Any) -> None:
         with pytest.raises(TypeError):
             change(SafeStrTuple("a"), digest_len)
+
+
+@pytest.mark.parametrize("digest_len", [1, 3, 4, 5, 8, 32])
+def test_many_digests_are_those_of_each(digest_len: int) -> None:
+    parts = ["a", "A" * 253, *map(str, range(300))]
+    assert digests_of(parts, digest_len) == [digest_of(part, digest_len) for part in parts]
+
+
+@pytest.mark.parametrize("part", ["", ".", "..", "a b", "é", "\udcff", "a/b", "a" * 254])
+def test_of_many_parts_one_that_stands_in_no_key_is_noticed(part: str) -> None:
+    assert are_safe_parts(["a", "...", "a" * 253])
+    assert are_safe_parts([])
+    assert not are_safe_parts(["a", part])
+
+
+def test_many_keys_are_those_of_each() -> None:
+    parts = ["a", "b.c"]
+    assert checked_keys(parts) == [NonEmptySafeStrTuple(part) for part in parts]
+    assert checked_keys([]) == []
