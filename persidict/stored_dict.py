@@ -555,8 +555,7 @@ class StoredDict(PersiDict[ValueType]):
             for name, entry in found_below(prefix, stretch):
                 if stretch.end is not None and name >= stretch.end:
                     break
-                key = self._naming.key_of(name)
-                if key is not None and key_range.contains(key):
+                if (key := self._naming.key_of(name)) is not None and key_range.contains(key):
                     found[key] = entry
         return found
 

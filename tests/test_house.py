@@ -32,10 +32,10 @@ def test_status_codes_of_s3_are_compared_in_one_module() -> None:
     assert comparing == []
 
 
-def test_no_module_of_s3_is_longer_than_six_hundred_lines() -> None:
+def test_no_module_is_longer_than_six_hundred_lines() -> None:
     long = {
         module.name: lines
-        for module in S3.rglob("*.py")
+        for module in PACKAGE.rglob("*.py")
         if (lines := len(module.read_text(encoding="utf-8").splitlines())) > 600
     }
     assert long == {}
