@@ -258,6 +258,7 @@ def test_iteration_fetches_what_was_changed_elsewhere_and_nothing_more(make: Con
     assert sorted(map(str, d.values()))[-2:] == ["new", "new"]
 
 
+@pytest.mark.direct_wire
 def test_many_copies_are_revalidated_in_a_request_each_that_no_thread_sends(
     make: Connect,
 ) -> None:
