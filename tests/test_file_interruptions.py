@@ -15,7 +15,14 @@ from typing import Any
 
 import pytest
 
-from persidict import ETAG_IS_THE_SAME, ITEM_NOT_AVAILABLE, FileDirDict, LocalDict, sync_items
+from persidict import (
+    ETAG_IS_THE_SAME,
+    ITEM_NOT_AVAILABLE,
+    NEVER_RETRIEVE,
+    FileDirDict,
+    LocalDict,
+    sync_items,
+)
 from persidict.stores.files.descriptor import OwnedDescriptor
 from persidict.stores.files.lock import DirectoryLock
 from tests.faults import (
@@ -414,6 +421,60 @@ def test_a_child_forked_in_the_middle_of_clearing_keeps_no_lock_of_its_killed_pa
             for descriptor in (done_reading, done_writing, born_reading, born_writing):
                 os.close(descriptor)
     assert step > 10
+
+
+def fork_and_both_go_on(place: Path, child_is_first: bool) -> None:
+    """Fork ahead of each system call of a write, which both processes go on with."""
+    calls = step = 0
+    ended_reading, ended_writing = os.pipe()
+    children: list[int] = []
+
+    def fork_if_due(name: str, arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls != step:
+            return
+        pid = os.fork()
+        if pid == 0:
+            children.clear()
+            if not child_is_first:
+                os.read(ended_reading, 1)
+            return
+        children.append(pid)
+        if child_is_first:
+            os.waitpid(pid, 0)
+
+    while calls >= step:
+        step, calls = step + 1, 0
+        dictionary: FileDirDict[Any] = FileDirDict(base_dir=place / f"{step}", fsync=False)
+        dictionary["n"] = 1
+        etag = dictionary.etag("n")
+        me = os.getpid()
+        try:
+            with intercepted_system_calls(fork_if_due):
+                dictionary.set_item_if(
+                    "n",
+                    value=2,
+                    condition=ETAG_IS_THE_SAME,
+                    expected_etag=etag,
+                    retrieve_value=NEVER_RETRIEVE,
+                )
+        finally:
+            if os.getpid() != me:
+                os._exit(0)  # what a child is told does not matter here
+        os.write(ended_writing, b"e")
+        if not child_is_first and children:
+            os.waitpid(children.pop(), 0)
+        assert dictionary["n"] == 2
+        assert not [name for name in files_below(place) if "%" in name]
+    assert step > 10
+
+
+@pytest.mark.parametrize("child_is_first", [True, False], ids=["child first", "parent first"])
+def test_a_fork_in_the_middle_of_a_write_that_both_go_on_with_tears_no_item(
+    child_is_first: bool, tmp_path: Path
+) -> None:
+    assert run_in_child(fork_and_both_go_on, tmp_path, child_is_first) == 0
 
 
 # ---------------------------------------------------------------------- owners

@@ -113,6 +113,7 @@ def _let_go_in_child() -> None:
     for reference in list(_live):
         held = reference()
         if held is not None:
+            held.is_disturbed = True
             held.descriptor.close()
     _live.clear()
 

@@ -14,7 +14,6 @@ from persidict.buffers import pieces
 from persidict.exceptions import BackendError, PreconditionFailed
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.files import platform
-from persidict.stores.files.descriptor import opened
 from persidict.stores.files.lock import DirectoryLock, Held
 from persidict.stores.files.platform import IS_WINDOWS
 from persidict.stores.files.tree import FileTree
@@ -160,15 +159,13 @@ def _write_once(
         check_version(old, path, if_match, if_none_match)
         # nobody may read the new version who may not read the old one
         mode = tree.mode_of(old) | 0o600
-        if at is None:
-            claimed = Held(temp_path, platform.CREATE_FLAGS, mode)
-            temp = claimed.descriptor
-        else:
-            # made in the directory that is locked, which then is not removed, or not at all
-            temp = opened(temp_path[len(directory) + 1 :], platform.CREATE_FLAGS, mode, at=at)
+        # made in the directory that is locked, which then is not removed, or not at all
+        name = temp_path if at is None else temp_path[len(directory) + 1 :]
+        held = Held(name, platform.CREATE_FLAGS, mode, at=at)
+        temp = held.descriptor
         try:
             fd = temp.fileno()
-            if at is None and not claimed.claim():
+            if held.is_inherited or (at is None and not held.claim()):
                 raise FileNotFoundError(errno.ENOENT, "taken for a dead writer's", temp_path)
             new = _fill(fd, temp_path, data, sync=tree.fsync and not syncs_late)
             if lock is None:
@@ -241,6 +238,7 @@ def _take_place(
     while True:
         if lock.is_disturbed:
             lock.is_disturbed = False
+            lock.descriptor.fileno()  # closed in a child that was forked here: ValueError
             old = tree.status_of(path)
             check_version(old, path, if_match, if_none_match)
         if old is not None:
