@@ -224,6 +224,23 @@ def fill_up(disk: SmallDisk) -> None:
     assert not dictionary
 
 
+@pytest.mark.parametrize("fsync", [False, True], ids=["not synced", "synced"])
+def test_a_file_that_cannot_be_made_leaves_no_directory_made_for_it(
+    fsync: bool, place: Path
+) -> None:
+    dictionary: FileDirDict[Any] = FileDirDict(base_dir=place, fsync=fsync)
+    dictionary["a"] = 1
+    before = set(place.iterdir())
+
+    def without_inodes(name: str, arguments: Any) -> None:
+        if name == "open" and "%tmp" in str(arguments[0]) and set(place.iterdir()) != before:
+            raise OSError(errno.ENOSPC, "no inode is left")
+
+    with intercepted_system_calls(without_inodes), pytest.raises(OSError, match="no inode"):
+        dictionary["new", "dir", "b"] = 1
+    assert set(place.iterdir()) == before
+
+
 def test_a_full_disk_is_an_error_and_the_old_values_stay(tmp_path: Path) -> None:
     if not SmallDisk(tmp_path / "disk", 200_000).run(fill_up):
         pytest.skip("this system lets tests mount no tmpfs of their own")

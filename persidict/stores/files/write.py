@@ -113,6 +113,10 @@ def write_file(
                 if is_missing:
                     raise
                 is_missing = True
+            except BaseException:
+                if is_missing:  # the directory may have been made for nothing
+                    tree.prune(directory)
+                raise
             else:
                 if syncs_late:
                     tree.lost.discard(path)
