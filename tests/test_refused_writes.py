@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from persidict import ITEM_NOT_AVAILABLE, FileDirDict
+from persidict import ITEM_NOT_AVAILABLE, BackendError, FileDirDict
 from tests.faults import (
     NO_SPACE,
     READ_ONLY,
@@ -205,6 +205,29 @@ def test_a_change_refused_at_any_step_is_an_error_that_names_it_and_loses_nothin
         assert content(dictionary) in (ITEMS, others, {**others, KEY: "new"})
         assert not [name for name in files_below(place) if "%" in name]
     assert step > 1
+
+
+@pytest.mark.parametrize("fsync", [False, True], ids=["not synced", "synced"])
+def test_a_directory_that_becomes_a_link_in_the_middle_of_a_write_is_not_followed(
+    fsync: bool, tmp_path: Path, place: Path
+) -> None:
+    dictionary: FileDirDict[Any] = FileDirDict(base_dir=place, fsync=fsync)
+    dictionary["dir", "a"] = 1
+    (directory,) = place.iterdir()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+
+    def make_it_a_link(name: str, arguments: Any) -> None:
+        if name == "replace" and not directory.is_symlink():
+            directory.rename(tmp_path / "elsewhere")
+            directory.symlink_to(outside)
+
+    with (
+        intercepted_system_calls(make_it_a_link),
+        pytest.raises(BackendError, match="symbolic link"),
+    ):
+        dictionary["dir", "b"] = 1
+    assert not list(outside.iterdir())
 
 
 def fill_up(disk: SmallDisk) -> None:

@@ -93,13 +93,13 @@ def write_file(
     """
     directory = tree.directory_of(path)
     temp_path = ""
-    tree.refuse_links(path)
     syncs_late = if_match is not None and path in tree.lost
     is_missing = False
     try:
         for _ in range(_MAX_RACES):
             temp_path = f"{directory}{os.sep}{TEMP_PREFIX}{_noise}{os.getpid():x}.{next(_count):x}"
             try:
+                tree.refuse_links(path)
                 if is_missing:
                     tree.make_directory(directory)
                 etag = _write_once(
