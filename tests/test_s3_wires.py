@@ -499,11 +499,12 @@ class Objects:
         self._objects: dict[str, tuple[bytes, list[str]]] = {}
         self._replies: Counter[int] = Counter()
 
-    def __call__(self, request: Arrived) -> Iterator[bytes]:
-        yield self._reply(request)
+    def __call__(self, request: Arrived) -> bytes:
+        answer = self._reply(request)
         self._replies[request.connection] += 1
         if self._replies[request.connection] % 3 == 0:
-            raise HangUp
+            raise HangUp(answer)
+        return answer
 
     def _reply(self, request: Arrived) -> bytes:
         message = request.message

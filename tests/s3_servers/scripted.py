@@ -18,7 +18,15 @@ from .http_messages import Message, read_head, read_message
 
 
 class HangUp(Exception):
-    """The connection is to be closed after what has been sent."""
+    """The connection is to be closed after what has been sent.
+
+    Args:
+        last: What is sent together with the end, so that nobody sees the one without the other.
+    """
+
+    def __init__(self, last: bytes = b"") -> None:
+        super().__init__()
+        self.last = last
 
 
 @dataclass(frozen=True)
@@ -128,8 +136,14 @@ class ScriptedServer:
                 while (request := self._read(sock, reader, number)) is not None:
                     self.arrived.append(request)
                     answer = self.answer(request)
-                    for piece in [answer] if isinstance(answer, bytes) else answer:
-                        sock.sendall(piece)
+                    try:
+                        for piece in [answer] if isinstance(answer, bytes) else answer:
+                            sock.sendall(piece)
+                    except HangUp as end:
+                        if end.last:
+                            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+                            sock.sendall(end.last)
+                        raise
         except (HangUp, OSError, EOFError):
             sock.close()
 

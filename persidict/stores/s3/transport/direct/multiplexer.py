@@ -84,6 +84,7 @@ class _Job:
     """A request on its way to a result."""
 
     __slots__ = (
+        "asks_for_new",
         "attempts",
         "charged",
         "is_done",
@@ -107,6 +108,7 @@ class _Job:
         self.attempts = 0
         self.started = 0.0
         self.was_cut = False
+        self.asks_for_new = False
         self.may_have_acted = False
         self.charged = 0
 
@@ -247,7 +249,9 @@ class Multiplexer:
 
     def _give_channel(self, job: _Job) -> None:
         try:
-            channel = self._idle_channel() or self._new_channel()
+            # a server that cuts idle connections may have cut the next one, too
+            idle = None if job.asks_for_new else self._idle_channel()
+            channel = idle or self._new_channel()
         except CannotConnect as trouble:
             self._refused(job, self._line.trouble(job.request, trouble))
             return
@@ -451,6 +455,7 @@ class Multiplexer:
         parser, wire_request = job.parser, job.wire_request
         assert parser is not None
         assert wire_request is not None
+        job.asks_for_new = was_idle
         is_cut = was_idle and not parser.has_begun and not isinstance(error, TimeoutError)
         if is_cut and wire_request.is_safe and not job.was_cut:
             job.was_cut = True
