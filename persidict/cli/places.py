@@ -135,57 +135,37 @@ def _no_bucket(url: str) -> dict[str, bool]:
     return {creates: False}
 
 
-class Key(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 alone
-    """A key: its strings with slashes between them."""
+class Checked(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 alone
+    """What a check makes of a text; what it refuses is a wrong argument.
 
-    name = "key"
+    Args:
+        name: What help calls it.
+        check: Returns the value; raises TypeError or ValueError that says what is wrong.
+    """
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> NonEmptySafeStrTuple:
-        """Check the key."""
+    def __init__(self, name: str, check: Callable[[str], Any]) -> None:
+        self.name = name
+        self._check = check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check the text; what has been checked already is left as it is."""
+        if not isinstance(value, str):
+            return value
         try:
-            return NonEmptySafeStrTuple(*value.split("/"))
+            return self._check(value)
         except (TypeError, ValueError) as error:
-            self.fail(str(error), param, ctx)
-
-
-class Prefix(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 alone
-    """What keys begin with, or a bound of a range: strings with slashes between them."""
-
-    name = "prefix"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Check the strings."""
-        try:
-            return SafeStrTuple(*filter(None, value.split("/"))).strings
-        except (TypeError, ValueError) as error:
-            self.fail(str(error), param, ctx)
-
-
-class Glob(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 alone
-    """A pattern of keys."""
-
-    name = "pattern"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> GlobPattern:
-        """Check the pattern."""
-        try:
-            return value if isinstance(value, GlobPattern) else GlobPattern(value)
-        except ValueError as error:
             self.fail(str(error), param, ctx)
 
 
 PLACE = Place()
 EXISTING = Place(must_exist=True)
 SOURCE = Place(must_exist=True, read_only=True)
-KEY = Key()
-PREFIX = Prefix()
-GLOB = Glob()
+KEY = Checked("key", lambda text: NonEmptySafeStrTuple(*text.split("/")))
+"""A key: its strings with slashes between them."""
+PREFIX = Checked("prefix", lambda text: SafeStrTuple(*filter(None, text.split("/"))).strings)
+"""What keys begin with, or a bound of a range: strings with slashes between them."""
+GLOB = Checked("pattern", GlobPattern)
+"""A pattern of keys."""
 
 
 def key_text(key: SafeStrTuple) -> str:
