@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from persidict.stores.files.descriptor import opened
@@ -128,11 +128,17 @@ def _file_system_of(device: int) -> str:
     """Return the type of the file system with a number, "" where the system does not tell."""
     number = f"{os.major(device)}:{os.minor(device)}"
     with contextlib.suppress(OSError), open("/proc/self/mountinfo", errors="replace") as table:
-        for line in table:
-            # "36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/sda rw"
-            fields, _, rest = line.partition(" - ")
-            if fields.split()[2:3] == [number]:
-                return rest.partition(" ")[0]
+        return _type_mounted(table, number)
+    return ""
+
+
+def _type_mounted(table: Iterable[str], number: str) -> str:
+    """Return the type of the file system with a number in a table of mounts, or ""."""
+    for line in table:
+        # "36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/sda rw"
+        fields, _, rest = line.partition(" - ")
+        if fields.split()[2:3] == [number]:
+            return rest.partition(" ")[0]
     return ""
 
 
