@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagValue
 from persidict.stores import object_store
@@ -33,6 +33,8 @@ _MAX_LOOKS: Final = 100
 _GET_GENERATION: Final = 0x80087601
 """FS_IOC_GETVERSION of Linux (ioctl_iflags(2), linux/fs.h), on machines of 64 bits."""
 
+_UTIME_BY_FD: Final = os.utime in os.supports_fd
+
 _new: Final = tuple.__new__
 _latest_us = 0
 
@@ -57,13 +59,52 @@ def _mark(microseconds: int, size: int, inode: int) -> int:
     return 100 + (microseconds * 7 + size * 31 + inode * 131) % 900
 
 
-def own_etag(status: os.stat_result) -> ETagValue | None:
+class NewFile(NamedTuple):
+    """What is known of a file that was just filled: all that its version is made of."""
+
+    mtime_ns: int
+    size: int
+    inode: int
+    mode: int
+
+
+_keeps_times: Final[set[int]] = set()
+"""The numbers of devices that have given back a modification time as it was set."""
+
+
+def set_mtime(fd: int, temp_path: str) -> NewFile:
+    """Give a file that was just filled a modification time that no file has had.
+
+    The kernel's own clock for files ticks too slowly to tell two versions apart. A second
+    look, at what the file system has made of the time, is taken once for each device.
+
+    Args:
+        fd: The open file.
+        temp_path: Its path, for systems that need one.
+    """
+    status = os.fstat(fd)
+    size, inode = status.st_size, status.st_ino
+    mtime = next_mtime(size, inode)
+    os.utime(fd if _UTIME_BY_FD else temp_path, ns=(mtime, mtime))
+    if status.st_dev not in _keeps_times:
+        kept = os.fstat(fd).st_mtime_ns
+        if kept == mtime:
+            _keeps_times.add(status.st_dev)
+        mtime = kept
+    return _new(NewFile, (mtime, size, inode, status.st_mode))
+
+
+def own_etag(mtime: int, size: int, inode: int) -> ETagValue | None:
     """Return the version of a file, None if it may be another program's, or its time put back.
 
     So it is with extracted archives, restored backups, and file systems that keep times
     less exactly than this package writes them.
+
+    Args:
+        mtime: When it was last modified, in nanoseconds since 1970.
+        size: Its length in bytes.
+        inode: The number of its inode.
     """
-    mtime, size, inode = status.st_mtime_ns, status.st_size, status.st_ino
     microseconds, mark = divmod(mtime, 1000)
     # as `_mark` says; a call is what takes longest of a look at a version
     if mark != 100 + (microseconds * 7 + size * 31 + inode * 131) % 900:
@@ -82,7 +123,7 @@ def etag_of(status: os.stat_result, place: int | str) -> ETagValue:
         status: What is known of the file.
         place: Its descriptor or path.
     """
-    return own_etag(status) or ETagValue(
+    return own_etag(status.st_mtime_ns, status.st_size, status.st_ino) or ETagValue(
         f"{status.st_mtime_ns}:{status.st_size}:{status.st_ino}:{status.st_ctime_ns}"
         f":{_generation_of(place)}"
     )
@@ -146,7 +187,7 @@ def info_of(name: str, status: os.stat_result, place: int | str) -> ObjectInfo:
 
     One that may be another program's is looked at until a later change of it would show.
     """
-    etag = own_etag(status)
+    etag = own_etag(status.st_mtime_ns, status.st_size, status.st_ino)
     if etag is None:
         status = _settled(status, place)
         etag = etag_of(status, place)
@@ -180,7 +221,7 @@ def check_version(
     object_store.check_version(actual, if_match, if_none_match)
 
 
-def make_newer(temp_path: str, new: os.stat_result, old: os.stat_result) -> os.stat_result:
+def make_newer(temp_path: str, new: NewFile, old: os.stat_result) -> NewFile:
     """Give a file a modification time that is strictly newer than that of the old version.
 
     Where the old one has the latest time that the file system knows, there is none: the two
@@ -191,7 +232,7 @@ def make_newer(temp_path: str, new: os.stat_result, old: os.stat_result) -> os.s
     """
     for step in _MTIME_STEPS_US:
         newer = old.st_mtime_ns // 1000 + step
-        mtime = newer * 1000 + _mark(newer, new.st_size, new.st_ino)
+        mtime = newer * 1000 + _mark(newer, new.size, new.inode)
         try:
             os.utime(temp_path, ns=(mtime, mtime))
         except OverflowError:
@@ -200,12 +241,12 @@ def make_newer(temp_path: str, new: os.stat_result, old: os.stat_result) -> os.s
             if error.errno in ABSENT_ERRORS:
                 raise
             break
-        status = os.stat(temp_path)
-        if status.st_mtime_ns > old.st_mtime_ns:
-            return status
-    mtime = next_mtime(new.st_size, new.st_ino)
+        kept = os.stat(temp_path).st_mtime_ns
+        if kept > old.st_mtime_ns:
+            return new._replace(mtime_ns=kept)
+    mtime = next_mtime(new.size, new.inode)
     os.utime(temp_path, ns=(mtime, mtime))
-    return os.stat(temp_path)
+    return new._replace(mtime_ns=os.stat(temp_path).st_mtime_ns)
 
 
 def name_too_long(path: str, needed: str) -> OSError:

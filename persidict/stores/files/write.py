@@ -18,13 +18,14 @@ from persidict.stores.files.lock import DirectoryLock, Held
 from persidict.stores.files.platform import IS_WINDOWS
 from persidict.stores.files.tree import FileTree
 from persidict.stores.files.version import (
+    NewFile,
     await_next_tick,
     check_version,
     etag_of,
     make_newer,
     name_too_long,
-    next_mtime,
     own_etag,
+    set_mtime,
 )
 from persidict.stores.object_store import ANY_VERSION, AnyVersion, Buffer
 
@@ -55,7 +56,6 @@ _SHORT: Final = 250
 _MAX_RACES: Final = 1000
 _ENCODING: Final = sys.getfilesystemencoding()
 _ERRORS: Final = sys.getfilesystemencodeerrors()
-_UTIME_BY_FD: Final = os.utime in os.supports_fd
 
 
 def write_file(
@@ -181,16 +181,16 @@ def _write_once(
                 tree, lock, path, fd, temp_path, old, new, if_match, if_none_match,
                 sync=tree.fsync and syncs_late,
             )  # fmt: skip
-            etag = own_etag(new)
+            etag = own_etag(new.mtime_ns, new.size, new.inode)
             if etag is None:  # then the time of the renaming counts
-                new = os.lstat(path)
+                status = os.lstat(path)
             lock.release()
             if sync_directory:
                 lock.sync()
             if etag is None:
                 lock.descriptor.close()
-                await_next_tick(new)
-                etag = etag_of(new, path if IS_WINDOWS else fd)
+                await_next_tick(status)
+                etag = etag_of(status, path if IS_WINDOWS else fd)
             return etag
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
@@ -204,18 +204,16 @@ def _write_once(
             lock.descriptor.close()
 
 
-def _fill(fd: int, temp_path: str, data: Buffer, *, sync: bool) -> os.stat_result:
-    """Write the bytes and the modification time; return the status of the file."""
+def _fill(fd: int, temp_path: str, data: Buffer, *, sync: bool) -> NewFile:
+    """Write the bytes and the modification time."""
     for piece in (data,) if type(data) is bytes else pieces(data):
         written = os.write(fd, piece)
         while written < len(piece):
             written += os.write(fd, memoryview(piece)[written:])
-    # the kernel's own clock for files ticks too slowly to tell two versions apart
-    now = next_mtime(len(data), os.fstat(fd).st_ino)
-    os.utime(fd if _UTIME_BY_FD else temp_path, ns=(now, now))
+    new = set_mtime(fd, temp_path)
     if sync:
         os.fsync(fd)
-    return os.fstat(fd)
+    return new
 
 
 def _take_place(
@@ -225,12 +223,12 @@ def _take_place(
     fd: int,
     temp_path: str,
     old: os.stat_result | None,
-    new: os.stat_result,
+    new: NewFile,
     if_match: ETagValue | None,
     if_none_match: AnyVersion | None,
     *,
     sync: bool,
-) -> os.stat_result:
+) -> NewFile:
     """Let a new file take the place of the old one, if that is as the caller requires.
 
     `old` is looked at again where others may have changed it.
@@ -246,10 +244,10 @@ def _take_place(
             old = tree.status_of(path)
             check_version(old, path, if_match, if_none_match)
         if old is not None:
-            if old.st_mtime_ns >= new.st_mtime_ns:
+            if old.st_mtime_ns >= new.mtime_ns:
                 new = make_newer(temp_path, new, old)
             mode = tree.mode_of(old)
-            if mode != new.st_mode & 0o777 and not IS_WINDOWS:
+            if mode != new.mode & 0o777 and not IS_WINDOWS:
                 os.fchmod(fd, mode)
         if sync:
             os.fsync(fd)
