@@ -182,7 +182,6 @@ def system_calls_of_overwriting(path: str, data: bytes) -> None:
     os.fstat(fd)
     now = time.time_ns()
     os.utime(fd, ns=(now, now))
-    os.fstat(fd)
     here = platform.AT_FDCWD
     swap(here, temp_path.encode(), here, path.encode(), platform.RENAME_EXCHANGE)
     os.unlink(temp_path)
