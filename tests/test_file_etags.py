@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from persidict import ANY_ETAG, ITEM_NOT_AVAILABLE, ETagIfExists, FileDirDict
+from persidict.stores.files import version
 
 NANOSECONDS = 1_000_000_000
 
@@ -96,17 +97,21 @@ def test_insertions_after_deletions_differ_in_their_etags_while_the_clock_runs_b
     assert_all_differ(delete_and_insert(dictionary, 500), 500)
 
 
-@pytest.fixture(params=[1_000, 1_000_000, NANOSECONDS, 2 * NANOSECONDS])
-def coarse_times(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system that keeps modification times in steps of so many nanoseconds."""
+def keep_times_in_steps(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let the file system keep modification times in steps of so many nanoseconds."""
     exact = os.utime
-    step: int = request.param
 
     def utime(path: Any, *, ns: tuple[int, int]) -> None:
         accessed, modified = ns
         exact(path, ns=(accessed // step * step, modified // step * step))
 
     monkeypatch.setattr(os, "utime", utime)
+    monkeypatch.setattr(version, "_keeps_times", set())
+
+
+@pytest.fixture(params=[10, 100, 1_000, 1_000_000, NANOSECONDS, 2 * NANOSECONDS])
+def coarse_times(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_times_in_steps(monkeypatch, request.param)
 
 
 @pytest.mark.usefixtures("coarse_times")
@@ -114,6 +119,15 @@ def test_overwrites_differ_in_their_etags_where_the_file_system_keeps_coarse_tim
     dictionary: FileDirDict[Any],
 ) -> None:
     assert_all_differ(overwrite(dictionary, 500), 500)
+
+
+@pytest.mark.parametrize("step", [10, 100, 1_000])
+def test_a_write_returns_the_etag_of_readers_where_the_file_system_keeps_coarse_times(
+    step: int, dictionary: FileDirDict[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_times_in_steps(monkeypatch, step)
+    for etag in overwrite(dictionary, 600 if step < 1_000 else 20):
+        assert dictionary.etag("k") == etag
 
 
 def test_a_file_copied_over_an_item_by_other_means_is_another_version(
@@ -139,14 +153,7 @@ def test_a_timestamp_is_the_time_of_the_write(dictionary: FileDirDict[Any]) -> N
 
 @pytest.fixture(params=[NANOSECONDS, 2 * NANOSECONDS])
 def whole_seconds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system that keeps modification times in whole seconds."""
-    exact = os.utime
-    step: int = request.param
-
-    def utime(path: Any, *, ns: tuple[int, int]) -> None:
-        exact(path, ns=(ns[0] // step * step, ns[1] // step * step))
-
-    monkeypatch.setattr(os, "utime", utime)
+    keep_times_in_steps(monkeypatch, request.param)
 
 
 @pytest.mark.usefixtures("whole_seconds")

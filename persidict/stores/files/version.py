@@ -69,7 +69,7 @@ class NewFile(NamedTuple):
 
 
 _keeps_times: Final[set[int]] = set()
-"""The numbers of devices that have given back a modification time as it was set."""
+"""The numbers of devices that keep modification times to the nanosecond, as they are set."""
 
 
 def set_mtime(fd: int, temp_path: str) -> NewFile:
@@ -88,7 +88,7 @@ def set_mtime(fd: int, temp_path: str) -> NewFile:
     os.utime(fd if _UTIME_BY_FD else temp_path, ns=(mtime, mtime))
     if status.st_dev not in _keeps_times:
         kept = os.fstat(fd).st_mtime_ns
-        if kept == mtime:
+        if kept == mtime and mtime % 10:  # else it may be kept by chance: SMB counts by 100
             _keeps_times.add(status.st_dev)
         mtime = kept
     return _new(NewFile, (mtime, size, inode, status.st_mode))
