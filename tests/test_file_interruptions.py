@@ -7,6 +7,7 @@ import os
 import queue
 import random
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -147,6 +148,7 @@ ACTS: list[Callable[[FileDirDict[Any]], None]] = [
 
 def interrupt(place: Path, times: int, fsync: bool) -> None:
     """Interrupt operations at random moments, and look at what each has left."""
+    sys.dont_write_bytecode = True  # Python leaves that file open when it is interrupted
     dictionary: FileDirDict[Any] = FileDirDict(base_dir=place, fsync=fsync)
     helpers = Helpers(dictionary)
     set_many(dictionary)  # threads and libraries are there
