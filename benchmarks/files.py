@@ -173,6 +173,7 @@ def system_calls_of_overwriting(path: str, data: bytes) -> None:
     swap, lock = platform.renameat2, fcntl.LOCK_EX | fcntl.LOCK_NB
     assert swap is not None, "platform.load_renameat2() comes first"
     temp_name = f"%tmp.{os.getpid():x}.{time.monotonic_ns():x}"
+    temp_path = f"{directory}/{temp_name}"
     directory_fd = os.open(directory, platform.DIRECTORY_FLAGS)
     fcntl.flock(directory_fd, lock)
     mode = os.lstat(path).st_mode
@@ -181,9 +182,9 @@ def system_calls_of_overwriting(path: str, data: bytes) -> None:
     os.fstat(fd)
     now = time.time_ns()
     os.utime(fd, ns=(now, now))
-    names = temp_name.encode(), os.path.basename(path).encode()
-    swap(directory_fd, names[0], directory_fd, names[1], platform.RENAME_EXCHANGE)
-    os.unlink(f"{directory}/{temp_name}")
+    here = platform.AT_FDCWD
+    swap(here, temp_path.encode(), here, path.encode(), platform.RENAME_EXCHANGE)
+    os.unlink(temp_path)
     fcntl.flock(directory_fd, fcntl.LOCK_UN)
     os.close(fd)
     os.close(directory_fd)

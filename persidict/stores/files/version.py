@@ -60,13 +60,12 @@ def _mark(microseconds: int, size: int, inode: int) -> int:
 
 
 class NewFile(NamedTuple):
-    """What is known of a file that was just filled; its ETag as `own_etag` says."""
+    """What is known of a file that was just filled: all that its version is made of."""
 
     mtime_ns: int
     size: int
     inode: int
     mode: int
-    etag: ETagValue | None
 
 
 _keeps_times: Final[set[int]] = set()
@@ -91,8 +90,8 @@ def set_mtime(fd: int, temp_path: str) -> NewFile:
         kept = os.fstat(fd).st_mtime_ns
         if kept == mtime and mtime % 10:  # else it may be kept by chance: SMB counts by 100
             _keeps_times.add(status.st_dev)
-        return NewFile(kept, size, inode, status.st_mode, own_etag(kept, size, inode))
-    return _new(NewFile, (mtime, size, inode, status.st_mode, f"{mtime}:{size}:{inode}"))
+        mtime = kept
+    return _new(NewFile, (mtime, size, inode, status.st_mode))
 
 
 def own_etag(mtime: int, size: int, inode: int) -> ETagValue | None:
@@ -244,11 +243,10 @@ def make_newer(temp_path: str, new: NewFile, old: os.stat_result) -> NewFile:
             break
         kept = os.stat(temp_path).st_mtime_ns
         if kept > old.st_mtime_ns:
-            return new._replace(mtime_ns=kept, etag=own_etag(kept, new.size, new.inode))
+            return new._replace(mtime_ns=kept)
     mtime = next_mtime(new.size, new.inode)
     os.utime(temp_path, ns=(mtime, mtime))
-    kept = os.stat(temp_path).st_mtime_ns
-    return new._replace(mtime_ns=kept, etag=own_etag(kept, new.size, new.inode))
+    return new._replace(mtime_ns=os.stat(temp_path).st_mtime_ns)
 
 
 def name_too_long(path: str, needed: str) -> OSError:

@@ -24,6 +24,7 @@ from persidict.stores.files.version import (
     etag_of,
     make_newer,
     name_too_long,
+    own_etag,
     set_mtime,
 )
 from persidict.stores.object_store import ANY_VERSION, AnyVersion, Buffer
@@ -98,8 +99,7 @@ def write_file(
         for _ in range(_MAX_RACES):
             temp_path = f"{directory}{os.sep}{TEMP_PREFIX}{_noise}{os.getpid():x}.{next(_count):x}"
             try:
-                if directory is not tree.root:
-                    tree.refuse_links(path)
+                tree.refuse_links(path)
                 if is_missing:
                     tree.make_directory(directory)
                 etag = _write_once(
@@ -152,17 +152,15 @@ def _write_once(
     """
     lock: DirectoryLock | None = None
     at: int | None = None
-    has_condition = if_match is not None or if_none_match is not None
     try:
         if len(data) <= _FEW and not tree.fsync and len(path) <= _SHORT and not IS_WINDOWS:
-            if has_condition:
+            if if_match is not None or if_none_match is not None:
                 check_version(tree.status_of(path), path, if_match, if_none_match)
             lock = DirectoryLock(directory, timeout=tree.lock_timeout)
             at = lock.at
         # without the lock, this spares a doomed write its temporary file
         old = tree.status_of(path)
-        if has_condition:
-            check_version(old, path, if_match, if_none_match)
+        check_version(old, path, if_match, if_none_match)
         # nobody may read the new version who may not read the old one
         mode = tree.mode_of(old) | 0o600
         # made in the directory that is locked, which then is not removed, or not at all
@@ -180,10 +178,10 @@ def _write_once(
                 lock = DirectoryLock(directory, timeout=tree.lock_timeout)
                 lock.is_disturbed = True  # others may have been here
             new = _take_place(
-                tree, lock, at, path, fd, temp_path, old, new, if_match, if_none_match,
+                tree, lock, path, fd, temp_path, old, new, if_match, if_none_match,
                 sync=tree.fsync and syncs_late,
             )  # fmt: skip
-            etag = new.etag
+            etag = own_etag(new.mtime_ns, new.size, new.inode)
             if etag is None:  # then the time of the renaming counts
                 status = os.lstat(path)
             lock.release()
@@ -221,7 +219,6 @@ def _fill(fd: int, temp_path: str, data: Buffer, *, sync: bool) -> NewFile:
 def _take_place(
     tree: FileTree,
     lock: DirectoryLock,
-    at: int | None,
     path: str,
     fd: int,
     temp_path: str,
@@ -234,8 +231,7 @@ def _take_place(
 ) -> NewFile:
     """Let a new file take the place of the old one, if that is as the caller requires.
 
-    `old` is looked at again where others may have changed it. `at` is the descriptor of the
-    directory that the new file was made in by that, None where it was made by its path.
+    `old` is looked at again where others may have changed it.
 
     Returns:
         What the new file was like just before.
@@ -257,17 +253,13 @@ def _take_place(
             os.fsync(fd)
             sync = False
         if old is not None and may_exchange and platform.can_exchange(old):
-            here, cut = platform.AT_FDCWD, 0
-            if at is not None:
-                here, cut = at, path.rfind(os.sep) + 1
             # os.fsencode does the same, and takes longer to find out how
-            temp_name = temp_path[cut:].encode(_ENCODING, _ERRORS)
-            name = path[cut:].encode(_ENCODING, _ERRORS)
-            swap, how = platform.renameat2, platform.RENAME_EXCHANGE
+            names = temp_path.encode(_ENCODING, _ERRORS), path.encode(_ENCODING, _ERRORS)
+            swap, here, how = platform.renameat2, platform.AT_FDCWD, platform.RENAME_EXCHANGE
             assert swap is not None
             # no call of Python code between this look and what is done: see DirectoryLock
             if not lock.is_disturbed:
-                if swap(here, temp_name, here, name, how) == 0:
+                if swap(here, names[0], here, names[1], how) == 0:
                     try:
                         os.unlink(temp_path)
                     except FileNotFoundError:  # taken for a dead writer's
