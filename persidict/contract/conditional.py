@@ -428,6 +428,7 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
         try:
             value, actual = self._look(key, expected, retrieve)
         except Exception:
+            # a write that took place is the answer, even where nothing can be looked at
             made = _written_after_all(refused, None)
             if made is None:
                 raise
