@@ -6,6 +6,7 @@ of all dictionaries on S3 through botocore, and leaves out what is marked `direc
 """
 
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -53,6 +54,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure() -> None:
+    # a shell has it ignored, by children, too, where the tests run in the background
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if _WIRE == "auto":
         return
     from persidict.stores.s3.transport import connection

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from persidict import FileDirDict
 from persidict.cli.commands import persidict as command
-from persidict.stores.files.write import TEMP_PREFIX
+from persidict.stores.files.draft import TEMP_PREFIX
 from tests.s3_servers.clients import CREDENTIALS, s3_client
 from tests.s3_servers.moto_server import MotoServer, start_moto
 

@@ -455,14 +455,14 @@ def test_a_child_forked_in_the_middle_of_a_write_locks_nobody_out(
     idle, let_go = os.pipe()
     children = []
 
-    def fork_then_replace(source: str, target: str) -> None:
+    def fork_then_replace(source: str, target: str, **directories: Any) -> None:
         pid = os.fork()
         if pid == 0:
             os.close(let_go)
             os.read(idle, 1)
             os._exit(0)
         children.append(pid)
-        replace(source, target)
+        replace(source, target, **directories)
 
     replace = os.replace
     monkeypatch.setattr(os, "replace", fork_then_replace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ from typing import Final
 from persidict.exceptions import BackendError
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.files import platform
+from persidict.stores.files.draft import Draft, take_places
 from persidict.stores.files.lock import DirectoryLock, is_held_by_this_thread
 from persidict.stores.files.tree import FileTree
 from persidict.stores.files.version import ABSENT_ERRORS
@@ -19,6 +21,8 @@ from persidict.stores.shared.parallel import WorkerPool, map_in_order
 
 _DELETE_BATCH: Final = 500
 _PUT_BATCH: Final = 128
+_OPEN_AT_ONCE: Final = 32
+"""So many new files, each of them open, are collected to take their places."""
 
 _Outcome = tuple[str, ETagValue | Exception]
 
@@ -31,28 +35,80 @@ def put_many(
 ) -> Iterator[_Outcome]:
     """Write many files durably; what is yielded is durable.
 
-    They are written by several threads at once, and a batch of them shares the syncs of its
-    directories.
+    They are written and synced by several threads at once. This thread lets many at a time
+    take their places: it alone asks for the lock of their directory, and once. A batch of
+    them shares the syncs of its directories.
     """
-
-    def put(item: tuple[str, Buffer]) -> _Outcome:
-        name, data = item
-        try:
-            path = tree.path_of(name)
-            return name, write_file(tree, path, data, None, if_none_match, sync_directory=False)
-        except Exception as error:  # reported to the caller, item by item
-            return name, error
-
     remaining = iter(items)
     while batch := list(itertools.islice(remaining, _PUT_BATCH)):
         if is_held_by_this_thread():
-            outcomes = list(map(put, batch))
+            outcomes = [_put_alone(tree, item, if_none_match) for item in batch]
         else:
-            outcomes = list(map_in_order(put, batch, pool))
+            outcomes = _put_together(tree, pool, batch, if_none_match)
         written = [name for name, outcome in outcomes if not isinstance(outcome, Exception)]
         failed = _sync_directories_of(tree, written)
         for name, outcome in outcomes:
             yield name, failed.get(os.path.dirname(tree.path_of(name)), outcome)
+
+
+def _put_alone(
+    tree: FileTree, item: tuple[str, Buffer], if_none_match: AnyVersion | None
+) -> _Outcome:
+    name, data = item
+    path = tree.path_of(name)
+    try:
+        return name, write_file(tree, path, data, None, if_none_match, sync_directory=False)
+    except Exception as error:  # reported to the caller, item by item
+        return name, error
+
+
+def _put_together(
+    tree: FileTree,
+    pool: WorkerPool,
+    batch: list[tuple[str, Buffer]],
+    if_none_match: AnyVersion | None,
+) -> list[_Outcome]:
+    drafts: list[Draft] = []
+
+    def prepare(item: tuple[str, Buffer]) -> Draft | _Outcome:
+        name, data = item
+        path = tree.path_of(name)
+        try:
+            tree.refuse_links(path)
+            draft = Draft(tree, path, data, None, if_none_match, None, sync=True)
+            drafts.append(draft)
+            return draft
+        except Exception as error:  # reported to the caller, item by item
+            if getattr(error, "errno", None) not in ABSENT_ERRORS:
+                return name, error
+        return _put_alone(tree, item, if_none_match)  # which makes directories, too
+
+    outcomes: list[_Outcome] = []
+    try:
+        with contextlib.closing(map_in_order(prepare, batch, pool)) as prepared:
+            while group := list(itertools.islice(prepared, _OPEN_AT_ONCE)):
+                take_places(
+                    tree, [made for made in group if isinstance(made, Draft)], if_none_match
+                )
+                for made in group:
+                    if not isinstance(made, Draft):
+                        outcomes.append(made)
+                        continue
+                    made.descriptor.close()
+                    item = batch[len(outcomes)]
+                    if getattr(made.outcome, "errno", None) in ABSENT_ERRORS:
+                        outcomes.append(_put_alone(tree, item, if_none_match))
+                    else:
+                        assert made.outcome is not None
+                        outcomes.append((item[0], made.outcome))
+
+    finally:
+        for draft in drafts:
+            if isinstance(draft.outcome, str):
+                draft.descriptor.close()
+            else:
+                draft.drop(tree)
+    return outcomes
 
 
 def _sync_directories_of(tree: FileTree, names: Iterable[str]) -> dict[str, Exception]:

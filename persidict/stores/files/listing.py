@@ -8,10 +8,10 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
+from persidict.stores.files.draft import TEMP_PREFIX
 from persidict.stores.files.lock import remove_unclaimed
 from persidict.stores.files.tree import FileTree
 from persidict.stores.files.version import ABSENT_ERRORS, info_of
-from persidict.stores.files.write import TEMP_PREFIX
 from persidict.stores.object_store import CommonPrefix, ObjectInfo
 
 _TEMP_MARK: Final = f"/{TEMP_PREFIX}"

@@ -60,7 +60,7 @@ class Held:
         OSError: It can't be opened.
     """
 
-    __slots__ = ("__weakref__", "_thread", "descriptor", "is_disturbed", "is_inherited")
+    __slots__ = ("__weakref__", "_thread", "beside", "descriptor", "is_disturbed", "is_inherited")
 
     def __init__(self, path: str, flags: int, mode: int = 0o666, *, at: int | None = None) -> None:
         forks = _forks
@@ -69,6 +69,8 @@ class Held:
         """Whether an operation of the same thread has come in the middle; see DirectoryLock."""
         self.descriptor: Descriptor = opened(path, flags, mode, at=at)
         """The owner of the open file; to close it is to give up the lock."""
+        self.beside: Descriptor = _NOTHING_OPEN
+        """Another one, of what is written under the lock: a child closes it, too."""
         try:
             # the callback is C code, too: an exception in one written in Python would be lost
             _live.add(weakref.ref(self, _live.discard))
@@ -115,6 +117,7 @@ def _let_go_in_child() -> None:
         if held is not None:
             held.is_disturbed = True
             held.descriptor.close()
+            held.beside.close()
     _live.clear()
 
 
@@ -270,27 +273,32 @@ class DirectoryLock(Held):
             os.fsync(self.descriptor.fileno())
 
 
-def _try_lock(fd: int) -> bool:
-    """Lock an open file if nobody else has done so."""
-    if sys.platform == "win32":
+if sys.platform == "win32":
+
+    def _try_lock(fd: int) -> bool:
+        """Lock an open file if nobody else has done so."""
         os.lseek(fd, 0, os.SEEK_SET)
         try:
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
         except PermissionError:
             return False
         return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
-
-def _unlock(fd: int) -> None:
-    if sys.platform == "win32":
+    def _unlock(fd: int) -> None:
         os.lseek(fd, 0, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
-    else:
+
+else:
+
+    def _try_lock(fd: int) -> bool:
+        """Lock an open file if nobody else has done so."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_UN)
 
 

@@ -125,10 +125,18 @@ class FileTree:
             return 0o600
         return 0o666 if old is None else old.st_mode & 0o777
 
-    def status_of(self, path: str) -> os.stat_result | None:
-        """Look at the file at a path, None if there is none."""
+    def status_of(
+        self, path: str, name: str | None = None, at: int | None = None
+    ) -> os.stat_result | None:
+        """Look at the file at a path, None if there is none.
+
+        Args:
+            path: The path.
+            name: What is left of it from an open directory on.
+            at: The descriptor of that directory.
+        """
         try:
-            status = os.lstat(path)
+            status = os.stat(name or path, dir_fd=at, follow_symlinks=False)
         except OSError as error:
             if error.errno == errno.ENOENT or error.errno == errno.ENOTDIR:
                 return None

@@ -221,11 +221,16 @@ def check_version(
     object_store.check_version(actual, if_match, if_none_match)
 
 
-def make_newer(temp_path: str, new: NewFile, old: os.stat_result) -> NewFile:
+def make_newer(place: int | str, new: NewFile, old: os.stat_result) -> NewFile:
     """Give a file a modification time that is strictly newer than that of the old version.
 
     Where the old one has the latest time that the file system knows, there is none: the two
     then differ in the rest of their ETags.
+
+    Args:
+        place: The descriptor or path of the file.
+        new: What it is like.
+        old: What the old version is like.
 
     Returns:
         What the new file is like now.
@@ -234,19 +239,19 @@ def make_newer(temp_path: str, new: NewFile, old: os.stat_result) -> NewFile:
         newer = old.st_mtime_ns // 1000 + step
         mtime = newer * 1000 + _mark(newer, new.size, new.inode)
         try:
-            os.utime(temp_path, ns=(mtime, mtime))
+            os.utime(place, ns=(mtime, mtime))
         except OverflowError:
             break
         except OSError as error:
             if error.errno in ABSENT_ERRORS:
                 raise
             break
-        kept = os.stat(temp_path).st_mtime_ns
+        kept = os.stat(place).st_mtime_ns
         if kept > old.st_mtime_ns:
             return new._replace(mtime_ns=kept)
     mtime = next_mtime(new.size, new.inode)
-    os.utime(temp_path, ns=(mtime, mtime))
-    return new._replace(mtime_ns=os.stat(temp_path).st_mtime_ns)
+    os.utime(place, ns=(mtime, mtime))
+    return new._replace(mtime_ns=os.stat(place).st_mtime_ns)
 
 
 def name_too_long(path: str, needed: str) -> OSError:

@@ -15,7 +15,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -159,7 +159,7 @@ def map_in_order(
     function: Callable[[ItemType], ResultType],
     items: Iterable[ItemType],
     pool: WorkerPool,
-) -> Iterator[ResultType]:
+) -> Generator[ResultType, None, None]:
     """Apply a function to many items in parallel and yield the results in order, lazily.
 
     At most twice as many items as the pool has threads are taken ahead of the consumer.
