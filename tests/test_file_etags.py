@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from persidict import ANY_ETAG, ITEM_NOT_AVAILABLE, ETagIfExists, FileDirDict
+from persidict import (
+    ANY_ETAG,
+    ITEM_NOT_AVAILABLE,
+    VALUE_NOT_RETRIEVED,
+    ETagIfExists,
+    FileDirDict,
+)
 from persidict.stores.files import version
 
 NANOSECONDS = 1_000_000_000
@@ -218,3 +224,16 @@ def test_a_file_that_is_replaced_keeps_its_access_mode(
     dictionary["k"] = 2
     assert path.stat().st_mode & 0o777 == mode
     assert dictionary["k"] == 2
+
+
+def test_a_look_is_enough_to_see_that_a_version_is_still_there(
+    dictionary: FileDirDict[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dictionary["a"] = 1
+    etag = dictionary.etag("a")
+    opened: list[Any] = []
+    monkeypatch.setattr(os, "open", lambda *arguments: opened.append(arguments))
+    result = dictionary.get_item_if("a", condition=ANY_ETAG, expected_etag=etag)
+    monkeypatch.undo()
+    assert (result.new_value, result.actual_etag) == (VALUE_NOT_RETRIEVED, etag)
+    assert opened == []

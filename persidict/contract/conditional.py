@@ -425,6 +425,8 @@ class ConditionalOperations(DictPrimitives, Generic[ValueType]):
 
         And, if a write was refused before, the version that it made after all, else None.
         """
+        if refused is None:
+            return *self._look(key, expected, retrieve), None
         try:
             value, actual = self._look(key, expected, retrieve)
         except Exception:
