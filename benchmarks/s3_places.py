@@ -70,6 +70,36 @@ def place(
         yield Place(near, far, round_trip)
 
 
+class BareSocket:
+    """What a round trip takes where nothing is done but to send bytes and to receive some.
+
+    Args:
+        where: The server, which has an object.
+        name: The object, which has to be small.
+    """
+
+    def __init__(self, where: Place, name: str) -> None:
+        there = urlsplit(where.endpoint_url)
+        assert there.hostname is not None
+        self._socket = socket.create_connection((there.hostname, there.port or 80), timeout=60)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._request = f"GET /{BUCKET}/{name} HTTP/1.1\r\nHost: {there.netloc}\r\n\r\n".encode()
+
+    def exchange(self) -> float:
+        """Ask for the object once; return how many seconds that took."""
+        start = time.perf_counter()
+        self._socket.sendall(self._request)
+        answer = self._socket.recv(65536)
+        seconds = time.perf_counter() - start
+        if not answer.startswith(b"HTTP/1.1 200 "):
+            raise RuntimeError(f"the server answered {answer[:100]!r}")
+        return seconds
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+
 def connection(endpoint_url: str) -> dict[str, Any]:
     """Return what an S3 dictionary needs to reach one of the servers here."""
     return {
