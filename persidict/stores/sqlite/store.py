@@ -39,7 +39,7 @@ DEFAULT_LARGE_VALUE_SIZE: Final = 384 * 1024
 """From about here on, a file of its own is faster than a row."""
 
 _WHOLE: Final = "name, data, etag, size, modified, file"
-_BATCH_ITEMS: Final = 512
+_BATCH_ITEMS: Final = 1024
 _BATCH_BYTES: Final = 4 << 20
 _FIRST_READ: Final = 8
 _MOST_READ: Final = 256
