@@ -15,6 +15,8 @@ from persidict import FileDirDict
 from persidict.stores.files import bulk, draft
 from persidict.stores.files.draft import TEMP_PREFIX, Draft
 from persidict.stores.files.lock import DirectoryLock
+from persidict.stores.files.store import FileStore
+from tests.faults import SmallDisk, run_in_child
 
 COUNT = 100
 VALUES = {f"k{number}": number for number in range(COUNT)}
@@ -121,7 +123,7 @@ def test_a_disk_that_refuses_some_files_gets_the_others(
 
     def fsync_or_fail(fd: int) -> None:
         if next(count) % 10 == 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         fsync(fd)
 
     monkeypatch.setattr(draft.os, "fsync", fsync_or_fail)
@@ -143,3 +145,56 @@ def test_items_of_many_new_directories_are_all_written(tmp_path: Path) -> None:
     dictionary = dictionary_at(tmp_path)
     dictionary.set_many({(f"d{number % 7}", f"k{number}"): number for number in range(COUNT)})
     assert sorted(dictionary.values()) == list(range(COUNT))
+
+
+def test_of_two_objects_of_one_name_in_a_new_directory_the_later_stays(tmp_path: Path) -> None:
+    store = FileStore(str(tmp_path))
+    for number in range(10):
+        name = f"d{number}/k"
+        list(store.put_many([(name, b"x" * 1_000_000), (name, b"later")]))
+        assert store.get(name)[0] == b"later"
+
+
+def write_with_few_descriptors(place: Path, threads: int, limit: int) -> None:
+    import resource  # which Windows does not have
+
+    dictionary = dictionary_at(place)
+    dictionary["k"] = 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    refused: list[BaseException] = []
+
+    def write(number: int) -> None:
+        try:
+            dictionary.set_many({f"t{number}-{key}": value for key, value in VALUES.items()})
+        except BaseException as error:
+            refused.append(error)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(threads)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert not refused
+    assert len(dictionary) == threads * COUNT + 1
+
+
+@pytest.mark.parametrize(("threads", "limit"), [(1, 30), (8, 64)])
+def test_where_few_files_may_be_open_all_are_written(
+    threads: int, limit: int, tmp_path: Path
+) -> None:
+    taken = len(os.listdir("/proc/self/fd")) + 10
+    assert run_in_child(write_with_few_descriptors, tmp_path, threads, limit + taken) == 0
+
+
+def write_over_what_fills_a_disk(disk: SmallDisk) -> None:
+    dictionary = dictionary_at(disk.place)
+    for _ in range(2):
+        value = os.urandom(30_000)
+        dictionary.set_many(dict.fromkeys(VALUES, value))
+        assert set(dictionary.values()) == {value}
+
+
+def test_where_a_few_items_fit_a_second_time_all_are_overwritten(tmp_path: Path) -> None:
+    disk = SmallDisk(tmp_path / "disk", 100 * 32_768 + 16 * 32_768)
+    if not disk.run(write_over_what_fills_a_disk):
+        pytest.skip("mounting is not possible here")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -23,6 +25,14 @@ _DELETE_BATCH: Final = 500
 _PUT_BATCH: Final = 128
 _OPEN_AT_ONCE: Final = 32
 """So many new files, each of them open, are collected to take their places."""
+
+_TOO_MANY_OPEN: Final = (errno.EMFILE, errno.ENFILE)
+_OF_OTHERS: Final = (*ABSENT_ERRORS, *_TOO_MANY_OPEN, errno.ENOSPC, errno.EDQUOT)
+"""What fails because of other files: those that cleaners delete, or that are being made."""
+
+_PAUSE_SECONDS: Final = 0.01
+_PATIENCE_SECONDS: Final = 1.0
+"""So long a batch waits for files that other threads have open, each for a moment."""
 
 _Outcome = tuple[str, ETagValue | Exception]
 
@@ -68,47 +78,85 @@ def _put_together(
     batch: list[tuple[str, Buffer]],
     if_none_match: AnyVersion | None,
 ) -> list[_Outcome]:
+    """Write files, each of which takes its place in turn.
+
+    What another attempt may mend is written alone, and so is what comes after it: of two
+    values for one name the later stays, and nothing of the batch is open any more.
+    """
     drafts: list[Draft] = []
 
-    def prepare(item: tuple[str, Buffer]) -> Draft | _Outcome:
-        name, data = item
-        path = tree.path_of(name)
+    def prepare(item: tuple[str, Buffer]) -> Draft | Exception:
         try:
-            tree.refuse_links(path)
-            draft = Draft(tree, path, data, None, if_none_match, None, sync=True)
+            draft = _draft_of(tree, tree.path_of(item[0]), item[1], if_none_match)
             drafts.append(draft)
             return draft
         except Exception as error:  # reported to the caller, item by item
-            if getattr(error, "errno", None) not in ABSENT_ERRORS:
-                return name, error
-        return _put_alone(tree, item, if_none_match)  # which makes directories, too
+            return error
 
-    outcomes: list[_Outcome] = []
+    results: list[ETagValue | Exception | None] = []
     try:
         with contextlib.closing(map_in_order(prepare, batch, pool)) as prepared:
-            while group := list(itertools.islice(prepared, _OPEN_AT_ONCE)):
+            while None not in results and (
+                group := list(itertools.islice(prepared, _OPEN_AT_ONCE))
+            ):
+                ready = itertools.takewhile(lambda made: not _may_be_mended(made), group)
                 take_places(
-                    tree, [made for made in group if isinstance(made, Draft)], if_none_match
+                    tree, [made for made in ready if isinstance(made, Draft)], if_none_match
                 )
                 for made in group:
-                    if not isinstance(made, Draft):
-                        outcomes.append(made)
-                        continue
-                    made.descriptor.close()
-                    item = batch[len(outcomes)]
-                    if getattr(made.outcome, "errno", None) in ABSENT_ERRORS:
-                        outcomes.append(_put_alone(tree, item, if_none_match))
-                    else:
-                        assert made.outcome is not None
-                        outcomes.append((item[0], made.outcome))
-
+                    result = made.outcome if isinstance(made, Draft) else made
+                    results.append(None if _may_be_mended(result) else result)
+                    if isinstance(made, Draft):
+                        made.descriptor.close()
     finally:
         for draft in drafts:
             if isinstance(draft.outcome, str):
                 draft.descriptor.close()
             else:
                 draft.drop(tree)
+    return _put_rest(tree, batch, results, if_none_match)
+
+
+def _put_rest(
+    tree: FileTree,
+    batch: list[tuple[str, Buffer]],
+    results: list[ETagValue | Exception | None],
+    if_none_match: AnyVersion | None,
+) -> list[_Outcome]:
+    """Write what has no result yet, one after the other."""
+    outcomes: list[_Outcome] = []
+    waited = 0.0
+    for item, result in itertools.zip_longest(batch, results):
+        while result is None:
+            result = _put_alone(tree, item, if_none_match)[1]
+            if getattr(result, "errno", None) in _TOO_MANY_OPEN and waited < _PATIENCE_SECONDS:
+                time.sleep(_PAUSE_SECONDS)
+                waited += _PAUSE_SECONDS
+                result = None
+        outcomes.append((item[0], result))
     return outcomes
+
+
+def _draft_of(tree: FileTree, path: str, data: Buffer, if_none_match: AnyVersion | None) -> Draft:
+    """Make the new version of a file, and its directory if need be."""
+    tree.refuse_links(path)
+    try:
+        return Draft(tree, path, data, None, if_none_match, None, sync=True)
+    except OSError as error:
+        if error.errno not in ABSENT_ERRORS:
+            raise
+    directory = tree.directory_of(path)
+    tree.make_directory(directory)
+    try:
+        return Draft(tree, path, data, None, if_none_match, None, sync=True)
+    except BaseException:
+        tree.prune(directory)  # it may have been made for nothing
+        raise
+
+
+def _may_be_mended(made: object) -> bool:
+    """Tell whether what became of a file may be better when it is written alone."""
+    return getattr(made, "errno", None) in _OF_OTHERS
 
 
 def _sync_directories_of(tree: FileTree, names: Iterable[str]) -> dict[str, Exception]:

@@ -19,6 +19,7 @@ from persidict.stores.files.lock import DirectoryLock, Held
 from persidict.stores.files.platform import IS_WINDOWS
 from persidict.stores.files.tree import FileTree
 from persidict.stores.files.version import (
+    ABSENT_ERRORS,
     await_next_tick,
     check_version,
     etag_of,
@@ -234,7 +235,8 @@ class Draft:
 def take_places(tree: FileTree, drafts: Iterable[Draft], if_none_match: AnyVersion | None) -> None:
     """Let many new files take their places, in order, those of a directory under one lock.
 
-    Nothing is synced. What became of each stands in its `outcome`.
+    Nothing is synced. What became of each stands in its `outcome`, None where one before it
+    was taken for a dead writer's.
 
     Args:
         tree: Where they lie.
@@ -267,6 +269,8 @@ def _take_places_in(
                 seen.append((draft, draft.take_place(tree, lock, None, if_none_match)))
             except Exception as error:  # reported to the caller, item by item
                 draft.outcome = error
+                if getattr(error, "errno", None) in ABSENT_ERRORS:
+                    break  # it may be written anew, and the later ones are to come after it
         lock.release()
     finally:
         lock.descriptor.close()
