@@ -5,6 +5,7 @@ PERSIDICT_TEST_S3_TRANSPORT says what `transport="auto"` means: ``botocore`` sen
 of all dictionaries on S3 through botocore, and leaves out what is marked `direct_wire`.
 """
 
+import gc
 import os
 import signal
 from typing import Any
@@ -69,6 +70,12 @@ def pytest_configure() -> None:
         return check(_WIRE) if transport == connection.AUTO else transport
 
     connection._transport = chosen
+
+
+def pytest_collection_finish() -> None:
+    # what was collected lives as long as the tests: to look through it again and again takes long
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
