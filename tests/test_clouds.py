@@ -131,6 +131,24 @@ def test_a_swap_is_found_below_what_others_wrote_on_top(
     assert d["a"] == 6
 
 
+def test_a_look_at_a_lineage_that_gets_no_answer_does_not_break_it_off(
+    way: Way, breaks: Callable[..., Fault]
+) -> None:
+    d = in_google()
+    d["a"] = 1
+    d.transform_item("a", transformer=add_one)
+    other = another(d)
+    assert other.capabilities.conditions
+
+    def add() -> None:
+        breaks("head", "lose the request")
+        other.transform_item("a", transformer=add_one)
+
+    breaks("put", "twice").meanwhile = add
+    assert d.transform_item("a", transformer=add_one).new_value == 3
+    assert d["a"] == 4
+
+
 @pytest.mark.parametrize("mode", DID_NOTHING)
 def test_an_assignment_that_did_not_arrive_is_sent_again_where_what_was_there_is_there_still(
     d: Any, breaks: Callable[..., Fault], mode: Mode

@@ -89,8 +89,8 @@ class GCSStore(CloudStore[Client]):
         if known is not None:
             return known
         try:
-            info, lineage = self._send_head(name)
-        except FROM_THE_LIBRARY:  # who may only write cannot look; the write tells what is wrong
+            info, lineage = self._look(name)
+        except (ObjectNotFound, Forbidden):  # who may only write cannot look; the write tells more
             return None
         if info.etag != version:
             raise PreconditionFailed(self.location(name), actual_etag=info.etag)
