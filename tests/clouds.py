@@ -29,10 +29,18 @@ from tests.gcs_server import GCSServer
 
 CONTAINER: Final = f"tests-{uuid.uuid4().hex[:12]}"
 
-Mode = Literal["lose the reply", "lose the request", "503", "500 after acting", "twice"]
-ACTED: Final[list[Mode]] = ["lose the reply", "500 after acting", "twice"]
+Mode = Literal[
+    "lose the reply",
+    "lose the request",
+    "503",
+    "500 after acting",
+    "408 after acting",
+    "200 after acting",
+    "twice",
+]
+ACTED: Final[list[Mode]] = ["lose the reply", "500 after acting", "408 after acting", "twice"]
 DID_NOTHING: Final[list[Mode]] = ["lose the request", "503"]
-_AT_RANDOM = [mode for mode in get_args(Mode) if mode != "twice"]
+_AT_RANDOM = [mode for mode in get_args(Mode) if mode not in ("twice", "200 after acting")]
 """Where somebody else comes between, nobody can tell the second answer from a refusal."""
 
 
@@ -113,7 +121,7 @@ class Way:
 def _go_wrong(
     fault: Fault, send: Callable[..., requests.Response], request: requests.PreparedRequest
 ) -> requests.Response:
-    if fault.mode in ("lose the reply", "500 after acting", "twice"):
+    if fault.mode in ("lose the reply", "twice") or fault.mode.endswith("after acting"):
         send(request).content  # noqa: B018 - read to its end
     fault.meanwhile()
     if fault.mode == "twice":

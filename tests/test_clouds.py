@@ -94,6 +94,15 @@ def test_an_increment_takes_effect_once_whatever_becomes_of_its_write(
     assert d["a"] == 2
 
 
+def test_a_write_is_looked_for_where_an_answer_is_none_of_the_service(
+    d: Any, breaks: Callable[..., Fault]
+) -> None:
+    d["a"] = 1
+    breaks("put", "200 after acting")
+    assert d.transform_item("a", transformer=add_one).new_value == 2
+    assert d["a"] == 2
+
+
 @pytest.mark.parametrize("mode", [*ACTED, "503"])
 def test_an_insertion_is_told_that_it_won_whatever_becomes_of_its_write(
     d: Any, breaks: Callable[..., Fault], mode: Mode
@@ -242,7 +251,7 @@ def test_a_missing_place_is_no_absence(cloud: str, connect: Connect) -> None:
 # ---------------------------------------------------------------------- deletions
 
 
-@pytest.mark.parametrize("mode", ["lose the reply", "500 after acting"])
+@pytest.mark.parametrize("mode", ["lose the reply", "500 after acting", "408 after acting"])
 def test_a_deletion_whose_answer_got_lost_does_not_delete_what_came_since(
     d: Any, meanwhile: Callable[..., None], mode: Mode
 ) -> None:

@@ -20,6 +20,8 @@ _WITHOUT_A_CONNECTION: Final = (
     ssl.SSLCertVerificationError,
 )
 
+_TIMED_OUT: Final = 408
+
 
 class ClientOfProcess(Generic[ClientType]):
     """A client of a library, made in each process for itself: connections survive no fork.
@@ -46,6 +48,14 @@ def keep_connections(session: requests.Session, how_many: int) -> None:
     adapter = HTTPAdapter(pool_maxsize=how_many, pool_connections=4)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
+
+
+def refuses(status: int) -> bool:
+    """Tell whether a status says that nothing was done.
+
+    A success that is an error all the same, a redirection or a time-out does not say so.
+    """
+    return 400 <= status < 500 and status != _TIMED_OUT
 
 
 def never_left(error: BaseException) -> bool:

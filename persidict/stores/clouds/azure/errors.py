@@ -8,7 +8,7 @@ from typing import Final
 from azure.core.exceptions import AzureError
 
 from persidict.exceptions import without_frames
-from persidict.stores.clouds.connection import never_left
+from persidict.stores.clouds.connection import never_left, refuses
 from persidict.stores.clouds.outcome import Kind, Trouble
 
 _SIGNATURE: Final = re.compile(r"([?&]sig=)[^&\s'\")]+")
@@ -33,7 +33,7 @@ def _kind_of(error: AzureError) -> Kind:
         case ((429 | 503), _):
             return Kind.TURNED_AWAY
         case int(status), _:
-            return Kind.LOST if status >= 500 else Kind.FAILED
+            return Kind.FAILED if refuses(status) else Kind.LOST
     return Kind.NOT_DONE if never_left(error) else Kind.LOST
 
 

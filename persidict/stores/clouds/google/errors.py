@@ -16,7 +16,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
 from persidict.exceptions import without_frames
-from persidict.stores.clouds.connection import never_left
+from persidict.stores.clouds.connection import never_left, refuses
 from persidict.stores.clouds.outcome import Kind, Trouble
 
 _MISSING_BUCKET: Final = "bucket does not exist"
@@ -50,7 +50,7 @@ def _kind_of(error: Exception) -> Kind:
             return Kind.TURNED_AWAY
         case DataCorruption():
             return Kind.NOT_DONE
-        case GoogleAPICallError(code=int(status)) if status < 500:
+        case GoogleAPICallError(code=int(status)) if refuses(status):
             return Kind.FAILED
         case GoogleAuthError() | requests.exceptions.InvalidURL():
             return Kind.FAILED
