@@ -13,7 +13,9 @@ from unittest import mock
 import pytest
 
 from persidict import BackendError, FileDirDict
+from persidict.stores.files.draft import Draft
 from persidict.stores.files.lock import DirectoryLock
+from persidict.stores.files.tree import FileTree
 from tests.faults import SmallDisk, intercepted_system_calls, run_in_child
 
 FORK: Any = multiprocessing.get_context("fork")
@@ -219,3 +221,33 @@ def test_a_child_with_the_number_of_one_that_died_can_write(tmp_path: Path) -> N
     assert [path.name[:4] for path in tmp_path.iterdir()] == ["%tmp"]
     run_in_child(write, dictionary)
     assert dictionary["a"] == 2
+
+
+def test_what_has_taken_its_place_leaves_the_file_alone_that_has_its_name_next(
+    tmp_path: Path,
+) -> None:
+    tree = FileTree(str(tmp_path), fsync=False, lock_timeout=5, private_from=None)
+    names: list[str] = []
+    lock = DirectoryLock(str(tmp_path), timeout=5)
+    placed = Draft(tree, str(tmp_path / "a"), b"1", None, None, lock, sync=False)
+    names += os.listdir(tmp_path)
+    placed.take_place(tree, lock, None, None)
+    following = Draft(tree, str(tmp_path / "b"), b"2", None, None, lock, sync=False)
+    assert set(os.listdir(tmp_path)) == {"a", *names}
+    placed.drop(tree)
+    following.take_place(tree, lock, None, None)
+    lock.descriptor.close()
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+def test_a_write_that_comes_in_the_middle_of_another_has_a_file_of_its_own(tmp_path: Path) -> None:
+    tree = FileTree(str(tmp_path), fsync=False, lock_timeout=5, private_from=None)
+    outer = DirectoryLock(str(tmp_path), timeout=5)
+    interrupted = Draft(tree, str(tmp_path / "a"), b"1", None, None, outer, sync=False)
+    inner = DirectoryLock(str(tmp_path), timeout=5)
+    between = Draft(tree, str(tmp_path / "b"), b"2", None, None, inner, sync=False)
+    between.take_place(tree, inner, None, None)
+    inner.descriptor.close()
+    interrupted.take_place(tree, outer, None, None)
+    outer.descriptor.close()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}

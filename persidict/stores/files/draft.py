@@ -56,6 +56,14 @@ def temp_name() -> str:
     return f"{TEMP_PREFIX}{_noise}{os.getpid():x}.{next(_count):x}"
 
 
+def _steady_name() -> str:
+    """Return the name of what this process writes under the lock of a directory.
+
+    A name that was in a large directory before costs ext4 less than one that was not.
+    """
+    return f"{TEMP_PREFIX}{_noise}{os.getpid():x}"
+
+
 class Draft:
     """A temporary file with the next version of another one, while it is being made.
 
@@ -117,10 +125,13 @@ class Draft:
             self._claim = Held(temp_path, platform.CREATE_FLAGS, mode | 0o600)
             self.descriptor = self._claim.descriptor
         else:
-            temp_path = self._temp_path = temp_name()
-            self.descriptor = lock.beside = opened(
-                temp_path, platform.CREATE_FLAGS, mode | 0o600, at=at
-            )
+            temp_path = self._temp_path = _steady_name()
+            flags = platform.CREATE_FLAGS
+            try:
+                self.descriptor = lock.beside = opened(temp_path, flags, mode | 0o600, at=at)
+            except FileExistsError:  # that of a write of this thread, which this one interrupts
+                temp_path = self._temp_path = temp_name()
+                self.descriptor = lock.beside = opened(temp_path, flags, mode | 0o600, at=at)
         try:
             fd = self.descriptor.fileno()
             if lock is not None:
@@ -204,6 +215,7 @@ class Draft:
             elif not lock.is_disturbed:
                 os.replace(temp_path, name, src_dir_fd=at, dst_dir_fd=at)
                 break
+        self._temp_path = ""  # once the lock is let go, the name may be another thread's
         # without one of its own, the time of the renaming counts
         return own_etag(new.mtime_ns, new.size, new.inode) or os.lstat(path)
 
@@ -225,7 +237,7 @@ class Draft:
             with contextlib.suppress(OSError):
                 if IS_WINDOWS:
                     platform.unlink(self._temp_path)
-                else:
+                elif self._temp_path:
                     os.unlink(self._temp_path, dir_fd=self._at)
             tree.prune(tree.directory_of(self._path))
         finally:
