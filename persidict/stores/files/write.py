@@ -60,7 +60,8 @@ def write_file(
         BackendError: What lies there is no file, or the lock was not to be had in time.
     """
     directory = tree.directory_of(path)
-    syncs_late = if_match is not None and path in tree.lost
+    # Windows renames no open files, and syncs no others
+    syncs_late = if_match is not None and path in tree.lost and not IS_WINDOWS
     is_missing = False
     try:
         for _ in range(_MAX_RACES):
