@@ -96,18 +96,7 @@ def _put_together(
     results: list[ETagValue | Exception | None] = []
     try:
         with contextlib.closing(map_in_order(prepare, batch, pool)) as prepared:
-            while None not in results and (
-                group := list(itertools.islice(prepared, _OPEN_AT_ONCE))
-            ):
-                ready = itertools.takewhile(lambda made: not _may_be_mended(made), group)
-                take_places(
-                    tree, [made for made in ready if isinstance(made, Draft)], if_none_match
-                )
-                for made in group:
-                    result = made.outcome if isinstance(made, Draft) else made
-                    results.append(None if _may_be_mended(result) else result)
-                    if isinstance(made, Draft):
-                        made.descriptor.close()
+            _take_in_turn(tree, prepared, results, if_none_match)
     finally:
         for draft in drafts:
             if isinstance(draft.outcome, str):
@@ -115,6 +104,23 @@ def _put_together(
             else:
                 draft.drop(tree)
     return _put_rest(tree, batch, results, if_none_match)
+
+
+def _take_in_turn(
+    tree: FileTree,
+    prepared: Iterator[Draft | Exception],
+    results: list[ETagValue | Exception | None],
+    if_none_match: AnyVersion | None,
+) -> None:
+    """Let new files take their places, and add what becomes of each, up to one that is None."""
+    while None not in results and (group := list(itertools.islice(prepared, _OPEN_AT_ONCE))):
+        ready = itertools.takewhile(lambda made: not _may_be_mended(made), group)
+        take_places(tree, [made for made in ready if isinstance(made, Draft)], if_none_match)
+        for made in group:
+            result = made.outcome if isinstance(made, Draft) else made
+            results.append(None if _may_be_mended(result) else result)
+            if isinstance(made, Draft):
+                made.descriptor.close()
 
 
 def _put_rest(

@@ -138,10 +138,7 @@ class Draft:
                 lock.descriptor.fileno()  # closed in a child that was forked here: ValueError
             if at is None and not self._claim.claim():
                 raise FileNotFoundError(errno.ENOENT, "taken for a dead writer's", temp_path)
-            for piece in (data,) if type(data) is bytes else pieces(data):
-                written = os.write(fd, piece)
-                while written < len(piece):
-                    written += os.write(fd, memoryview(piece)[written:])
+            _write_whole(fd, data)
             self._new = set_mtime(fd, temp_path)
             if sync:
                 os.fsync(fd)
@@ -242,6 +239,13 @@ class Draft:
             tree.prune(tree.directory_of(self._path))
         finally:
             self.descriptor.close()
+
+
+def _write_whole(fd: int, data: Buffer) -> None:
+    for piece in (data,) if type(data) is bytes else pieces(data):
+        written = os.write(fd, piece)
+        while written < len(piece):
+            written += os.write(fd, memoryview(piece)[written:])
 
 
 def take_places(tree: FileTree, drafts: Iterable[Draft], if_none_match: AnyVersion | None) -> None:
