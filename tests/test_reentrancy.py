@@ -23,10 +23,10 @@ from persidict import (
     NEVER_RETRIEVE,
     LocalDict,
 )
-from persidict.stores import memory, memory_block
+from persidict.stores import memory, memory_contents
 
 Operation = Callable[[LocalDict[Any]], Any]
-STORE_FILES = {memory.__file__, memory_block.__file__}
+STORE_FILES = {memory.__file__, memory_contents.__file__}
 
 
 @pytest.fixture(autouse=True)

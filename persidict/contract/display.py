@@ -6,16 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
+from persidict.contract.extent import PAGE, SHOWN
 from persidict.contract.primitives import DictPrimitives, KeyRange
 from persidict.exceptions import ObjectNotFound, UnreadableItemsError
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
-
-SHOWN: Final = 20
-"""How many items are shown."""
-
-PAGE: Final = 1000
-"""How many keys are looked at: what one request lists on S3."""
-
 
 LARGEST_READ: Final = 1_000_000
 """Of how many stored bytes a value is still read in order to be shown."""

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 
-from persidict.contract.display import PAGE, SHOWN
+from persidict.contract.extent import PAGE, SHOWN
 from persidict.contract.primitives import DictPrimitives, Version
 from persidict.exceptions import ObjectNotFound
 from persidict.safe_str_tuple import NonEmptySafeStrTuple

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import builtins
-import itertools
-import os
 import sys
-import threading
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
+from typing import Any, Final, Literal, NoReturn, cast
 
 from persidict.buffers import settled
-from persidict.exceptions import BackendError, MutationPolicyError, ObjectNotFound
+from persidict.exceptions import ObjectNotFound
 from persidict.jokers_and_status_flags import ITEM_NOT_AVAILABLE, ETagValue
-from persidict.stores.memory_block import TIMEOUT_SECONDS, MemoryBlock
+from persidict.stores.memory_contents import Memory, MemoryBlock, Stored
 from persidict.stores.object_store import (
     ANY_VERSION,
     NOT_MODIFIED,
@@ -30,133 +26,10 @@ from persidict.stores.object_store import (
     list_from_sorted,
 )
 from persidict.stores.site import Site
-from persidict.stores.unencoded import Unencoded
 from persidict.traits import Traits
 
 _HAS_GIL: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 """Whether statements that call nothing are one step among threads, too."""
-_FEW_HOLES: Final = 64
-_HOLES: Final = 8
-
-Stored: TypeAlias = tuple[Buffer | Unencoded, ETagValue, float]
-"""Bytes, version and time of writing; a plain tuple, which is fastest to make."""
-
-
-class Memory:
-    """What all scopes of one store share: objects by directory and file name.
-
-    The thread that holds the lock may be called away at any moment, by a signal or by the
-    `__del__` of something, and find itself here again. So a change is prepared, and made only
-    if no other was made meanwhile, by statements that call nothing: the interpreter turns to
-    signals, and to other threads, at calls and at the beginnings of loops. So what replaces an
-    object whatever it is needs no lock.
-
-    Attributes:
-        directories: The objects that are there for everybody.
-        changes: How many changes have been made.
-        is_copied: Whether all of it is being copied: then every change waits for the lock, as
-            there would be no end to it. Left set by an interruption, it costs time alone.
-        lock: Held while something changes, and while all of it is looked at.
-        writer: The transaction that all other writers wait for.
-        writer_left: Tells them, under the lock.
-        blocks: The innermost transaction of each thread that has one open.
-    """
-
-    def __init__(self) -> None:
-        self.directories: dict[str, dict[str, Stored]] = {}
-        self.changes = 0
-        self._holes: dict[str | None, int] = {}
-        self.start_afresh()
-        _memories.add(self)
-
-    def start_afresh(self) -> None:
-        """Begin without locks and transactions; those there were are somebody else's.
-
-        Versions begin anywhere, so that a cache that outlives this memory mistakes no other
-        for it.
-        """
-        self.lock = threading.RLock()
-        self.is_copied = False
-        self.writer: MemoryBlock | None = None
-        self.writer_left = threading.Condition(self.lock)
-        self.blocks: dict[int, MemoryBlock] = {}
-        numbers = itertools.count(int.from_bytes(os.urandom(8)) >> 2)
-        self.new_etags = cast("Iterator[ETagValue]", map(str, numbers))
-
-    def seen(self) -> dict[str, dict[str, Stored]]:
-        """Return what this thread sees."""
-        blocks = self.blocks
-        if not blocks:
-            return self.directories
-        block = blocks.get(threading.get_ident())
-        return self.directories if block is None else block.view
-
-    def block_to_change(self) -> MemoryBlock | None:
-        """Return this thread's transaction, or wait for those of others; under the lock.
-
-        Raises:
-            MutationPolicyError: It is read-only.
-        """
-        if not self.blocks:
-            return None
-        block = self.blocks.get(threading.get_ident())
-        if block is None:
-            self.wait_for_writer()
-        elif block.read_only:
-            raise MutationPolicyError("read-only", "the transaction is read-only")
-        return block
-
-    def wait_for_writer(self) -> None:
-        """Wait, under the lock, until no transaction is open that writes.
-
-        Raises:
-            BackendError: One stays open for a minute.
-        """
-        if not self.writer_left.wait_for(self._may_write, TIMEOUT_SECONDS):
-            raise BackendError(
-                f"timed out after {TIMEOUT_SECONDS:.0f} s: another thread's transaction is open",
-                backend="memory",
-            )
-
-    def _may_write(self) -> bool:
-        # this thread's own block has come to its end, where a signal handler writes on
-        return self.writer is None or self.writer.is_of_this_thread
-
-    def without_holes(
-        self, table: dict[str, dict[str, Stored]], directory: str, files: dict[str, Stored]
-    ) -> tuple[dict[str, dict[str, Stored]], dict[str, Stored]]:
-        """Return the table of directories and one of them, from which an entry is to be deleted.
-
-        A dict keeps a hole for every entry that was deleted, and looks through those at its
-        beginning for the first that is there: they must not become too many. So either of the
-        two is a copy now and then, to be put in its place.
-        """
-        if len(files) == 1:
-            self._holes.pop(directory, None)
-            if self._is_full_of_holes(None, len(table)):
-                table = {**table}
-        elif self._is_full_of_holes(directory, len(files)):
-            files = {**files}
-        return table, files
-
-    def _is_full_of_holes(self, where: str | None, n_entries: int) -> bool:
-        holes = self._holes.get(where, 0) + 1
-        is_full = holes > _FEW_HOLES and holes * holes > _HOLES * n_entries
-        self._holes[where] = 0 if is_full else holes
-        return is_full
-
-
-_memories: weakref.WeakSet[Memory] = weakref.WeakSet()
-
-
-def _part_from_parent() -> None:
-    """In a forked child: lock holders do not exist here, and writes are no longer shared."""
-    for memory in _memories:
-        memory.start_afresh()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_part_from_parent)
 
 
 class MemoryStore(ObjectStore):

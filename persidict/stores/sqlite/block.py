@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import suppress
+from typing import Any
 
 from persidict.exceptions import BackendError, MutationPolicyError
 from persidict.stores.sqlite.connection import Connection, Effort
@@ -47,7 +48,8 @@ class Block:
         self._hold: Hold | None = None
         self._new_files: list[str] = []
         self._connection = database.connection(effort.timeout, for_reading=for_reading)
-        self._parent = self._connection.block
+        parent: Any = self._connection.block  # always a Block
+        self._parent: Block | None = parent
         self._depth: int = 0 if self._parent is None else self._parent._depth + 1
 
     def begin(self) -> None:
@@ -152,7 +154,7 @@ class Block:
     def _undo_inner(self) -> None:
         """Undo parts that were not ended: a generator was left alone, or an end interrupted."""
         inner = []
-        block = self._connection.block
+        block: Any = self._connection.block  # always a Block
         while block is not None and block is not self:
             inner.append(block)
             block = block._parent

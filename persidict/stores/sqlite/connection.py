@@ -8,13 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from persidict.exceptions import BackendError, MutationPolicyError
 from persidict.stores.sqlite.turn import Turn
-
-if TYPE_CHECKING:
-    from persidict.stores.sqlite.block import Block
 
 ResultType = TypeVar("ResultType")
 
@@ -36,6 +33,16 @@ class Effort(NamedTuple):
 
     fsync: bool
     timeout: float
+
+
+class OpenBlock(Protocol):
+    """What has to be known here of a transaction of the user's; see `Block`."""
+
+    read_only: bool
+    must_sync: bool
+
+    def add_file(self, name: str) -> None:
+        """Take note of a file that goes again if the block is undone."""
 
 
 def is_busy(error: sqlite3.Error) -> bool:
@@ -89,7 +96,7 @@ class Connection:
         self.identity = identity
         self.is_frozen = is_frozen
         self.lock = threading.RLock()
-        self.block: Block | None = None
+        self.block: OpenBlock | None = None
         self.is_closed = False
         self.look_at = 0.0
         self.left_files = False
@@ -182,7 +189,7 @@ class Connection:
                 self.sql.commit()
             self.turn.release()
 
-    def enter(self, block: Block | None, statement: str) -> None:
+    def enter(self, block: OpenBlock | None, statement: str) -> None:
         """Begin a transaction of the user's, or none's, so that no signal handler comes between."""
         execute = self._execute
         # without a call in between
@@ -193,7 +200,7 @@ class Connection:
             self.block = None
             raise
 
-    def begin(self, effort: Effort, block: Block | None = None) -> None:
+    def begin(self, effort: Effort, block: OpenBlock | None = None) -> None:
         """Take the turn and begin to write; the caller releases it, whatever happens."""
         self.turn.take(effort.timeout)
         while True:
