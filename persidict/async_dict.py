@@ -101,7 +101,7 @@ class AsyncDict(Generic[ValueType]):
     def __init__(self, d: PersiDict[ValueType], *, max_concurrency: int = 32) -> None:
         if not isinstance(d, PersiDict):
             raise TypeError(f"d must be a PersiDict, not {type(d).__name__}")
-        self._dict = d
+        self._wrapped = d
         self._max_concurrency = check_int("max_concurrency", max_concurrency, at_least=1)
         self._threads = Threads(max_concurrency)
         self._is_closed = False
@@ -110,19 +110,19 @@ class AsyncDict(Generic[ValueType]):
     @property
     def wrapped_dict(self) -> PersiDict[ValueType]:
         """The dictionary, whose own operations make the caller wait."""
-        return self._dict
+        return self._wrapped
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._dict!r}, max_concurrency={self._max_concurrency})"
+        return f"{type(self).__name__}({self._wrapped!r}, max_concurrency={self._max_concurrency})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), max_concurrency=self._max_concurrency), (self._dict,)
+        return partial(type(self), max_concurrency=self._max_concurrency), (self._wrapped,)
 
     def _beside(self, d: PersiDict[Any]) -> AsyncDict[Any]:
         """Return another dictionary that shares the threads of this one, and is closed with it."""
         other: AsyncDict[Any] = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other._dict = d
+        other._wrapped = d
         other._parent = self
         return other
 
@@ -168,7 +168,7 @@ class AsyncDict(Generic[ValueType]):
 
     def __getitem__(self, key: NonEmptyPersiDictKey) -> Awaitable[ValueType]:
         """Return the value under a key, to be awaited; KeyError if there is none."""
-        return self._run(self._dict.__getitem__, key)
+        return self._run(self._wrapped.__getitem__, key)
 
     @overload
     async def get(self, key: NonEmptyPersiDictKey, default: None = None) -> ValueType | None: ...
@@ -176,23 +176,23 @@ class AsyncDict(Generic[ValueType]):
     async def get(self, key: NonEmptyPersiDictKey, default: Default) -> ValueType | Default: ...
     async def get(self, key: NonEmptyPersiDictKey, default: Any = None) -> Any:
         """Do what `PersiDict.get` does."""
-        return await self._run(self._dict.get, key, default)
+        return await self._run(self._wrapped.get, key, default)
 
     async def set(self, key: NonEmptyPersiDictKey, value: ValueType | Joker) -> None:
         """Store a value under a key: ``d[key] = value``."""
-        await self._run(self._dict.__setitem__, key, value)
+        await self._run(self._wrapped.__setitem__, key, value)
 
     async def delete(self, key: NonEmptyPersiDictKey) -> None:
         """Delete an item: ``del d[key]``; KeyError if there is none."""
-        await self._run(self._dict.__delitem__, key)
+        await self._run(self._wrapped.__delitem__, key)
 
     async def contains(self, key: NonEmptyPersiDictKey) -> bool:
         """Tell whether there is an item: ``key in d``."""
-        return await self._run(self._dict.__contains__, key)
+        return await self._run(self._wrapped.__contains__, key)
 
     async def discard(self, key: NonEmptyPersiDictKey) -> bool:
         """Do what `PersiDict.discard` does."""
-        return await self._run(self._dict.discard, key)
+        return await self._run(self._wrapped.discard, key)
 
     @overload
     async def pop(self, key: NonEmptyPersiDictKey) -> ValueType: ...
@@ -201,12 +201,12 @@ class AsyncDict(Generic[ValueType]):
     async def pop(self, key: NonEmptyPersiDictKey, default: Any = _NO_DEFAULT) -> Any:
         """Do what `PersiDict.pop` does."""
         if default is _NO_DEFAULT:
-            return await self._run(self._dict.pop, key)
-        return await self._run(self._dict.pop, key, default)
+            return await self._run(self._wrapped.pop, key)
+        return await self._run(self._wrapped.pop, key, default)
 
     async def popitem(self) -> tuple[NonEmptySafeStrTuple, ValueType]:
         """Do what `PersiDict.popitem` does."""
-        return await self._run(self._dict.popitem)
+        return await self._run(self._wrapped.popitem)
 
     @overload
     async def setdefault(
@@ -216,15 +216,15 @@ class AsyncDict(Generic[ValueType]):
     async def setdefault(self, key: NonEmptyPersiDictKey, default: ValueType) -> ValueType: ...
     async def setdefault(self, key: NonEmptyPersiDictKey, default: Any = None) -> Any:
         """Do what `PersiDict.setdefault` does."""
-        return await self._run(self._dict.setdefault, key, default)
+        return await self._run(self._wrapped.setdefault, key, default)
 
     async def timestamp(self, key: NonEmptyPersiDictKey) -> float:
         """Do what `PersiDict.timestamp` does."""
-        return await self._run(self._dict.timestamp, key)
+        return await self._run(self._wrapped.timestamp, key)
 
     async def etag(self, key: NonEmptyPersiDictKey) -> ETagValue:
         """Do what `PersiDict.etag` does."""
-        return await self._run(self._dict.etag, key)
+        return await self._run(self._wrapped.etag, key)
 
     async def delete_if_exists(self, key: NonEmptyPersiDictKey) -> bool:
         """Do what `discard` does, under its old name."""
@@ -234,7 +234,7 @@ class AsyncDict(Generic[ValueType]):
 
     async def info(self, key: NonEmptyPersiDictKey) -> ItemInfo:
         """Do what `PersiDict.info` does."""
-        return await self._run(self._dict.info, key)
+        return await self._run(self._wrapped.info, key)
 
     def infos(
         self,
@@ -243,23 +243,23 @@ class AsyncDict(Generic[ValueType]):
         stop: PersiDictKey | None = None,
     ) -> AsyncView[ItemInfo]:
         """Return what is known of the items, for ``async for``; see `PersiDict.infos`."""
-        return self._view(partial(self._dict.infos, prefix, start, stop))
+        return self._view(partial(self._wrapped.infos, prefix, start, stop))
 
     def location(self, key: NonEmptyPersiDictKey) -> str:
         """Do what `PersiDict.location` does, at once: nothing is looked at."""
-        return self._dict.location(key)
+        return self._wrapped.location(key)
 
     async def presign(
         self, key: NonEmptyPersiDictKey, method: HttpMethod = "GET", expires: int = 3600
     ) -> str:
         """Do what `PersiDict.presign` does; credentials may have to be fetched for it."""
-        return await self._run(self._dict.presign, key, method, expires)
+        return await self._run(self._wrapped.presign, key, method, expires)
 
     async def copy_item(
         self, source_key: NonEmptyPersiDictKey, target_key: NonEmptyPersiDictKey
     ) -> ETagIfExists:
         """Do what `PersiDict.copy_item` does."""
-        return await self._run(self._dict.copy_item, source_key, target_key)
+        return await self._run(self._wrapped.copy_item, source_key, target_key)
 
     @overload
     def open(
@@ -297,7 +297,7 @@ class AsyncDict(Generic[ValueType]):
             'milk'
         """
         self._check_open()
-        open_it = cast("Any", self._dict).open
+        open_it = cast("Any", self._wrapped).open
         conditions = {"condition": condition, "expected_etag": expected_etag}
         begin = partial(open_it, key, mode, **conditions)
         return AsyncStream(self._threads, begin, self._check_open)
@@ -308,7 +308,7 @@ class AsyncDict(Generic[ValueType]):
         self, key: NonEmptyPersiDictKey
     ) -> ConditionalOperationResult[ValueType]:
         """Do what `PersiDict.get_with_etag` does."""
-        return await self._run(self._dict.get_with_etag, key)
+        return await self._run(self._wrapped.get_with_etag, key)
 
     async def get_item_if(
         self,
@@ -320,7 +320,7 @@ class AsyncDict(Generic[ValueType]):
     ) -> ConditionalOperationResult[ValueType]:
         """Do what `PersiDict.get_item_if` does."""
         return await self._run(
-            self._dict.get_item_if,
+            self._wrapped.get_item_if,
             key,
             condition=condition,
             expected_etag=expected_etag,
@@ -338,7 +338,7 @@ class AsyncDict(Generic[ValueType]):
     ) -> ConditionalOperationResult[ValueType]:
         """Do what `PersiDict.set_item_if` does."""
         return await self._run(
-            self._dict.set_item_if,
+            self._wrapped.set_item_if,
             key,
             value=value,
             condition=condition,
@@ -357,7 +357,7 @@ class AsyncDict(Generic[ValueType]):
     ) -> ConditionalOperationResult[ValueType]:
         """Do what `PersiDict.setdefault_if` does."""
         return await self._run(
-            self._dict.setdefault_if,
+            self._wrapped.setdefault_if,
             key,
             default_value=default_value,
             condition=condition,
@@ -374,7 +374,7 @@ class AsyncDict(Generic[ValueType]):
     ) -> ConditionalOperationResult[ValueType]:
         """Do what `PersiDict.discard_if` does."""
         return await self._run(
-            self._dict.discard_if, key, condition=condition, expected_etag=expected_etag
+            self._wrapped.discard_if, key, condition=condition, expected_etag=expected_etag
         )
 
     async def transform_item(
@@ -392,14 +392,14 @@ class AsyncDict(Generic[ValueType]):
         call = getattr(transformer, "__call__", None)  # noqa: B004  # an object may be one, too
         if not (inspect.iscoroutinefunction(transformer) or inspect.iscoroutinefunction(call)):
             return await self._run(
-                self._dict.transform_item,
+                self._wrapped.transform_item,
                 key,
                 transformer=transformer,
                 n_retries=n_retries,
                 default=default,
             )
-        self._dict._check_n_retries(n_retries)
-        self._dict._refuse_if_read_only()
+        self._wrapped._check_n_retries(n_retries)
+        self._wrapped._refuse_if_read_only()
         began = time.perf_counter()
         for attempt in itertools.count(1):
             found = await self.get_with_etag(key)
@@ -420,7 +420,7 @@ class AsyncDict(Generic[ValueType]):
             if n_retries is not None and attempt > n_retries:
                 raise ConcurrencyConflictError(key, attempt)
             refused = time.perf_counter()
-            await asyncio.sleep(self._dict._seconds_to_pause(attempt, refused - began))
+            await asyncio.sleep(self._wrapped._seconds_to_pause(attempt, refused - began))
             began += time.perf_counter() - refused
         raise AssertionError("unreachable")
 
@@ -436,7 +436,7 @@ class AsyncDict(Generic[ValueType]):
 
     async def len(self) -> int:
         """Return how many items there are: ``len(d)``."""
-        return await self._run(self._dict.__len__)
+        return await self._run(self._wrapped.__len__)
 
     def keys(
         self,
@@ -445,7 +445,7 @@ class AsyncDict(Generic[ValueType]):
         stop: PersiDictKey | None = None,
     ) -> AsyncView[NonEmptySafeStrTuple]:
         """Return the keys, for ``async for``; see `PersiDict.keys`."""
-        return self._view(partial(iter, self._dict.keys(prefix, start, stop)))
+        return self._view(partial(iter, self._wrapped.keys(prefix, start, stop)))
 
     def values(
         self,
@@ -454,7 +454,7 @@ class AsyncDict(Generic[ValueType]):
         stop: PersiDictKey | None = None,
     ) -> AsyncView[ValueType]:
         """Return the values, for ``async for``; see `PersiDict.values`."""
-        return self._view(partial(iter, self._dict.values(prefix, start, stop)))
+        return self._view(partial(iter, self._wrapped.values(prefix, start, stop)))
 
     def items(
         self,
@@ -463,124 +463,124 @@ class AsyncDict(Generic[ValueType]):
         stop: PersiDictKey | None = None,
     ) -> AsyncView[tuple[NonEmptySafeStrTuple, ValueType]]:
         """Return the items, for ``async for``; see `PersiDict.items`."""
-        return self._view(partial(iter, self._dict.items(prefix, start, stop)))
+        return self._view(partial(iter, self._wrapped.items(prefix, start, stop)))
 
     def glob(self, pattern: str | Sequence[str] | SafeStrTuple) -> AsyncView[NonEmptySafeStrTuple]:
         """Return the keys that match a pattern, for ``async for``; see `PersiDict.glob`."""
-        return self._view(partial(self._dict.glob, pattern))
+        return self._view(partial(self._wrapped.glob, pattern))
 
     def keys_and_timestamps(self) -> AsyncView[tuple[NonEmptySafeStrTuple, float]]:
         """Return keys and times, for ``async for``; see `PersiDict.keys_and_timestamps`."""
-        return self._view(self._dict.keys_and_timestamps)
+        return self._view(self._wrapped.keys_and_timestamps)
 
     def values_and_timestamps(self) -> AsyncView[tuple[ValueType, float]]:
         """Return values and times, for ``async for``; see `PersiDict.values_and_timestamps`."""
-        return self._view(self._dict.values_and_timestamps)
+        return self._view(self._wrapped.values_and_timestamps)
 
     def items_and_timestamps(self) -> AsyncView[tuple[NonEmptySafeStrTuple, ValueType, float]]:
         """Return items and times, for ``async for``; see `PersiDict.items_and_timestamps`."""
-        return self._view(self._dict.items_and_timestamps)
+        return self._view(self._wrapped.items_and_timestamps)
 
     async def get_many(
         self, keys: Iterable[NonEmptyPersiDictKey]
     ) -> dict[NonEmptySafeStrTuple, ValueType]:
         """Do what `PersiDict.get_many` does; the keys are consumed in a thread."""
-        return await self._run(self._dict.get_many, keys)
+        return await self._run(self._wrapped.get_many, keys)
 
     async def set_many(
         self, items: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **kwargs: Any
     ) -> None:
         """Do what `PersiDict.set_many` does; the items are consumed in a thread."""
         self._check_open()
-        await self._threads.run(partial(self._dict.set_many, items, **kwargs))
+        await self._threads.run(partial(self._wrapped.set_many, items, **kwargs))
 
     async def update(
         self, items: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **kwargs: Any
     ) -> None:
         """Do what `set_many` does, under the dict's own name."""
         self._check_open()
-        await self._threads.run(partial(self._dict.set_many, items, **kwargs))
+        await self._threads.run(partial(self._wrapped.set_many, items, **kwargs))
 
     async def discard_many(self, keys: Iterable[NonEmptyPersiDictKey]) -> None:
         """Do what `PersiDict.discard_many` does; the keys are consumed in a thread."""
-        await self._run(self._dict.discard_many, keys)
+        await self._run(self._wrapped.discard_many, keys)
 
     async def clear(self) -> None:
         """Do what `PersiDict.clear` does."""
-        await self._run(self._dict.clear)
+        await self._run(self._wrapped.clear)
 
     async def random_key(self) -> NonEmptySafeStrTuple | None:
         """Do what `PersiDict.random_key` does."""
-        return await self._run(self._dict.random_key)
+        return await self._run(self._wrapped.random_key)
 
     async def oldest_keys(self, *, max_n: int | None = None) -> list[NonEmptySafeStrTuple]:
         """Do what `PersiDict.oldest_keys` does."""
-        return await self._run(self._dict.oldest_keys, max_n=max_n)
+        return await self._run(self._wrapped.oldest_keys, max_n=max_n)
 
     async def newest_keys(self, *, max_n: int | None = None) -> list[NonEmptySafeStrTuple]:
         """Do what `PersiDict.newest_keys` does."""
-        return await self._run(self._dict.newest_keys, max_n=max_n)
+        return await self._run(self._wrapped.newest_keys, max_n=max_n)
 
     async def oldest_values(self, *, max_n: int | None = None) -> list[ValueType]:
         """Do what `PersiDict.oldest_values` does."""
-        return await self._run(self._dict.oldest_values, max_n=max_n)
+        return await self._run(self._wrapped.oldest_values, max_n=max_n)
 
     async def newest_values(self, *, max_n: int | None = None) -> list[ValueType]:
         """Do what `PersiDict.newest_values` does."""
-        return await self._run(self._dict.newest_values, max_n=max_n)
+        return await self._run(self._wrapped.newest_values, max_n=max_n)
 
     # ------------------------------------------------------------------ other dictionaries
 
     def get_subdict(self, prefix_key: PersiDictKey) -> AsyncDict[ValueType]:
         """Return the sub-dictionary, at once: nothing is looked at. It shares the threads."""
-        return self._beside(self._dict.get_subdict(prefix_key))
+        return self._beside(self._wrapped.get_subdict(prefix_key))
 
     async def subdicts(self) -> dict[str, AsyncDict[ValueType]]:
         """Do what `PersiDict.subdicts` does; they share the threads."""
-        found = await self._run(self._dict.subdicts)
+        found = await self._run(self._wrapped.subdicts)
         return {part: self._beside(sub) for part, sub in found.items()}
 
     def get_params(self) -> dict[str, Any]:
         """Return the parameters of the dictionary; see `PersiDict.get_params`."""
-        return self._dict.get_params()
+        return self._wrapped.get_params()
 
     async def with_params(self, **changes: Any) -> AsyncDict[ValueType]:
         """Do what `PersiDict.with_params` does: its constructor may look at the storage."""
-        return self._beside(await self._run(self._dict.with_params, **changes))
+        return self._beside(await self._run(self._wrapped.with_params, **changes))
 
     def read_only(self) -> AsyncDict[ValueType]:
         """Return a handle that cannot change items, at once; see `PersiDict.read_only`."""
-        return self._beside(self._dict.read_only())
+        return self._beside(self._wrapped.read_only())
 
     @property
     def is_read_only(self) -> bool:
         """Whether this handle refuses to change items."""
-        return self._dict.is_read_only
+        return self._wrapped.is_read_only
 
     @property
     def append_only(self) -> bool:
         """Whether items can be added, but never changed or removed."""
-        return self._dict.append_only
+        return self._wrapped.append_only
 
     @property
     def base_class_for_values(self) -> type | None:
         """The class that every value must be an instance of; None: any."""
-        return self._dict.base_class_for_values
+        return self._wrapped.base_class_for_values
 
     @property
     def serialization_format(self) -> str:
         """How values are stored."""
-        return self._dict.serialization_format
+        return self._wrapped.serialization_format
 
     @property
     def url(self) -> str:
         """The URL that `open_dict` opens the dictionary by; see `PersiDict.url`."""
-        return self._dict.url
+        return self._wrapped.url
 
     @property
     def raw(self) -> AsyncDict[bytes]:
         """The same dictionary with the stored bytes as values; see `StoredDict.raw`."""
-        return self._beside(cast("Any", self._dict).raw)
+        return self._beside(cast("Any", self._wrapped).raw)
 
     async def call(
         self,
@@ -593,4 +593,4 @@ class AsyncDict(Generic[ValueType]):
         For operations of some dictionaries alone, and for several steps in one go:
         ``await d.call(lambda d: d.cache_info())``.
         """
-        return await self._run(function, self._dict, *args, **kwargs)
+        return await self._run(function, self._wrapped, *args, **kwargs)

@@ -18,41 +18,54 @@ def check_int(name: str, value: Any, *, at_least: int | None = None) -> int:
         TypeError: It is not an int, or it is a bool.
         ValueError: It is less.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    return _check_least(name, value, at_least)
+    return _checked_int(name, value, at_least, "an int")
 
 
 def check_int_or_none(name: str, value: Any, *, at_least: int | None = None) -> int | None:
     """Return an argument that has to be an int, or None; else as `check_int`."""
-    if value is None:
-        return None
+    return None if value is None else _checked_int(name, value, at_least, "an int or None")
+
+
+def _checked_int(name: str, value: Any, at_least: int | None, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int or None, not {type(value).__name__}")
-    return _check_least(name, value, at_least)
-
-
-def _check_least(name: str, value: int, at_least: int | None) -> int:
+        raise TypeError(f"{name} must be {what}, not {type(value).__name__}")
     if at_least is not None and value < at_least:
         least = "not be negative" if at_least == 0 else f"be at least {at_least}"
         raise ValueError(f"{name} must {least}, it is {value}")
     return value
 
 
-def check_seconds_or_none(name: str, value: Any) -> float | None:
-    """Return an argument that has to be a number of seconds, or None.
+def check_number(name: str, value: Any, what: str = "a number of seconds") -> float:
+    """Return an argument that has to be a number, whichever one.
+
+    Args:
+        name: The argument's name.
+        value: What was given.
+        what: What else it may be, for the message.
 
     Raises:
-        TypeError: It is no number.
-        ValueError: It is negative, or not a number.
+        TypeError: It is neither an int nor a float, or it is a bool.
     """
-    if value is None:
-        return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number or None, not {type(value).__name__}")
-    if not value >= 0:
-        raise ValueError(f"{name} must not be negative, it is {value}")
+        raise TypeError(f"{name} must be {what}, not {type(value).__name__}")
     return value
+
+
+def check_seconds(name: str, value: Any, what: str = "a number of seconds") -> float:
+    """Return an argument that has to be a number of seconds; else as `check_number`.
+
+    Raises:
+        ValueError: It is negative, or NaN.
+    """
+    if not check_number(name, value, what) >= 0:
+        raise ValueError(f"{name} must not be negative, it is {value}")
+    seconds: float = value
+    return seconds
+
+
+def check_seconds_or_none(name: str, value: Any) -> float | None:
+    """Return an argument that has to be a number of seconds, or None; else as `check_seconds`."""
+    return None if value is None else check_seconds(name, value, "a number of seconds or None")
 
 
 def check_flag(name: str, flag: Any) -> bool:

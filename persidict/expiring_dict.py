@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
+from persidict.checks import check_number
 from persidict.contract.primitives import KeyRange, Version, raise_key_error
 from persidict.contract.unreadable import UnreadableItems
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
@@ -70,9 +71,7 @@ class ExpiringDict(WrapperDict[ValueType]):
         super().__init__(wrapped_dict=wrapped_dict, read_only=read_only)
         if wrapped_dict.append_only:
             raise ValueError("wrapped_dict must not be append-only: what expires is replaced")
-        if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
-            raise TypeError(f"ttl must be a number of seconds, not {type(ttl).__name__}")
-        if not ttl > 0:
+        if not check_number("ttl", ttl) > 0:
             raise ValueError(f"ttl must be positive, it is {ttl}")
         self.ttl = ttl
 

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from persidict.basic_s3_dict import BasicS3Dict
-from persidict.checks import check_int_or_none
+from persidict.checks import check_int_or_none, check_seconds
 from persidict.codecs import Codec
 from persidict.jokers_and_status_flags import ValueType
 from persidict.protection import Protection
@@ -139,7 +139,7 @@ class S3Dict_FileDirCached(BasicS3Dict[ValueType]):
         self.digest_len = digest_len
         self.base_dir = absolute_directory("base_dir", base_dir)
         self.cache_size_limit = check_int_or_none("cache_size_limit", cache_size_limit, at_least=0)
-        self.max_staleness = _checked_seconds(max_staleness)
+        self.max_staleness = check_seconds("max_staleness", max_staleness)
         super().__init__(
             bucket_name=bucket_name,
             region=region,
@@ -227,11 +227,3 @@ S3Dict = S3Dict_FileDirCached
 def _digest_of_name(access_key_id: str) -> str:
     """Return what tells the copies of one access key id from those of another."""
     return blake2b(access_key_id.encode(), digest_size=16, key=_PURPOSE).hexdigest()
-
-
-def _checked_seconds(seconds: Any) -> float:
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise TypeError(f"max_staleness must be a number, not {type(seconds).__name__}")
-    if not seconds >= 0:
-        raise ValueError(f"max_staleness must not be negative, it is {seconds}")
-    return seconds

@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import repeat
 from typing import Any, Final, TypeAlias, TypeVar
 
+from persidict.buffers import BUFFERS
 from persidict.safe_chars import SAFE_STRING_MAX_LENGTH
 
 _SAFE_CHARACTER: Final = r"[A-Za-z0-9()_\-~.=]"
@@ -61,7 +62,7 @@ def _flatten(part: Any, into: list[str]) -> None:
         into.append(_check_string(part))
     elif isinstance(part, SafeStrTuple):
         into.extend(part.strings)
-    elif isinstance(part, Sequence) and not isinstance(part, (bytes, bytearray, memoryview)):
+    elif isinstance(part, Sequence) and not isinstance(part, BUFFERS):
         for inner in part:
             _flatten(inner, into)
     else:

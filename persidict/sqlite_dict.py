@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from persidict.checks import check_flag, check_int
+from persidict.checks import check_flag, check_int, check_seconds
 from persidict.codecs import Codec
 from persidict.contract.listing import Listing
 from persidict.contract.unreadable import UnreadableItems
@@ -20,14 +20,6 @@ from persidict.transactional_dict import TransactionalDict
 from persidict.urls import Place, path_in_url, place
 
 _Entry = tuple[NonEmptySafeStrTuple, Any, float]
-
-
-def _check_timeout(timeout: Any) -> float:
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
-    if not timeout >= 0:
-        raise ValueError(f"timeout must not be negative, it is {timeout}")
-    return timeout
 
 
 class SQLiteDict(TransactionalDict[ValueType]):
@@ -122,7 +114,7 @@ class SQLiteDict(TransactionalDict[ValueType]):
         self.root_prefix = self.root_prefix.lstrip("/").replace("//", "/")
         self.fsync = check_flag("fsync", fsync)
         self.large_value_size = check_int("large_value_size", large_value_size, at_least=1)
-        self.timeout = _check_timeout(timeout)
+        self.timeout = check_seconds("timeout", timeout)
         store = SQLiteStore(
             self.path,
             fsync=self.fsync,

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
+from persidict.checks import check_number
 from persidict.construction import names_its_arguments
 from persidict.contract.primitives import raise_key_error
 from persidict.contract.sameness import same_content
@@ -116,12 +117,8 @@ class WriteOnceDict(WrapperDict[ValueType]):
             return
         if probability is None:
             probability = 0.0
-        if isinstance(probability, bool) or not isinstance(probability, (int, float)):
-            raise TypeError(
-                "p_consistency_checks must be a number, None or KEEP_CURRENT,"
-                f" not {type(probability).__name__}"
-            )
-        if not 0 <= probability <= 1:
+        what = "a number, None or KEEP_CURRENT"
+        if not 0 <= check_number("p_consistency_checks", probability, what) <= 1:
             raise ValueError(f"p_consistency_checks must be from 0 to 1, it is {probability}")
         self._p_consistency_checks = probability
 

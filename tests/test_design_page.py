@@ -21,7 +21,7 @@ def test_a_room_or_module_that_is_named_exists(module: str) -> None:
 @pytest.mark.parametrize("proof", PROOFS)
 def test_a_test_that_is_named_as_a_proof_exists(proof: str) -> None:
     path, _, name = proof.partition("::")
-    assert f"def {name}" in (ROOT / path).read_text(encoding="utf-8")
+    assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8") or not name
 
 
 def test_every_promise_has_a_mechanism_and_a_proof() -> None:

@@ -7,6 +7,8 @@ import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import persidict
 
 PACKAGE = Path(persidict.__file__).parent
@@ -66,3 +68,21 @@ def imported_by_modules() -> dict[str, set[str]]:
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     assert len(list(TopologicalSorter(imported_by_modules()).static_order())) > 200
+
+
+ONCE = {
+    r"bytes \| bytearray \| memoryview|\(bytes, bytearray, memoryview\)": "buffers.py",
+    r"isinstance\(\w+, bool\) or not isinstance": "checks.py",
+    r"uniform\(0\.0,|random\(\) \* ": "back_off.py",
+}
+"""What is written in one module only, where everybody else finds it by a name."""
+
+
+@pytest.mark.parametrize("written", ONCE)
+def test_what_everybody_needs_is_written_once(written: str) -> None:
+    writing = [
+        module.relative_to(PACKAGE).as_posix()
+        for module in PACKAGE.rglob("*.py")
+        if "testing" not in module.parts and re.search(written, module.read_text("utf-8"))
+    ]
+    assert writing == [ONCE[written]]

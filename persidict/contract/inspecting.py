@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, get_args
 
+from persidict.checks import check_int
 from persidict.contract.primitives import DictPrimitives, key_range_of, raise_key_error
 from persidict.exceptions import ObjectNotFound, PreconditionFailed
 from persidict.jokers_and_status_flags import ETagIfExists, ETagValue, ValueType
@@ -110,9 +111,7 @@ class InspectingOperations(DictPrimitives, Generic[ValueType]):
         checked = as_key(key)
         if method not in get_args(HttpMethod):
             raise ValueError(f"method must be one of {get_args(HttpMethod)}, not {method!r:.80}")
-        if isinstance(expires, bool) or not isinstance(expires, int):
-            raise TypeError(f"expires must be an int, not {type(expires).__name__}")
-        if not 0 < expires <= _LONGEST_SECONDS:
+        if not 0 < check_int("expires", expires) <= _LONGEST_SECONDS:
             raise ValueError(f"expires must be from 1 to {_LONGEST_SECONDS} s, it is {expires}")
         if method in ("PUT", "DELETE"):
             self._refuse_deletion()

@@ -43,13 +43,13 @@ class PlainMapping(MutableMapping[PlainKey, ValueType], Generic[ValueType]):
     """
 
     def __init__(self, d: MutableMapping[NonEmptySafeStrTuple, ValueType]) -> None:
-        self._d = cast("Any", d)
+        self._wrapped = cast("Any", d)
 
     def __repr__(self) -> str:
         def entry(key: NonEmptySafeStrTuple, value: str) -> str:
             return f"{plain_key(key)!r}: {value}"
 
-        return entries_text(type(self).__name__, self._d, entry, brackets="{}")
+        return entries_text(type(self).__name__, self._wrapped, entry, brackets="{}")
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, DictPrimitives):
@@ -59,50 +59,50 @@ class PlainMapping(MutableMapping[PlainKey, ValueType], Generic[ValueType]):
     __hash__ = None  # type: ignore[assignment]
 
     def __getitem__(self, key: PlainKey) -> ValueType:
-        return cast("ValueType", self._d[key])
+        return cast("ValueType", self._wrapped[key])
 
     def __setitem__(self, key: PlainKey, value: ValueType) -> None:
-        self._d[key] = value
+        self._wrapped[key] = value
 
     def __delitem__(self, key: PlainKey) -> None:
-        del self._d[key]
+        del self._wrapped[key]
 
     def __contains__(self, key: object) -> bool:
-        return key in self._d
+        return key in self._wrapped
 
     def __len__(self) -> int:
-        return len(self._d)
+        return len(self._wrapped)
 
     def __bool__(self) -> bool:
-        return bool(self._d)
+        return bool(self._wrapped)
 
     def __iter__(self) -> Iterator[PlainKey]:
-        return map(plain_key, self._d)
+        return map(plain_key, self._wrapped)
 
     def get(self, key: PlainKey, default: Any = None) -> Any:
         """Return the value under a key, or `default` if there is none."""
-        return self._d.get(key, default)
+        return self._wrapped.get(key, default)
 
     def pop(self, key: PlainKey, default: Any = _NO_DEFAULT) -> Any:
         """Take an item out and return its value; see `PersiDict.pop`."""
-        return self._d.pop(key) if default is _NO_DEFAULT else self._d.pop(key, default)
+        return self._wrapped.pop(key) if default is _NO_DEFAULT else self._wrapped.pop(key, default)
 
     def popitem(self) -> tuple[PlainKey, ValueType]:
         """Take some item out and return it; see `PersiDict.popitem`."""
-        key, value = self._d.popitem()
+        key, value = self._wrapped.popitem()
         return plain_key(key), value
 
     def setdefault(self, key: PlainKey, default: Any = None) -> Any:
         """Return the value under a key, after inserting `default` if there was none."""
-        return self._d.setdefault(key, default)
+        return self._wrapped.setdefault(key, default)
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
         """Store many items; see `PersiDict.set_many`."""
-        self._d.update(other, **kwargs)
+        self._wrapped.update(other, **kwargs)
 
     def clear(self) -> None:
         """Delete all items; see `PersiDict.clear`."""
-        self._d.clear()
+        self._wrapped.clear()
 
     def items(self) -> ItemsView[PlainKey, ValueType]:
         """Return a view of the items, read lazily, as the dictionary reads them."""
@@ -110,7 +110,7 @@ class PlainMapping(MutableMapping[PlainKey, ValueType], Generic[ValueType]):
 
     def values(self) -> ValuesView[ValueType]:
         """Return a view of the values, read lazily, as the dictionary reads them."""
-        return cast("ValuesView[ValueType]", self._d.values())
+        return cast("ValuesView[ValueType]", self._wrapped.values())
 
 
 class _Items(ItemsView[PlainKey, ValueType]):
@@ -119,4 +119,4 @@ class _Items(ItemsView[PlainKey, ValueType]):
     _mapping: PlainMapping[ValueType]
 
     def __iter__(self) -> Iterator[tuple[PlainKey, ValueType]]:
-        return ((plain_key(key), value) for key, value in self._mapping._d.items())
+        return ((plain_key(key), value) for key, value in self._mapping._wrapped.items())

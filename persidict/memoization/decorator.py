@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from threading import TIMEOUT_MAX
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
-from persidict.checks import check_flag
+from persidict.checks import check_flag, check_number
 from persidict.codecs.codec import check_installed
 from persidict.construction import names_its_arguments
 from persidict.expiring_dict import ExpiringDict
@@ -178,9 +178,7 @@ def memoize(
         check_installed("joblib", needed_by="memoize without key=", extra="memoize")
     elif not callable(key):
         raise TypeError(f"key must be a function of the arguments, not {type(key).__name__}")
-    if isinstance(lease, bool) or not isinstance(lease, (int, float)):
-        raise TypeError(f"lease must be a number of seconds, not {type(lease).__name__}")
-    if not 0 < lease <= TIMEOUT_MAX:
+    if not 0 < check_number("lease", lease) <= TIMEOUT_MAX:
         raise ValueError(f"lease must be positive and at most {TIMEOUT_MAX:.0f}, it is {lease}")
     results = d if ttl is None else ExpiringDict(wrapped_dict=d, ttl=ttl)
     held = d if claims is None else claims

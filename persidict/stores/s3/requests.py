@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import re
 import time
 from collections import deque
@@ -94,7 +93,7 @@ def _pause_before_another(refusal: Refusal, made: int, limit: int) -> float | No
         return back_off.seconds_to_pause(made, PAUSE_SECONDS) if made < _CONFLICT_ATTEMPTS else None
     if not refusal.is_passing or made >= limit:
         return None
-    return min(random.random() * 2.0 ** (made - 1), _LONGEST_BACK_OFF_SECONDS)
+    return back_off.seconds_to_pause(made - 1, 1.0, _LONGEST_BACK_OFF_SECONDS)
 
 
 def _note_retry(refusal: Refusal, seconds: float) -> None:
@@ -167,7 +166,7 @@ class S3Requests:
         options: RequestOptions = NO_OPTIONS,
     ) -> None:
         if options:
-            options.check(shared.client.meta.service_model)
+            shared.check_options(options)
         self.shared = shared
         self.bucket_name = bucket_name
         self.options = options

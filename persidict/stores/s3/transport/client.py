@@ -126,6 +126,10 @@ class SharedClient:
         """The client."""
         return (self._made or self._make()).client
 
+    def check_options(self, options: RequestOptions) -> None:
+        """Find fault with what the client does not know; see `RequestOptions.check`."""
+        options.check(self.client.meta.service_model)
+
     @property
     def credentials(self) -> Credentials | None:
         """What the client signs requests with; those of a ready client are its own affair."""

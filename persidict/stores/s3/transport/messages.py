@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Protocol, TypeVar
 
+from persidict.buffers import Buffer
 from persidict.jokers_and_status_flags import ETagValue
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ class PutObject(Request[Reply]):
     is_repeatable: ClassVar[bool] = False
 
     key: str
-    body: bytes | bytearray | memoryview = field(repr=False)
+    body: Buffer = field(repr=False)
     content_type: str = "application/octet-stream"
     metadata: Mapping[str, str] = field(default_factory=_nothing_more)
     if_match: str | None = None

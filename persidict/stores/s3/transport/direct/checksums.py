@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
+from persidict.buffers import Buffer
+
 _LOG: Final = logging.getLogger("persidict")
 _PREFIX: Final = "x-amz-checksum-"
 _CRC32C: Final = _PREFIX + "crc32c"
@@ -107,7 +109,7 @@ def _tell_of_unknown(name: str) -> None:
     )
 
 
-def crc32(data: bytes | bytearray | memoryview) -> str:
+def crc32(data: Buffer) -> str:
     """Return the CRC32 of some bytes as S3 wants it, in base64."""
     return b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
+from persidict.buffers import BUFFERS, Buffer
 from persidict.stores.s3.transport.direct.checksums import crc32
 from persidict.stores.s3.transport.direct.destination import Destination
 from persidict.stores.s3.transport.direct.exchange import WireRequest
@@ -72,7 +73,7 @@ class _Draft:
     key: str | None
     headers: dict[str, str] = field(default_factory=dict)
     query: str = ""
-    body: bytes | bytearray | memoryview | PartBody = b""
+    body: Buffer | PartBody = b""
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Encoder:
             raise ValueError(f"{value!r} cannot be sent to S3 as the value of a header")
         digest = EMPTY_SHA256
         length = 0
-        if isinstance(body, (bytes, bytearray, memoryview)):
+        if isinstance(body, BUFFERS):
             if body:
                 digest = hashlib.sha256(body).hexdigest()
                 length = memoryview(body).nbytes
@@ -213,11 +214,9 @@ class Encoder:
             headers[f"x-amz-meta-{name.lower()}"] = value
         return headers
 
-    def _add_checksum(
-        self, headers: dict[str, str], body: bytes | bytearray | memoryview | PartBody
-    ) -> None:
+    def _add_checksum(self, headers: dict[str, str], body: Buffer | PartBody) -> None:
         if self.sends_checksums:
-            if not isinstance(body, (bytes, bytearray, memoryview)):
+            if not isinstance(body, BUFFERS):
                 raise CannotEncode("botocore sums up bodies that are read piece by piece")
             headers["x-amz-sdk-checksum-algorithm"] = "CRC32"
             headers["x-amz-checksum-crc32"] = crc32(body)

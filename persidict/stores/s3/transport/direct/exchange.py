@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from persidict.buffers import BUFFERS, Buffer
 from persidict.stores.s3.transport.direct.checksums import Checksum, DamagedBody
 from persidict.stores.s3.transport.direct.connections import (
     READABLE,
@@ -70,7 +71,7 @@ class WireRequest:
     method: str
     target: str
     headers: dict[str, str] = field(repr=False)  # they hold signatures and session tokens
-    body: bytes | bytearray | memoryview | PartBody = field(default=b"", repr=False)
+    body: Buffer | PartBody = field(default=b"", repr=False)
     asks_first: bool = False
     is_streamed: bool = False
     is_safe: bool = False
@@ -251,9 +252,9 @@ def _may_go_on(connection: Connection, parser: ReplyParser) -> bool:
     return True
 
 
-def pieces_of(body: bytes | bytearray | memoryview | PartBody) -> Iterator[bytes | memoryview]:
+def pieces_of(body: Buffer | PartBody) -> Iterator[bytes | memoryview]:
     """Cut a body into pieces, because a time-out holds for each one that is sent."""
-    if isinstance(body, (bytes, bytearray, memoryview)):
+    if isinstance(body, BUFFERS):
         view = memoryview(body).cast("B")
         for start in range(0, len(view), _PIECE):
             yield view[start : start + _PIECE]

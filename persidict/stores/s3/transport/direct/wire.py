@@ -11,6 +11,7 @@ from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 from botocore.exceptions import BotoCoreError
 
 from persidict import log
+from persidict.buffers import BUFFERS
 from persidict.stores.s3.transport.direct.answers import is_redirection, read_reply, trouble_of
 from persidict.stores.s3.transport.direct.connections import (
     CannotConnect,
@@ -394,7 +395,7 @@ class _Offered(AWSPreparedRequest):
     def _body(self) -> bytes:
         plain = self._wire_request.body
         body = b"".join(pieces_of(plain))
-        if not isinstance(plain, (bytes, bytearray, memoryview)):
+        if not isinstance(plain, BUFFERS):
             plain.seek(0)
         return body
 
