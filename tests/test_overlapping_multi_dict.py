@@ -33,6 +33,16 @@ def test_each_format_is_a_dictionary_of_its_own_over_the_same_place(
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".pkl", ".txt"]
 
 
+def test_no_format_lists_or_clears_the_items_of_another(multi: Any) -> None:
+    multi.pkl["a"] = 1
+    multi.json["b"] = 2
+    multi.txt["c"] = "three"
+    assert [list(d) for d in (multi.pkl, multi.json, multi.txt)] == [[("a",)], [("b",)], [("c",)]]
+    assert [len(d) for d in (multi.pkl, multi.json, multi.txt)] == [1, 1, 1]
+    multi.txt.clear()
+    assert (multi.pkl["a"], multi.json["b"], list(multi.txt)) == (1, 2, [])
+
+
 def test_the_formats_are_named_in_the_order_given(multi: Any) -> None:
     assert multi.subdicts_names == ["pkl", "json", "txt"]
 

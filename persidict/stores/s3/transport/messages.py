@@ -316,6 +316,7 @@ class CreateBucket(Request[Reply]):
 NO_SUCH_BUCKET: Final = "NoSuchBucket"
 
 _UNSUPPORTED: Final = frozenset({400, 405, 501})
+_ELSEWHERE: Final = frozenset({301, 302, 307, 308})
 _OF_THE_OBJECT: Final = frozenset({404, 409, 412, 416})
 _PASSING_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 _PASSING_CODES: Final = frozenset({"RequestTimeout", "RequestTimeoutException", "InternalError"})
@@ -510,6 +511,11 @@ class Refusal(Exception):
 def tells_of_the_object(status: int) -> bool:
     """Tell whether a status would be taken for what S3 says of an object, not of the caller."""
     return status in _OF_THE_OBJECT
+
+
+def leads_elsewhere(status: int, *, is_of_another_region: bool) -> bool:
+    """Tell whether a request has to go to another host, or be signed for the bucket's region."""
+    return status in _ELSEWHERE or (status == 400 and is_of_another_region)
 
 
 def status_of_code(code: str) -> int:

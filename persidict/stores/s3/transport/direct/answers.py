@@ -46,6 +46,7 @@ from persidict.stores.s3.transport.messages import (
     Request,
     UploadPart,
     http_date,
+    leads_elsewhere,
     quoted,
     status_of_code,
 )
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
 _METADATA: Final = "x-amz-meta-"
 _CHECKSUM: Final = "x-amz-checksum-"
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
-_ELSEWHERE: Final = frozenset({301, 302, 307, 308})
 _FAILED_AFTER_ALL: Final = 500
 """The status that botocore gives, too, to an error that a reply of status 200 brings."""
 
@@ -89,9 +89,8 @@ def read_reply(request: Request[Any], reply: WireReply, endpoint: str) -> Any:
 
 def is_redirection(reply: WireReply, region: str) -> bool:
     """Tell whether a request has to go elsewhere: to another host, or signed for another region."""
-    if reply.status in _ELSEWHERE:
-        return True
-    return reply.status == 400 and reply.headers.get("x-amz-bucket-region", region) != region
+    is_of_another = reply.headers.get("x-amz-bucket-region", region) != region
+    return leads_elsewhere(reply.status, is_of_another_region=is_of_another)
 
 
 # ---------------------------------------------------------------------- what is wrong
