@@ -24,7 +24,9 @@ import pytest
 
 from persidict import EmptyDict, FileDirDict, LocalDict, WriteOnceDict, expiring_dict, memoize
 from persidict.codecs import MissingExtraError
+from persidict.memoization.claims import Claim, Claims
 from persidict.persi_dict import PersiDict
+from persidict.safe_str_tuple import NonEmptySafeStrTuple
 
 CALLS: list[Any] = []
 DAY = date(2026, 5, 1)
@@ -557,6 +559,14 @@ def test_when_who_computes_is_killed_exactly_one_of_the_others_takes_its_place(
     first.join()
     assert len(list(tmp_path.glob(f"{COMPUTED}-*"))) == 2
     assert len(claims) == 1
+
+
+def test_of_several_that_find_a_claim_dead_one_replaces_it() -> None:
+    claims = LocalDict[str]()
+    claims["k"] = "somebody dead"
+    dead = claims.etag("k")
+    rivals = [Claim(Claims(claims, lease=1.0), NonEmptySafeStrTuple("k")) for _ in range(3)]
+    assert [rival.take(dead) for rival in rivals] == [True, False, False]
 
 
 def count_work(place: str, x: int) -> int:

@@ -50,6 +50,10 @@ def with_items(place: Path) -> Path:
     return place
 
 
+def below(d: LocalDict[Any]) -> Pair:
+    return d, d.get_subdict("x")
+
+
 def ram(**params: Any) -> Pair:
     one: LocalDict[Any] = LocalDict()
     return one, LocalDict(backend=one.backend, **params)
@@ -80,6 +84,7 @@ SAME: dict[str, Callable[[Path], Pair]] = {
     ),
     "one memory": lambda p: ram(),
     "one memory, another interval": lambda p: ram(prune_interval=None),
+    "a sub-dictionary of a memory": lambda p: below(LocalDict()),
     "the dictionary itself": lambda p: (LocalDict(),) * 2,
 }
 
