@@ -281,7 +281,10 @@ class BasicS3Dict(StoredDict[ValueType]):
     # ------------------------------------------------------------------ fewer requests
 
     def _first_parts(self) -> set[str]:
-        """List everything, but what comes behind the page on which a part is first seen."""
+        """List everything, but what comes behind the page on which a part is first seen.
+
+        Large groups of names are read several at once.
+        """
         parts: set[str] = set()
         for name in self._s3_store.names_of_groups(parts.__contains__):
             key = self._naming.key_of(name)

@@ -1,8 +1,8 @@
-"""Listing objects: page after page, in the order of their names where that is asked for."""
+"""Listing objects: page after page, in the order of names where that is asked for, or by groups."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -69,7 +69,12 @@ class Listings:
     def names_of_groups(self, is_settled: Callable[[str], bool]) -> Iterator[str]:
         """List names, but of a group no more pages than it takes to settle it.
 
-        A group are the names that are the same up to their first slash.
+        A group are the names that are the same up to their first slash. Where a page ends in
+        one that is settled, the next begins behind it. Beside the page that follows one of a
+        single large group, an overview of all groups behind is asked for; if that page shows a
+        large one, too, the others are read several at once, until some prove to be small. What
+        comes of no use, of all that is asked ahead, is as many requests as may be under way,
+        and 1, at most.
 
         Args:
             is_settled: Tells whether no more names of a group are wanted.
@@ -77,20 +82,87 @@ class Listings:
         cut = len(self._prefix)
         request = ListObjectsV2(self._prefix)
         circle = Circle()
+        width = self._requests.shared.pool.max_workers
+        spare = width + 1
+        is_large = False
         while True:
-            page = self._page(request)
+            asks_ahead = is_large and spare > 2  # with less, no two groups would be read at once
+            both = [request, replace(request, delimiter="/")]
+            pages = self._pages_at_once(both) if asks_ahead else []
+            page, *overviews = pages or [self._page(request)]
+            spare -= asks_ahead
             self._check(page, circle, request)
             last = page.objects[-1].key[cut:] if page.objects else ""
-            self._sort_out_markers(page)
-            for item in page.objects:
-                yield item.key[cut:]
+            yield from self._names_on(page)
             if page.next_token is None:
                 return
             group, slash, _ = last.partition("/")
-            if slash and is_settled(group) and self._is_in_order():
-                request = ListObjectsV2(self._prefix, f"{self._prefix}{group}{_BEHIND_SLASH}")
-            else:
+            if not (slash and is_settled(group) and self._is_in_order()):
                 request = replace(request, continuation_token=page.next_token)
+                is_large = False
+                continue
+            prefix = f"{self._prefix}{group}/"
+            request = ListObjectsV2(self._prefix, _behind(prefix))
+            is_large = self._shows_one_group(page, prefix)
+            if is_large and overviews:
+                start, useless = yield from self._names_ahead(
+                    overviews[0], _behind(prefix), is_settled, min(width, spare)
+                )
+                if start is None:
+                    return
+                request = ListObjectsV2(self._prefix, start)
+                spare -= useless
+                is_large = False
+
+    def _shows_one_group(self, page: ListPage, prefix: str) -> bool:
+        """Tell whether most of a page is of one group, and nothing of another one."""
+        cut = len(self._prefix)
+        below = [item.key for item in page.objects if item.key.find("/", cut) >= 0]
+        return 2 * len(below) > len(page.objects) and below[0].startswith(prefix)
+
+    def _names_ahead(
+        self, overview: ListPage, start: str, is_settled: Callable[[str], bool], width: int
+    ) -> Generator[str, None, tuple[str | None, int]]:
+        """List the groups that an overview tells, several at once, until some prove to be small.
+
+        Returns:
+            Behind which name to go on, None if there is no more; how many requests were useless.
+        """
+        cut = len(self._prefix)
+        end = max([start, *map(_behind, overview.prefixes), *map(_key_of, overview.objects)])
+        yield from self._names_on(overview)
+        prefixes = [group for group in sorted(overview.prefixes) if not is_settled(group[cut:-1])]
+        read = useless = 0
+        while read < len(prefixes):
+            requests = [ListObjectsV2(prefix) for prefix in prefixes[read : read + width]]
+            pages = self._pages_at_once(requests)
+            useless += len(requests) - len(pages)
+            for request, page in zip(requests, pages, strict=False):
+                useless += yield from self._names_of_group(request, page, is_settled)
+                start = _behind(request.prefix)
+            read += len(pages)
+            if useless and read < len(prefixes):
+                return start, useless
+        return None if overview.next_token is None else end, useless
+
+    def _names_of_group(
+        self, request: ListObjectsV2, page: ListPage, is_settled: Callable[[str], bool]
+    ) -> Generator[str, None, bool]:
+        """List a group, from its first page on, until it is settled; return whether it ended."""
+        group = request.prefix[len(self._prefix) : -1]
+        circle = Circle()
+        while True:
+            self._check(page, circle, request)
+            yield from self._names_on(page)
+            if page.next_token is None or is_settled(group):
+                return page.next_token is None
+            request = replace(request, continuation_token=page.next_token)
+            page = self._page(request)
+
+    def _names_on(self, page: ListPage) -> list[str]:
+        self._sort_out_markers(page)
+        cut = len(self._prefix)
+        return [item.key[cut:] for item in page.objects]
 
     def _is_in_order(self) -> bool:
         probe = self._requests.bucket.probe
@@ -134,6 +206,21 @@ class Listings:
         except Refusal as refusal:
             self._requests.fail(refusal, request.prefix)
 
+    def _pages_at_once(self, requests: list[ListObjectsV2]) -> list[ListPage]:
+        """Ask for pages at the same time; none is under way any more on return.
+
+        A policy may allow what the plain listing asks for, and not this: what comes behind a
+        page that is forbidden is left out.
+        """
+        pages = []
+        for request, page in self._requests.perform_many((each, each) for each in requests):
+            if isinstance(page, Refusal):
+                if page.is_forbidden:
+                    break
+                self._requests.fail(page, request.prefix)
+            pages.append(page)
+        return pages
+
     def _check(self, page: ListPage, circle: Circle, request: ListObjectsV2) -> None:
         """Raise if the pages go round in a circle; take note of names that are out of order."""
         if page.next_token is not None and circle.is_closed_by(page.next_token):
@@ -160,6 +247,11 @@ class Listings:
             else:
                 self._requests.bucket.markers.put(item.key, Stopwatch())
         page.objects = items
+
+
+def _behind(prefix: str) -> str:
+    """Return what lies between the names of a group, and those behind."""
+    return f"{prefix[:-1]}{_BEHIND_SLASH}"
 
 
 def _result_of(piece: Piece[ListPage]) -> ListPage:

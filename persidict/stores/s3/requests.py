@@ -258,6 +258,8 @@ class S3Requests:
 
         def again(request: Request[Any], refusal: Refusal, attempt: int) -> float | None:
             seconds: float | None
+            if refusal.is_missing_bucket:
+                self.bucket.is_known_to_exist = False
             if refusal.may_have_acted and not request.is_repeatable:
                 return None
             if refusal.asks_for_fewer_requests and attempt < _THROTTLED_ATTEMPTS:

@@ -377,9 +377,10 @@ class S3Store(ObjectStore):
                 yield item[0][cut:]
 
     def names_of_groups(self, is_settled: Callable[[str], bool]) -> Iterator[str]:
-        """List names, but of a group no more pages than it takes to settle it.
+        """List names, but of a group no more pages than it takes to settle it; see `Listings`.
 
-        A group are the names that are the same up to their first slash.
+        A group are the names that are the same up to their first slash. Names may come twice,
+        and those of groups that are read at once before single ones that are less.
 
         Args:
             is_settled: Tells whether no more names of a group are wanted.
