@@ -108,7 +108,11 @@ def test_items_that_break_off_lose_none_that_they_had_yielded(make: Any) -> None
 
 
 @each_kind
-@pytest.mark.parametrize("bad", [5, ("a", 1, 2), ("a/b", 1)], ids=["no pair", "three", "bad key"])
+@pytest.mark.parametrize(
+    "bad",
+    [5, ("a", 1, 2), ("a/b", 1), ("a", threading.Lock())],
+    ids=["no pair", "three", "bad key", "a value that cannot be stored"],
+)
 def test_a_bad_item_among_many_is_an_error_and_all_others_are_stored(make: Any, bad: Any) -> None:
     d = make()
     items = [*FIFTY.items()]
