@@ -150,6 +150,19 @@ def test_several_bad_items_are_raised_as_a_group_that_names_them() -> None:
     assert content(d) == {"good": 2}
 
 
+@pytest.mark.parametrize(
+    ("count", "rest"), [(10, "item NonEmptySafeStrTuple('k9')"), (12, " and 2 more")]
+)
+def test_a_group_names_ten_items_and_counts_the_others(count: int, rest: str) -> None:
+    d: LocalDict[int] = LocalDict(append_only=True)
+    items = {f"k{number}": number for number in range(count)}
+    d.update(items)
+    with pytest.raises(ExceptionGroup) as caught:
+        d.update(items)
+    assert caught.value.message.endswith(rest)
+    assert caught.value.message.count("NonEmptySafeStrTuple") == 10
+
+
 NOT_MANY: dict[str, Callable[[PersiDict[Any]], object]] = {
     "items must be an iterable": lambda d: d.set_many(5),  # type: ignore[arg-type]
     "items must be pairs": lambda d: d.set_many([5]),  # type: ignore[list-item]

@@ -324,6 +324,18 @@ def test_what_was_written_or_fetched_is_in_the_cache_at_once(
     assert d.main_dict.etag("a") in d.etag_cache["a"]
 
 
+def deleted_elsewhere(d: MutableDictCached) -> Any:
+    etag = d.etag("a")
+    d.main_dict.discard("a")
+    return etag
+
+
+def changed_elsewhere(d: MutableDictCached) -> Any:
+    etag = d.etag("a")
+    d.main_dict["a"] = 2
+    return etag
+
+
 REMOVALS: dict[str, Callable[[AnyDict], Any]] = {
     "del": lambda d: d.__delitem__("a"),
     "discard": lambda d: d.discard("a"),
@@ -338,6 +350,16 @@ REMOVALS: dict[str, Callable[[AnyDict], Any]] = {
         "a", value=DELETE_CURRENT, condition=ANY_ETAG, expected_etag=""
     ),
     "reading what was deleted elsewhere": lambda d: (d.main_dict.discard("a"), d.get("a")),
+    "an unmet condition on what was deleted elsewhere": lambda d: d.set_item_if(
+        "a", value=2, condition=ETAG_IS_THE_SAME, expected_etag=deleted_elsewhere(d)
+    ),
+    "an unmet condition of a write on what was changed elsewhere": lambda d: d.set_item_if(
+        "a",
+        value=3,
+        condition=ETAG_IS_THE_SAME,
+        expected_etag=changed_elsewhere(d),
+        retrieve_value=NEVER_RETRIEVE,
+    ),
     "an unmet condition on what was changed elsewhere": lambda d: (
         d.main_dict.__setitem__("a", 2),
         d.discard_if("a", condition=ETAG_IS_THE_SAME, expected_etag="other"),

@@ -59,6 +59,14 @@ def test_keys_that_end_in_their_own_digests_are_no_reason_to_warn(tmp_path: Path
         assert len(list(FileDirDict[Any](base_dir=tmp_path, digest_len=0))) == 3
 
 
+def test_keys_that_end_as_if_in_digests_are_no_reason_to_warn(tmp_path: Path) -> None:
+    d = FileDirDict[Any](base_dir=tmp_path, digest_len=0, fsync=False)
+    d.update({"first_name": 1, "last_name": 2})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(list(FileDirDict[Any](base_dir=tmp_path, digest_len=0))) == 2
+
+
 def test_an_empty_directory_is_no_reason_to_warn(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -30,6 +30,7 @@ from persidict import (
 from persidict.persi_dict import PersiDict
 from persidict.testing import MutableDictConformance
 from persidict.traits import Traits
+from persidict.wrapper_dict import WrapperDict
 from tests.dict_cases import in_files
 
 DAY = 24 * 3600.0
@@ -369,3 +370,18 @@ def test_an_append_only_dictionary_is_refused() -> None:
 def test_what_is_no_dictionary_is_refused() -> None:
     with pytest.raises(TypeError, match="wrapped_dict"):
         ExpiringDict(wrapped_dict={}, ttl=1)  # type: ignore[arg-type]
+
+
+class Upper(WrapperDict[str]):
+    """A wrapper that changes what is read, in one place."""
+
+    def _load(self, *args: Any, **kwargs: Any) -> Any:
+        value, etag = super()._load(*args, **kwargs)
+        return value.upper(), etag
+
+
+def test_what_lies_beneath_is_shown_as_a_wrapper_there_shows_it() -> None:
+    d = ExpiringDict[str](wrapped_dict=Upper(wrapped_dict=LocalDict()), ttl=DAY)
+    d["a"] = "x"
+    assert d["a"] == "X"
+    assert d.get_with_etag("a").new_value == "X"

@@ -6,6 +6,7 @@ import base64
 import copy
 import hashlib
 import json
+import operator
 import pickle
 import re
 import string
@@ -301,6 +302,13 @@ class Address(NonEmptySafeStrTuple):
         return cls("numbers", str(number), label="number")
 
 
+class Slotted(SafeStrTuple):
+    """A key that has a slot for its attribute."""
+
+    __slots__ = ("label",)
+    label: str
+
+
 class TestSubclasses:
     def test_attributes_of_a_subclass_can_be_set_and_deleted_at_any_time(self) -> None:
         address = Address("a")
@@ -345,6 +353,11 @@ class TestSubclasses:
         monkeypatch.delattr(SafeStrTuple, "__init__")
         back = pickle.loads(data)
         assert (type(back), vars(back)) == (Address, {"strings": ("a", "b"), "label": "c"})
+
+    def test_a_pickle_holds_what_a_subclass_keeps_in_slots(self) -> None:
+        slotted = Slotted("a")
+        slotted.label = "b"
+        assert pickle.loads(pickle.dumps(slotted)).label == "b"
 
     def test_the_state_of_a_key_is_its_strings(self) -> None:
         assert SafeStrTuple("a", "b").__reduce_ex__(2)[2] == {"strings": ("a", "b")}
@@ -425,6 +438,11 @@ class TestEquality:
     @given(st.lists(string_lists, max_size=5))
     def test_keys_sort_like_the_tuples_of_their_strings(self, many: list[list[str]]) -> None:
         assert [key.strings for key in sorted(map(SafeStrTuple, many))] == sorted(map(tuple, many))
+
+    @pytest.mark.parametrize("order", [operator.lt, operator.le, operator.gt, operator.ge])
+    @pytest.mark.parametrize("other", ["a", "b", "c"])
+    def test_keys_compare_like_the_tuples_of_their_strings(self, order: Any, other: str) -> None:
+        assert order(SafeStrTuple("b"), SafeStrTuple(other)) is order(("b",), (other,))
 
 
 class TestSigning:

@@ -267,3 +267,12 @@ def test_memory_that_runs_out_while_a_value_is_read_is_said_as_it_is(
     with pytest.raises(MemoryError) as caught:
         d["a"]
     assert "'a'" in caught.value.__notes__[0]
+
+
+def test_handles_on_different_memories_are_equal_only_by_content() -> None:
+    one, other = LocalDict[int](), LocalDict[int]()
+    one["a"] = 1
+    assert one != other
+    assert one.backend != other.backend
+    other["a"] = 1
+    assert one == other

@@ -187,6 +187,12 @@ def test_a_cache_that_takes_no_writes_is_refused_by_name(cache: str) -> None:
         MutableDictCached(main_dict=LocalDict(), **parts)
 
 
+def test_an_append_only_cache_that_takes_no_writes_is_refused_by_name() -> None:
+    main, cache = LocalDict[Any](append_only=True), LocalDict[Any](append_only=True)
+    with pytest.raises(ValueError, match="data_cache must not be read-only"):
+        AppendOnlyDictCached(main_dict=main, data_cache=cache.read_only())
+
+
 # ---------------------------------------------------------------------- wrappers and subclasses
 
 WRAPPERS: dict[str, Callable[[PersiDict[Any]], PersiDict[Any]]] = {

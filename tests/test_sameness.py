@@ -64,6 +64,18 @@ class Tuple(tuple):  # type: ignore[type-arg]
     """A tuple of its own class."""
 
 
+class Labelled(np.ndarray[Any, Any]):
+    """An array with an attribute."""
+
+    label: str
+
+
+def labelled(array: Any, label: str) -> Labelled:
+    found: Labelled = array.copy().view(Labelled)
+    found.label = label
+    return found
+
+
 def column_by_column() -> pd.DataFrame:
     frame = pd.DataFrame(index=range(3))
     for n, name in enumerate("abc"):
@@ -134,6 +146,12 @@ EQUAL: dict[str, tuple[Any, Any]] = {
     "errors": (ValueError("a"), ValueError("a")),
     "counters": (collections.Counter("ab"), collections.Counter("ba")),
     "functions": (len, len),
+    "complex arrays": (np.array([complex(1, NAN)]), np.array([complex(1, NAN)])),
+    "queues": (collections.deque([NAN]), collections.deque([NAN])),
+    "mappings with a factory in another order": (
+        collections.defaultdict(list, a=C, b=F),
+        collections.defaultdict(list, b=C, a=F),
+    ),
 }
 
 DIFFERENT: dict[str, tuple[Any, Any]] = {
@@ -173,6 +191,13 @@ DIFFERENT: dict[str, tuple[Any, Any]] = {
     ),
     "factories": (collections.defaultdict(list), collections.defaultdict(set)),
     "functions": (len, repr),
+    "real parts of complex arrays": (np.array([complex(1, 2)]), np.array([complex(3, 2)])),
+    "imaginary parts of complex arrays": (np.array([complex(1, 2)]), np.array([complex(1, 3)])),
+    "queues": (collections.deque([1]), collections.deque([2])),
+    "values of a mapping with a factory": (
+        collections.defaultdict(list, a=1),
+        collections.defaultdict(list, a=2),
+    ),
     "errors": (ValueError("a"), ValueError("b")),
 }
 
@@ -242,6 +267,23 @@ def test_what_is_nested_deeper_than_python_goes_is_compared() -> None:
     for _ in range(400):
         one, other = [one], [other]
     assert same_content(one, other)
+
+
+def test_arrays_with_different_attributes_are_not_the_same() -> None:
+    assert same_content(labelled(C, "one"), labelled(F, "one"))
+    assert not same_content(labelled(C, "one"), labelled(C, "other"))
+
+
+def test_what_differs_deeper_than_python_goes_is_not_the_same() -> None:
+    one: list[Any] = [1]
+    other: list[Any] = [2]
+    for _ in range(400):
+        one, other = [one], [other]
+    assert not same_content(one, other)
+
+
+def test_what_cannot_be_compared_is_no_replica() -> None:
+    assert not is_replica({lambda: 1}, {lambda: 1})
 
 
 def test_an_equality_that_raises_is_not_hidden() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from persidict import StoreDict
+from persidict import ConcurrencyConflictError, NonEmptySafeStrTuple, StoreDict
 from persidict.persi_dict import PersiDict
 from persidict.stores.files.store import FileStore
 from persidict.stores.memory import MemoryStore
@@ -111,3 +111,26 @@ def test_what_is_no_store_is_refused_by_name() -> None:
     not_a_store: Any = {}
     with pytest.raises(TypeError, match="store must be an ObjectStore, not dict"):
         StoreDict(store=not_a_store)
+
+
+class Contested(MemoryStore):
+    """A store in which somebody else is always faster to delete."""
+
+    def delete(self, name: str, **kwargs: Any) -> None:
+        raise ConcurrencyConflictError(name, 3)
+
+
+def test_a_conflict_in_the_storage_names_the_key_and_not_the_object() -> None:
+    d: PersiDict[Any] = StoreDict(store=Contested())
+    d["a"] = 1
+    with pytest.raises(ConcurrencyConflictError) as caught:
+        d.discard("a")
+    assert (caught.value.key, caught.value.attempts) == (NonEmptySafeStrTuple("a"), 3)
+
+
+def test_a_value_of_another_class_is_refused_with_a_note_on_the_item() -> None:
+    d: PersiDict[Any] = StoreDict(store=MemoryStore())
+    d["a"] = 1
+    with pytest.raises(TypeError) as caught:
+        d.with_params(base_class_for_values=str)["a"]
+    assert "during 'get' of item NonEmptySafeStrTuple('a')" in caught.value.__notes__[0]

@@ -263,6 +263,12 @@ def test_a_snapshot_takes_no_writes(
     assert content(d) == {"a": 1}
 
 
+def test_a_snapshot_that_is_written_to_says_that_it_is_read_only(d: PersiDict[Any]) -> None:
+    with d.transaction(read_only=True), pytest.raises(MutationPolicyError) as caught:
+        d["a"] = 1
+    assert caught.value.policy == "read-only"
+
+
 def test_a_transaction_is_used_once(d: PersiDict[Any]) -> None:
     transaction = d.transaction()
     with transaction:
@@ -432,6 +438,22 @@ def test_a_generator_that_was_left_inside_of_a_block_ends_with_it(d: PersiDict[A
     generator.close()
     d["after"] = 1
     assert content(d) == {"outer": 1, "after": 1}
+
+
+def test_the_handle_of_a_block_that_was_left_alone_is_dead(d: PersiDict[Any]) -> None:
+    handles = []
+
+    def left_alone() -> Any:
+        with d.transaction() as t:
+            handles.append(t)
+            yield
+
+    with d.transaction():
+        generator = left_alone()
+        next(generator)
+    with d.transaction(), pytest.raises(RuntimeError):
+        handles[0]["a"] = 1
+    generator.close()
 
 
 def test_a_killed_process_undoes_its_transaction(make: Callable[[], PersiDict[Any]]) -> None:

@@ -237,6 +237,16 @@ def test_an_item_that_cannot_be_decoded_ends_no_iteration(tmp_path: Path) -> Non
     assert [type(reason) for reason in error.exceptions] == [BackendError]
 
 
+def test_ten_items_that_cannot_be_read_are_all_that_is_named(tmp_path: Path) -> None:
+    d = FileDirDict[Any](base_dir=tmp_path, digest_len=0, fsync=False)
+    for number in range(10):
+        (tmp_path / f"k{number}.pkl").write_bytes(b"junk")
+    with pytest.raises(UnreadableItemsError) as caught:
+        list(d.items())
+    assert caught.value.message.startswith("10 items could not be read")
+    assert "more" not in caught.value.message
+
+
 def test_who_catches_the_error_of_a_single_item_catches_that_of_many(tmp_path: Path) -> None:
     d = FileDirDict[Any](base_dir=tmp_path)
     filled(d)

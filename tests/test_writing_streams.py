@@ -69,6 +69,16 @@ def test_what_is_written_is_the_item_once_the_stream_is_closed(
     assert stream.result.resulting_etag == d.etag("a")
 
 
+def test_what_was_written_can_be_read_back_before_the_stream_is_closed() -> None:
+    d = of_bytes(LocalDict)
+    with d.open("a", "wb") as stream:
+        stream.write(b"abc")
+        stream.seek(1)
+        buffer = bytearray(b"....")
+        assert (stream.readable(), stream.readinto(buffer)) == (True, 2)
+        assert buffer == b"bc.."
+
+
 def test_an_exception_leaves_the_old_value_and_nothing_else(d: PersiDict[bytes]) -> None:
     d["a"] = b"old"
     with pytest.raises(LookupError), d.open("a", "wb") as stream:

@@ -41,6 +41,7 @@ CHANGES: dict[str, Callable[[AnyDict, Any, Any], object]] = {
 DELETIONS: dict[str, Callable[[AnyDict, Any], object]] = {
     "del": lambda d, key: d.__delitem__(key),
     "assignment": lambda d, key: d.__setitem__(key, DELETE_CURRENT),
+    "update": lambda d, key: d.update({key: DELETE_CURRENT}),
     "discard": lambda d, key: d.discard(key),
     "delete_if_exists": lambda d, key: d.delete_if_exists(key),
     "pop": lambda d, key: d.pop(key),

@@ -15,8 +15,8 @@ class TimeTests(ConformanceBase):
 
     @pytest.fixture
     def filled(self, d: AnyDict, values: tuple[Any, ...]) -> AnyDict:
-        """Return a dictionary with five items."""
-        for number in range(5):
+        """Return a dictionary with five items, of which the last key is the oldest."""
+        for number in reversed(range(5)):
             d["group", str(number)] = values[number % len(values)]
         return d
 
@@ -24,7 +24,7 @@ class TimeTests(ConformanceBase):
         assert type(filled.timestamp(("group", "0"))) is float
 
     def test_timestamps_of_later_items_are_not_earlier(self, filled: AnyDict) -> None:
-        times = [filled.timestamp(("group", str(number))) for number in range(5)]
+        times = [filled.timestamp(("group", str(number))) for number in reversed(range(5))]
         assert times == sorted(times)
 
     def test_timestamp_of_an_absent_key_raises_key_error(self, d: AnyDict) -> None:
