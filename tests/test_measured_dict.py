@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
@@ -59,13 +61,18 @@ def test_a_failed_operation_counts_as_an_error() -> None:
     assert (d.stats()["get"].count, d.stats()["get"].errors) == (1, 1)
 
 
-def test_threads_lose_no_count() -> None:
+def test_threads_lose_no_count(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setattr(measured_dict, "_MOST_UNSORTED", 0)
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-6)
     d = MeasuredDict[int](wrapped_dict=LocalDict())
     start = Barrier(8)
 
     def work() -> None:
         start.wait()
-        for number in range(500):
+        for number in range(1000):
             d[str(number)] = number
 
     threads = [Thread(target=work) for _ in range(8)]
@@ -73,7 +80,7 @@ def test_threads_lose_no_count() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert counts(d) == {"set": 4000}
+    assert counts(d) == {"set": 8000}
 
 
 def test_an_operation_in_the_middle_of_the_sorting_neither_hangs_nor_is_lost(

@@ -107,6 +107,25 @@ def test_large_objects_of_a_store_that_opens_them_are_read(tmp_path: Path) -> No
     assert d["a"] == value
 
 
+class CountingStore(MemoryStore):
+    """Counts the names that it lists."""
+
+    listed = 0
+
+    def names(self, prefix: str = "", **params: Any) -> Iterator[str]:
+        for name in super().names(prefix, **params):
+            self.listed += 1
+            yield name
+
+
+def test_a_range_is_listed_from_its_start_to_its_end() -> None:
+    store = CountingStore()
+    d = StoreDict[int](store=store)
+    d.update({f"k{number}": number for number in range(100, 1000)})
+    assert list(d.values(start="k500", stop="k510")) == list(range(500, 510))
+    assert store.listed < 20
+
+
 def test_what_is_no_store_is_refused_by_name() -> None:
     not_a_store: Any = {}
     with pytest.raises(TypeError, match="store must be an ObjectStore, not dict"):

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from persidict import ANY_ETAG, ITEM_NOT_AVAILABLE, EmptyDict, LocalDict, PersiDict
+from persidict import (
+    ANY_ETAG,
+    ITEM_NOT_AVAILABLE,
+    EmptyDict,
+    ExpiringDict,
+    LocalDict,
+    MeasuredDict,
+    PersiDict,
+)
 from persidict.contract.primitives import DictPrimitives
 from persidict.testing import DictConformance
 from persidict.wrapper_dict import WrapperDict, innermost
@@ -83,6 +91,102 @@ def test_every_primitive_is_forwarded() -> None:
         if inspect.isfunction(member) or isinstance(member, property)
     }
     assert primitives - ITS_OWN <= set(vars(WrapperDict))
+
+
+def noting(name: str) -> Callable[..., Any]:
+    def primitive(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self.is_inside:
+            self.asked.append(name)
+        outer, self.is_inside = self.is_inside, True
+        try:
+            return getattr(LocalDict, name)(self, *args, **kwargs)
+        finally:
+            self.is_inside = outer
+
+    return primitive
+
+
+class Noting(LocalDict[Any]):
+    """A dictionary that notes which primitives it is asked for."""
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__(**params)
+        self.asked: list[str] = []
+        self.is_inside = False
+
+
+for _name, _member in vars(DictPrimitives).items():
+    if inspect.isfunction(_member) and _name not in (*ITS_OWN, "_encode", "_decode", "_subdict"):
+        setattr(Noting, _name, noting(_name))
+
+
+def expiring(d: PersiDict[Any]) -> ExpiringDict[Any]:
+    return ExpiringDict(wrapped_dict=d, ttl=1e9)
+
+
+EVERYTHING: dict[str, Callable[[PersiDict[Any]], Any]] = {
+    "[]": lambda d: d["a"],
+    "in": lambda d: "a" in d,
+    "get of nothing": lambda d: d.get("nothing"),
+    "assigning": lambda d: d.__setitem__("a", 2),
+    "deleting": lambda d: d.__delitem__("a"),
+    "discard": lambda d: d.discard("a"),
+    "pop": lambda d: d.pop("a"),
+    "popitem": lambda d: d.popitem(),
+    "setdefault": lambda d: d.setdefault("new", 2),
+    "update": lambda d: d.update({"a": 2, "new": 3}),
+    "clear": lambda d: d.clear(),
+    "len": len,
+    "bool": bool,
+    "list": lambda d: [list(d), list(d.values()), list(d.items())],
+    "a range": lambda d: [list(d.keys(prefix="p")), list(d.items(prefix="p"))],
+    "glob": lambda d: list(d.glob("p/*")),
+    "get_many": lambda d: d.get_many(["a", "nothing"]),
+    "discard_many": lambda d: d.discard_many(["a", "nothing"]),
+    "info": lambda d: [d.info("a"), d.etag("a"), d.timestamp("a")],
+    "infos": lambda d: list(d.infos()),
+    "newest": lambda d: [d.newest_keys(max_n=1), d.oldest_values(max_n=1)],
+    "random_key": lambda d: d.random_key(),
+    "subdicts": lambda d: d.subdicts(),
+    "copy_item": lambda d: d.copy_item("a", "new"),
+    "open": lambda d: d.open("a").read(),
+    "get_with_etag": lambda d: d.get_with_etag("a"),
+    "set_item_if": lambda d: d.set_item_if(
+        "a", value=2, condition=ANY_ETAG, expected_etag=ITEM_NOT_AVAILABLE
+    ),
+    "discard_if": lambda d: d.discard_if("a", condition=ANY_ETAG, expected_etag=ITEM_NOT_AVAILABLE),
+    "transform_item": lambda d: d.transform_item("a", transformer=lambda n: n + 1),
+    "reading through one that expires": lambda d: expiring(d)["a"],
+    "iterating through one that expires": lambda d: list(expiring(d).items()),
+    "==": lambda d: d == {"a": 1},
+    "str": str,
+}
+
+WRAPPERS: dict[str, Callable[[PersiDict[Any]], PersiDict[Any]]] = {
+    "one": lambda d: WrapperDict(wrapped_dict=d),
+    "two": lambda d: WrapperDict(wrapped_dict=WrapperDict(wrapped_dict=d)),
+    "a measured one": lambda d: MeasuredDict(wrapped_dict=d),
+    "one in front of a measured one": lambda d: WrapperDict(
+        wrapped_dict=MeasuredDict(wrapped_dict=d)
+    ),
+}
+
+
+def asked_by(operation: Callable[[PersiDict[Any]], Any], wrap: Any = lambda d: d) -> list[str]:
+    d = Noting()
+    d.update({"a": 1, ("p", "b"): 2})
+    wrapper = wrap(d)
+    d.asked.clear()
+    operation(wrapper)
+    return d.asked
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_a_wrapper_asks_what_it_wraps_for_what_it_is_asked_for(name: str, kind: str) -> None:
+    asked = asked_by(EVERYTHING[name])
+    assert asked
+    assert asked_by(EVERYTHING[name], WRAPPERS[kind]) == asked
 
 
 class Upper(WrapperDict[str]):
