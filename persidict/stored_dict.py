@@ -420,7 +420,7 @@ class StoredDict(PersiDict[ValueType]):
     def _listing(self) -> Iterator[tuple[NonEmptySafeStrTuple, ObjectInfo]]:
         try:
             for info in self._store.list():
-                assert isinstance(info, ObjectInfo)
+                assert isinstance(info, ObjectInfo), f"{info!r:.80} is no ObjectInfo"
                 key = self._naming.key_of(info.name)
                 if key is not None:
                     yield key, info
@@ -533,7 +533,7 @@ class StoredDict(PersiDict[ValueType]):
     def _listing_in(self, key_range: KeyRange) -> list[tuple[NonEmptySafeStrTuple, ObjectInfo]]:
         def found_below(prefix: str, stretch: Stretch) -> Iterator[tuple[str, ObjectInfo]]:
             for info in self._store.list(prefix, start_after=stretch.start_after):
-                assert isinstance(info, ObjectInfo)
+                assert isinstance(info, ObjectInfo), f"{info!r:.80} is no ObjectInfo"
                 yield info.name, info
 
         found = self._in_stretches(key_range, found_below)

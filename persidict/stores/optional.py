@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import cache
 from typing import BinaryIO, Protocol, cast, runtime_checkable
 
+from persidict.buffers import BUFFERS
 from persidict.jokers_and_status_flags import ETagValue
 from persidict.stores.object_store import Buffer, NotModified, ObjectInfo, ObjectStore, OneOfMany
 from persidict.traffic import Traffic
@@ -164,6 +165,19 @@ def get_or_open(
     if _opens_large_objects(type(store)):
         return cast("OpensLargeObjects", store).get_or_open(name, if_none_match=if_none_match)
     return store.get(name, if_none_match=if_none_match)
+
+
+def read_whole(
+    found: tuple[Buffer | BinaryIO, ObjectInfo] | NotModified,
+) -> tuple[Buffer, ObjectInfo] | NotModified:
+    """Return what `get_or_open` has returned as `get` does: with all bytes of a stream."""
+    if isinstance(found, NotModified):
+        return found
+    data, info = found
+    if isinstance(data, BUFFERS):
+        return data, info
+    with data:
+        return data.read(), info
 
 
 @cache

@@ -33,6 +33,7 @@ from persidict.stores.object_store import (
     Read,
     Unread,
 )
+from persidict.stores.optional import read_whole
 from persidict.stores.shared.parallel import WorkerPool
 from persidict.stores.site import Site, identity_of, real_path
 from persidict.traits import Traits
@@ -205,14 +206,7 @@ class FileStore(ObjectStore):
     def get(
         self, name: str, *, if_none_match: ETagValue | None = None
     ) -> tuple[Buffer, ObjectInfo] | NotModified:
-        found = self.get_or_open(name, if_none_match=if_none_match)
-        if isinstance(found, NotModified):
-            return found
-        data, info = found
-        if isinstance(data, bytes):
-            return data, info
-        with data:
-            return data.read(), info
+        return read_whole(self.get_or_open(name, if_none_match=if_none_match))
 
     def get_or_open(
         self, name: str, *, if_none_match: ETagValue | None = None

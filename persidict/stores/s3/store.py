@@ -38,6 +38,7 @@ from persidict.stores.s3.marker import (
     SECONDS_TO_WATCH,
     is_marker_etag,
 )
+from persidict.stores.s3.open_uploads import OpenUploads
 from persidict.stores.s3.put import Put
 from persidict.stores.s3.requests import PAUSE_SECONDS, S3Requests, is_etag, pause
 from persidict.stores.s3.stream import (
@@ -64,7 +65,6 @@ from persidict.stores.s3.transport.messages import (
 from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.s3.upload import put_large
-from persidict.stores.s3.uploads import OpenUploads
 from persidict.stores.s3.waiting import wait_for_deletion
 from persidict.stores.shared.parallel import map_in_order
 from persidict.stores.site import Site

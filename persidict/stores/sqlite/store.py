@@ -27,6 +27,7 @@ from persidict.stores.object_store import (
     ObjectStore,
     check_version,
 )
+from persidict.stores.optional import read_whole
 from persidict.stores.site import Site, identity_of, real_path
 from persidict.stores.sqlite import schema
 from persidict.stores.sqlite.block import Block
@@ -154,14 +155,7 @@ class SQLiteStore(ObjectStore):
     def get(
         self, name: str, *, if_none_match: ETagValue | None = None
     ) -> tuple[Buffer, ObjectInfo] | NotModified:
-        found = self.get_or_open(name, if_none_match=if_none_match)
-        if isinstance(found, NotModified):
-            return found
-        data, info = found
-        if isinstance(data, bytes):
-            return data, info
-        with data:
-            return data.read(), info
+        return read_whole(self.get_or_open(name, if_none_match=if_none_match))
 
     def get_or_open(
         self, name: str, *, if_none_match: ETagValue | None = None
