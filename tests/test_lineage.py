@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persidict.jokers_and_status_flags import ETagValue
-from persidict.stores.shared.lineage import extend, first, new_token, token_of, versions_in
+from persidict.stores.shared.lineage import (
+    LineageMemory,
+    extend,
+    first,
+    new_token,
+    token_of,
+    versions_in,
+)
+from persidict.stores.shared.recent_notes import RecentNotes
 from tests.s3_dicts import connect
 from tests.s3_servers.fixtures import moto_aws_server
 from tests.s3_servers.moto_server import MotoServer
@@ -28,6 +36,47 @@ def test_a_version_is_found_whatever_characters_its_etag_has(etag: str) -> None:
         (tokens[1], '"between"'),
         (tokens[0], etag),
     ]
+
+
+def test_the_token_of_a_version_is_that_of_its_own_write() -> None:
+    assert token_of(first("inserted", None)) == "inserted"
+    assert token_of(extend("replaces", ETagValue('"1"'), first("inserted", None))) == "replaces"
+
+
+def test_a_lineage_that_grows_too_long_forgets_the_oldest_versions_whole() -> None:
+    lineage, written = first(new_token(), None), []
+    for number in range(300):
+        token = new_token()
+        lineage = extend(token, ETagValue(f'"{number:032x}"'), lineage)
+        written.append((token, f'"{number + 1:032x}"'))
+    found = list(versions_in(lineage, ETagValue(f'"{300:032x}"')))
+    assert len(lineage) <= 1500 < len(lineage) + 40
+    assert found == written[: -len(found) - 1 : -1]
+
+
+def test_of_a_version_seen_before_nothing_is_recalled_since() -> None:
+    memory = LineageMemory()
+    memory.remember("a", '"1"', "lineage")
+    since = memory.now()
+    assert memory.recall("a", '"1"') == "lineage"
+    assert memory.recall("a", '"1"', since=since) is None
+    memory.remember("a", '"1"', "lineage")
+    assert memory.recall("a", '"1"', since=since) == "lineage"
+
+
+def test_of_another_version_nothing_is_recalled() -> None:
+    memory = LineageMemory()
+    memory.remember("a", '"1"', "lineage")
+    assert memory.recall("a", '"2"') is None
+
+
+def test_of_too_many_notes_the_latest_stay() -> None:
+    notes = RecentNotes[int](8)
+    for number in range(100):
+        notes.put(str(number), number)
+    kept = [number for number in range(100) if str(number) in notes]
+    assert 4 < len(kept) <= 8
+    assert kept == list(range(100))[-len(kept) :]
 
 
 @given(texts.filter(bool))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from persidict.stores.shared.parallel import Piece, WorkerPool, map_in_order
+from persidict.stores.shared.teamwork import Teamwork
 
 
 @pytest.fixture
@@ -200,3 +201,26 @@ def test_an_iterator_that_is_continued_when_the_interpreter_exits_comes_to_its_e
     command = [sys.executable, "-c", _CONTINUED_AT_EXIT]
     child = subprocess.run(command, capture_output=True, timeout=60, check=True)
     assert child.stdout == b"19"
+
+
+def test_what_a_helper_meets_is_raised_where_the_caller_leaves_and_ends_the_work(
+    pool: WorkerPool,
+) -> None:
+    has_begun = threading.Event()
+
+    def fail(part: int) -> None:
+        has_begun.set()
+        raise LookupError(part)
+
+    with pytest.raises(LookupError), Teamwork(range(9), pool, fail, team_size=2) as team:
+        assert has_begun.wait(30)
+    assert (team.is_given_up, list(team)) == (True, [])
+
+
+def test_an_error_of_the_caller_ends_the_work_and_is_raised_as_it_is(pool: WorkerPool) -> None:
+    error = LookupError()
+    team = Teamwork(range(9), pool, double, team_size=1)
+    with pytest.raises(LookupError) as caught, team:
+        raise error
+    assert caught.value is error
+    assert (team.is_given_up, list(team)) == (True, [])

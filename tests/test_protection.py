@@ -74,6 +74,13 @@ def test_a_malicious_pickle_that_was_put_into_the_place_is_not_run(
     assert not trap.exists()
 
 
+def test_what_is_not_trusted_is_named(kind: type[Protection], tmp_path: Path) -> None:
+    in_files(tmp_path, None)["a"] = 1
+    with pytest.raises(ProtectionError) as caught:
+        in_files(tmp_path, kind(KEY))["a"]
+    assert (caught.value.operation, caught.value.key) == ("check", ("a",))
+
+
 def test_the_same_pickle_runs_where_nothing_protects(tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     d = in_files(tmp_path / "d", None)

@@ -293,6 +293,17 @@ def test_deleting_whatever_is_there_tells_whether_there_was_something(
             store.delete("a", if_match=ANY_VERSION)
 
 
+@each_server
+@pytest.mark.parametrize("version", [ANY_VERSION, OTHER], ids=["any version", "one version"])
+def test_absence_that_a_deletion_meets_is_chained_from_the_services_own_error(
+    new_store: NewStore, server: str, version: Any
+) -> None:
+    store = new_store(SERVERS[server])
+    with pytest.raises((ObjectNotFound, PreconditionFailed)) as caught:
+        store.delete("a", if_match=version)
+    assert isinstance(caught.value.__cause__, ClientError)
+
+
 def test_where_an_asterisk_is_taken_for_an_etag_deleting_works_all_the_same(
     new_store: NewStore,
 ) -> None:

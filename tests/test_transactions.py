@@ -93,6 +93,18 @@ def test_an_exception_undoes_all_of_a_block_and_goes_on(d: PersiDict[Any]) -> No
     assert (d.etag("a"), d.etag("b")) == before
 
 
+def test_a_deletion_alone_is_seen_by_nobody_and_undone(d: PersiDict[Any]) -> None:
+    d.update({"a": 1, "b": 2})
+    seen: list[Any] = []
+    with d.transaction() as t:
+        del t["a"]
+        reader = threading.Thread(target=lambda: seen.append(content(d)))
+        reader.start()
+        reader.join()
+        t.abort()
+    assert [*seen, content(d)] == [{"a": 1, "b": 2}] * 2
+
+
 def test_abort_undoes_all_of_a_block_and_leaves_it(d: PersiDict[Any]) -> None:
     d["a"] = 1
     with d.transaction() as t:

@@ -273,3 +273,40 @@ def test_a_wrapper_of_what_keeps_nothing_reports_that_nothing_is_kept() -> None:
     d = WrapperDict(wrapped_dict=EmptyDict())
     result = d.set_item_if("a", value=1, condition=ANY_ETAG, expected_etag=ITEM_NOT_AVAILABLE)
     assert (result.resulting_etag, result.new_value) == (ITEM_NOT_AVAILABLE, ITEM_NOT_AVAILABLE)
+
+
+class Counted(LocalDict[Any]):
+    """A dictionary that notes which primitives are asked for from outside, and how often."""
+
+    asked: list[str] = []  # noqa: RUF012  # each test has its own
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in FORWARDED:
+            self.asked.append(name)
+        return super().__getattribute__(name)
+
+
+FORWARDED = {"_keys", "_keys_in", "_count", "_remove_all", "_first_parts", "_versions", "_items"}
+
+AS_CHEAP_AS_BENEATH: dict[str, Callable[[PersiDict[Any]], object]] = {
+    "len": len,
+    "keys of a range": lambda d: list(d.keys(start="a")),
+    "items of a range": lambda d: list(d.items(start="a")),
+    "infos of a range": lambda d: list(d.infos(start="a")),
+    "items": lambda d: list(d.items_and_timestamps()),
+    "clear": lambda d: d.clear(),
+    "subdicts": lambda d: list(d.subdicts()),
+}
+
+
+@pytest.mark.parametrize("operation", AS_CHEAP_AS_BENEATH)
+def test_a_wrapper_asks_for_no_more_than_what_lies_beneath_does(operation: str) -> None:
+    def asked(wrap: Callable[[PersiDict[Any]], PersiDict[Any]]) -> list[str]:
+        beneath = Counted()
+        d = wrap(beneath)
+        d.update({"a": 1, "b": 2})
+        beneath.asked = []
+        AS_CHEAP_AS_BENEATH[operation](d)
+        return beneath.asked
+
+    assert asked(lambda beneath: WrapperDict(wrapped_dict=beneath)) == asked(lambda d: d)

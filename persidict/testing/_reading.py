@@ -292,6 +292,13 @@ class ViewTests(ConformanceBase):
         assert (NonEmptySafeStrTuple("a"), values[1]) not in d.items()
         assert (NonEmptySafeStrTuple("b"), values[0]) not in d.items()
 
+    @pytest.mark.parametrize("no_item", [5, "a", ("a",), ("a", 1, 2)], ids=repr)
+    def test_what_is_no_pair_is_in_no_items(
+        self, d: AnyDict, values: tuple[Any, ...], no_item: object
+    ) -> None:
+        d["a"] = values[0]
+        assert no_item not in d.items()
+
     def test_keys_take_part_in_set_operations(self, d: AnyDict, values: tuple[Any, ...]) -> None:
         a, b, c = (NonEmptySafeStrTuple(part) for part in "abc")
         d.update({"a": values[0], "b": values[0]})
