@@ -350,6 +350,7 @@ REMOVALS: dict[str, Callable[[AnyDict], Any]] = {
         "a", value=DELETE_CURRENT, condition=ANY_ETAG, expected_etag=""
     ),
     "reading what was deleted elsewhere": lambda d: (d.main_dict.discard("a"), d.get("a")),
+    "deleting what was deleted elsewhere": lambda d: (d.main_dict.discard("a"), d.discard("a")),
     "an unmet condition on what was deleted elsewhere": lambda d: d.set_item_if(
         "a", value=2, condition=ETAG_IS_THE_SAME, expected_etag=deleted_elsewhere(d)
     ),

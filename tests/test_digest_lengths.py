@@ -11,7 +11,7 @@ import pytest
 from persidict import FileDirDict, sign_safe_str_tuple
 from persidict.safe_str_tuple import NonEmptySafeStrTuple
 
-LENGTHS = [0, 4, 8]
+LENGTHS = [0, 3, 4, 8, 26]
 
 
 def written(place: Path, digest_len: int, count: int) -> None:

@@ -94,7 +94,7 @@ def test_a_container_travels_in_a_pickle(multi: Any) -> None:
 
 @pytest.mark.parametrize("name", ["subdicts_names", "get_params"])
 def test_a_format_named_like_an_attribute_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=f"a format cannot be named '{name}' here"):
         OverlappingMultiDict(dict_type=LocalDict, shared_subdicts_params={}, **{name: {}})
 
 

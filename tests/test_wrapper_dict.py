@@ -18,6 +18,7 @@ from persidict import (
     PersiDict,
 )
 from persidict.contract.primitives import DictPrimitives
+from persidict.safe_str_tuple import as_key
 from persidict.testing import DictConformance
 from persidict.wrapper_dict import WrapperDict, innermost
 
@@ -241,6 +242,20 @@ def test_what_a_wrapper_does_not_show_is_in_no_listing(name: str) -> None:
     d = WithoutHidden(wrapped_dict=LocalDict())
     d.update({"a": 1, ".b": 2})
     assert list(LISTINGS[name](d)) == [("a",)]
+
+
+class WithVanishing(WrapperDict[Any]):
+    """A wrapper that lists a key whose item is gone."""
+
+    def _keys(self, *, page_size: int | None = None) -> Any:
+        yield as_key("gone")
+        yield from super()._keys()
+
+
+def test_what_vanishes_between_listing_and_reading_is_left_out_of_items_and_times() -> None:
+    d = WithVanishing(wrapped_dict=LocalDict())
+    d["a"] = 1
+    assert [key for key, _, _ in d.items_and_timestamps()] == [("a",)]
 
 
 def test_a_length_asked_for_between_listing_and_reading_counts_what_is_shown() -> None:

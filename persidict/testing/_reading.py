@@ -299,6 +299,25 @@ class ViewTests(ConformanceBase):
         d["a"] = values[0]
         assert no_item not in d.items()
 
+    def test_keys_are_ordered_like_sets_of_them(self, d: AnyDict, values: tuple[Any, ...]) -> None:
+        a, b = NonEmptySafeStrTuple("a"), NonEmptySafeStrTuple("b")
+        d["a"] = values[0]
+        for other in ({a}, {a, b}, {b}, set()):
+            keys, expected = d.keys(), {a}
+            found = [keys < other, keys <= other, keys > other, keys >= other]
+            assert found == [
+                expected < other,
+                expected <= other,
+                expected > other,
+                expected >= other,
+            ]
+
+    def test_the_only_key_is_among_those_that_are_asked_for(
+        self, d: AnyDict, values: tuple[Any, ...]
+    ) -> None:
+        d["a"] = values[0]
+        assert d.keys() & {"a", "b"} == {"a"}
+
     def test_keys_take_part_in_set_operations(self, d: AnyDict, values: tuple[Any, ...]) -> None:
         a, b, c = (NonEmptySafeStrTuple(part) for part in "abc")
         d.update({"a": values[0], "b": values[0]})
