@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
-from persidict import ConcurrencyConflictError, NonEmptySafeStrTuple, StoreDict
+from persidict import (
+    ANY_ETAG,
+    ITEM_NOT_AVAILABLE,
+    ConcurrencyConflictError,
+    NonEmptySafeStrTuple,
+    StoreDict,
+)
+from persidict.exceptions import PreconditionFailed
 from persidict.persi_dict import PersiDict
 from persidict.stores.files.store import FileStore
 from persidict.stores.memory import MemoryStore
@@ -153,3 +160,23 @@ def test_a_value_of_another_class_is_refused_with_a_note_on_the_item() -> None:
     with pytest.raises(TypeError) as caught:
         d.with_params(base_class_for_values=str)["a"]
     assert "during 'get' of item NonEmptySafeStrTuple('a')" in caught.value.__notes__[0]
+
+
+class Contrary(MemoryStore):
+    """A store that shows one version, and says of each write that it is not the current one."""
+
+    def put(self, name: str, data: Any, *, if_match: Any = None, **kwargs: Any) -> Any:
+        if if_match is not None:
+            raise PreconditionFailed(actual_etag=self.head(name).etag)
+        return super().put(name, data, **kwargs)
+
+
+def test_a_write_is_given_up_where_the_storage_contradicts_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(StoreDict, "_seconds_to_pause", lambda *_: 0.0)
+    d: PersiDict[Any] = StoreDict(store=Contrary())
+    d["a"] = 1
+    with pytest.raises(ConcurrencyConflictError) as caught:
+        d.set_item_if("a", value=2, condition=ANY_ETAG, expected_etag=ITEM_NOT_AVAILABLE)
+    assert (caught.value.key, d["a"]) == (("a",), 1)
