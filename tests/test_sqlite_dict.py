@@ -551,6 +551,93 @@ def test_children_forked_beside_writing_threads_and_inside_transactions_can_writ
     assert all(d[f"w{index}"] == d[f"v{index}"] for index in range(3))
 
 
+def test_a_child_leaves_the_turn_of_its_parents_other_threads_to_them(
+    d: SQLiteDict[Any], path: Path
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    begun, may_end = threading.Event(), threading.Event()
+
+    def change() -> None:
+        with d.transaction() as t:
+            t["a"] = 1
+            begun.set()
+            may_end.wait()
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        begun.wait()
+        assert run_in_child(lambda: None) == 0
+        with open(f"{path}-queue") as queue, pytest.raises(BlockingIOError):
+            fcntl.flock(queue, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        may_end.set()
+        changer.join()
+    assert d["a"] == 1
+
+
+CHILD_THAT_IS_LATE = """
+import os, select, sqlite3, subprocess, sys, threading
+path, writer = sys.argv[1:]
+waiting, go = os.pipe()
+
+def begin_late():
+    # nobody says so where the parent waits, as it has to
+    poll = select.poll()
+    poll.register(waiting, select.POLLIN)
+    poll.poll(500)
+
+os.register_at_fork(after_in_child=begin_late)  # comes before what is registered by an import
+from persidict import SQLiteDict
+d = SQLiteDict(path=path, fsync=False)
+d["a"] = 1
+begun, may_end = threading.Event(), threading.Event()
+
+def change():
+    with d.transaction() as t:
+        t["a"] = 2
+        begun.set()
+        may_end.wait()
+
+changer = threading.Thread(target=change)
+changer.start()
+begun.wait()
+child = os.fork()
+if not child:
+    os._exit(0)
+may_end.set()
+changer.join()
+pipe = subprocess.PIPE
+other = subprocess.Popen([sys.executable, "-c", writer, path], stdin=pipe, stdout=pipe)
+other.stdout.readline()
+os.write(go, b"!")
+os.waitpid(child, 0)
+other.communicate(b"commit")
+"""
+
+WRITER_WHOSE_CACHE_IS_FULL = """
+import sqlite3, sys
+sql = sqlite3.connect(sys.argv[1], isolation_level=None)
+sql.execute("PRAGMA cache_size = 5")
+sql.execute("BEGIN IMMEDIATE")
+for number in range(300):
+    row = f"{number}.pkl", str(number), b"x" * 3000
+    sql.execute("INSERT INTO objects(name, etag, modified, size, data) VALUES (?, ?, 0, 9, ?)", row)
+print("written", flush=True)
+sys.stdin.read()
+sql.execute("COMMIT")
+"""
+
+
+def test_a_child_gives_up_the_transactions_of_other_threads_before_these_go_on(path: Path) -> None:
+    command = [sys.executable, "-c", CHILD_THAT_IS_LATE, path, WRITER_WHOSE_CACHE_IS_FULL]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    with sqlite3.connect(path) as sql:
+        assert sql.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert sql.execute("SELECT count(*) FROM objects").fetchone() == (301,)
+
+
 def write_and_measure(d: SQLiteDict[Any], place: Place, seconds: float) -> tuple[int, float]:
     count, longest = 0, 0.0
     now = time.monotonic()

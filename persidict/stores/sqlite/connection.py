@@ -300,6 +300,11 @@ class Connection:
         with self.lock:
             self.sql.close()
 
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction is open; the caller holds the lock."""
+        return not self.is_closed and self.sql.in_transaction
+
     def give_up(self) -> None:
         """Close what a child has inherited; nothing that the parent holds is let go."""
         self.block = None

@@ -2,7 +2,9 @@
 
 SQLite keeps one account of the locks of a file for a whole process, and a child must not use
 what it inherits. So no operation may be under way in any thread while the process forks, and
-the child closes all connections of its parent before it opens its own.
+the child closes all connections of its parent before it opens its own. Closing one that is in a
+transaction takes back, in memory that all processes share, whatever has been written behind what
+that transaction saw: so the parent goes on only when its child is done.
 """
 
 from __future__ import annotations
@@ -119,6 +121,9 @@ class Database:
                 self._left.append(connection)
                 return
             try:
+                if _quiet:  # in a child, the parent's other threads end before it can give up
+                    self._left.append(connection)
+                    return
                 self._connections.discard(connection)
                 connection.close()
             finally:
@@ -340,6 +345,10 @@ def database_at(path: str) -> Database:
 
 
 _quiet: list[tuple[Database, list[Connection]]] = []
+"""While the process forks: the connections whose locks are held for that."""
+
+_gate: list[int] = []
+"""Then, too: both ends of a pipe that the child closes when it is done; else empty."""
 
 
 def _before_fork() -> None:
@@ -351,9 +360,30 @@ def _before_fork() -> None:
         for connection in held:
             connection.lock.acquire()
         _quiet.append((database, held))
+    if any(connection.is_in_transaction for _, held in _quiet for connection in held):
+        _gate.extend(os.pipe())
 
 
 def _after_fork_in_parent() -> None:
+    try:
+        if _gate:
+            _wait_for_child()
+    finally:
+        _go_on()
+
+
+def _wait_for_child() -> None:
+    """Wait until the child has closed the pipe, or has ended; without one, do not wait."""
+    there, mine = _gate
+    try:
+        os.close(mine)
+        os.read(there, 1)
+    finally:
+        _gate.clear()
+        os.close(there)
+
+
+def _go_on() -> None:
     while _quiet:
         database, held = _quiet.pop()
         for connection in held:
@@ -365,12 +395,24 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     """Give up what is the parent's; its transactions go on there."""
     global _registry_lock
+    try:
+        _give_up()
+    finally:
+        _registry_lock = threading.RLock()
+        _open_gate()
+
+
+def _give_up() -> None:
     while _quiet:
         database, held = _quiet.pop()
         for connection in held:
             connection.give_up()
         database.start_afresh()
-    _registry_lock = threading.RLock()
+
+
+def _open_gate() -> None:
+    while _gate:
+        os.close(_gate.pop())
 
 
 def _at_exit() -> None:
