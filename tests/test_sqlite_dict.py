@@ -630,7 +630,8 @@ sql.execute("COMMIT")
 
 
 def test_a_child_gives_up_the_transactions_of_other_threads_before_these_go_on(path: Path) -> None:
-    command = [sys.executable, "-c", CHILD_THAT_IS_LATE, path, WRITER_WHOSE_CACHE_IS_FULL]
+    quiet = "-Wignore::DeprecationWarning"  # of Python 3.12: to fork beside threads is risky
+    command = [sys.executable, quiet, "-c", CHILD_THAT_IS_LATE, path, WRITER_WHOSE_CACHE_IS_FULL]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     with sqlite3.connect(path) as sql:
