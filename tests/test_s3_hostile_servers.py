@@ -80,6 +80,7 @@ class Bench:
 
     def __init__(self, server: ScriptedServer, transport: str) -> None:
         self._server = server
+        self._transport = transport
         self.d = connect(
             server.endpoint_url,
             create_bucket=False,
@@ -88,6 +89,10 @@ class Bench:
             large_object_size=100_000,
             boto_config={"retries": {"total_max_attempts": 2}},
         )
+
+    def anew(self) -> Bench:
+        """Return one with a bucket of which nothing is known yet."""
+        return Bench(self._server, self._transport)
 
     def serve(self, answer: Answer) -> None:
         self._server.answer = answer
@@ -319,7 +324,7 @@ def test_a_version_that_is_shown_and_always_refused_ends_with_a_conflict(
         head = ["HTTP/1.1 200 X", f"Content-Length: {len(body)}", f"ETag: {etag}", "", ""]
         return "\r\n".join(head).encode() + body
 
-    error, requests = bench.fail(operation, answer)
+    error, requests = bench.anew().fail(operation, answer)
     assert isinstance(error, (ConcurrencyConflictError, BackendError))
     assert requests < 150
 
