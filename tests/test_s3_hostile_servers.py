@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from persidict.basic_s3_dict import BasicS3Dict
 from persidict.contract.primitives import DictPrimitives
@@ -78,21 +79,34 @@ def without_etag(body: bytes, *headers: str, status: int = 200) -> bytes:
 class Bench:
     """A server that answers everything as a test wants, and a dictionary on it."""
 
-    def __init__(self, server: ScriptedServer, transport: str) -> None:
+    def __init__(self, server: ScriptedServer, transport: str, **params: Any) -> None:
         self._server = server
         self._transport = transport
-        self.d = connect(
-            server.endpoint_url,
-            create_bucket=False,
-            transport=transport,
-            root_prefix="place",
-            large_object_size=100_000,
-            boto_config={"retries": {"total_max_attempts": 2}},
-        )
+        settings = {
+            "create_bucket": False,
+            "transport": transport,
+            "root_prefix": "place",
+            "large_object_size": 100_000,
+            "boto_config": {"retries": {"total_max_attempts": 2}},
+        }
+        self.d = connect(server.endpoint_url, **{**settings, **params})
 
-    def anew(self) -> Bench:
+    def anew(self, **params: Any) -> Bench:
         """Return one with a bucket of which nothing is known yet."""
-        return Bench(self._server, self._transport)
+        return Bench(self._server, self._transport, **params)
+
+    def of_a_ready_client(self) -> Bench:
+        """Return one with a client that was made elsewhere."""
+        client = boto3.client(
+            "s3",
+            endpoint_url=self._server.endpoint_url,
+            region_name="us-east-1",
+            aws_access_key_id="x",
+            aws_secret_access_key="x",
+        )
+        bench = copy.copy(self)
+        bench.d = BasicS3Dict(bucket_name=self.d.bucket_name, s3_client=client, create_bucket=False)
+        return bench
 
     def serve(self, answer: Answer) -> None:
         self._server.answer = answer
@@ -227,21 +241,9 @@ DOCUMENTS = [
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_another_document_is_none_for_a_ready_client_either(document: bytes, bench: Bench) -> None:
-    client = boto3.client(
-        "s3",
-        endpoint_url=bench.d.s3_client.meta.endpoint_url,
-        region_name="us-east-1",
-        aws_access_key_id="x",
-        aws_secret_access_key="x",
+    error, _ = bench.of_a_ready_client().fail(
+        lambda d: d.discard_many(["a", "b"]), reply(document, XML)
     )
-    ready: BasicS3Dict[Any] = BasicS3Dict(
-        bucket_name=bench.d.bucket_name, s3_client=client, create_bucket=False
-    )
-    bench.d, made = ready, bench.d
-    try:
-        error, _ = bench.fail(lambda d: d.discard_many(["a", "b"]), reply(document, XML))
-    finally:
-        bench.d = made
     assert isinstance(error, BackendError)
 
 
@@ -281,12 +283,35 @@ def test_ranges_of_ever_other_versions_end_after_a_few_attempts(bench: Bench) ->
     assert requests < 60
 
 
-def test_redirections_that_lead_back_end(bench: Bench) -> None:
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("name", ["get", "in", "list", "open"])
+def test_a_redirection_that_names_no_region_ends_soon(name: str, status: int, bench: Bench) -> None:
     def answer(request: Arrived) -> bytes:
-        return reply(b"", f"Location: {request.target}", status=302)
+        return reply(b"", f"Location: {request.target}", status=status)
 
-    error, _ = bench.fail(lambda d: d["a"], answer)
+    error, requests = bench.fail(OPERATIONS[name], answer)
     assert isinstance(error, BackendError)
+    assert "a redirection that names no region" in str(error)
+    assert requests <= 3
+
+
+def test_a_redirection_that_names_no_region_ends_soon_for_a_ready_client(bench: Bench) -> None:
+    error, requests = bench.of_a_ready_client().fail(OPERATIONS["get"], reply(status=302))
+    assert isinstance(error, BackendError)
+    assert requests == 2
+
+
+def test_the_bucket_itself_behind_a_redirection_that_names_no_region(bench: Bench) -> None:
+    error, requests = bench.fail(lambda d: bench.anew(create_bucket=True), reply(status=302))
+    assert isinstance(error, BackendError)
+    assert requests == 1
+
+
+def test_what_s3_says_of_a_bucket_elsewhere_is_told_with_its_own_code(bench: Bench) -> None:
+    error, requests = bench.fail(OPERATIONS["get"], error_of(301, "PermanentRedirect"))
+    assert isinstance(error, ClientError)
+    assert error.response["Error"]["Code"] == "PermanentRedirect"
+    assert requests <= 3
 
 
 @pytest.mark.parametrize("time", ["yesterday", "Sun, 06 Nov 99999999999 08:49:37 GMT"])

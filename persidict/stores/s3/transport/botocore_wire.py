@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import botocore.parsers
-from botocore.exceptions import FlexibleChecksumError, HTTPClientError
+from botocore.exceptions import FlexibleChecksumError
 from botocore.parsers import ResponseParserError
 
 from persidict.jokers_and_status_flags import ETagValue
@@ -111,10 +111,7 @@ class BotocoreWire(Transport):
         options = self._options.params(client.meta.service_model, request.operation)
         try:
             raw = getattr(client, method)(Bucket=self.bucket_name, **params, **options)
-        except (*S3Error, ResponseParserError, RecursionError) as error:
-            if _has_recursed(error):
-                what = "redirections that go round in a circle"
-                raise no_s3_reply(request.operation, 302, self.endpoint, what, error) from None
+        except (*S3Error, ResponseParserError) as error:
             raise refusal_of(error, request.operation, self.endpoint) from None
         except (ValueError, RuntimeError) as error:
             if not was_raised_in(botocore.parsers, error):
@@ -159,13 +156,6 @@ class _Body:
 
 
 # ---------------------------------------------------------------------- what is sent
-
-
-def _has_recursed(error: Exception) -> bool:
-    """Tell whether botocore, which follows redirections by calling itself, went too deep."""
-    if isinstance(error, HTTPClientError):
-        return isinstance(error.kwargs.get("error"), RecursionError)
-    return isinstance(error, RecursionError)
 
 
 def _conditions(request: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import botocore.loaders
 import botocore.session
-from botocore.exceptions import BotoCoreError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.handlers import add_expect_header
 from botocore.parsers import DEFAULT_TIMESTAMP_PARSER, ResponseParserError
 
@@ -34,6 +34,7 @@ from persidict.stores.s3.transport.connection import (
 from persidict.stores.s3.transport.direct.signing import Credentials
 from persidict.stores.s3.transport.direct.wire import DirectWire, Lines
 from persidict.stores.s3.transport.etag_form import ETagForm, InItsForm
+from persidict.stores.s3.transport.messages import leads_nowhere
 from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
 from persidict.stores.s3.transport.renewal import Renewing
 from persidict.stores.s3.transport.transport import Transport
@@ -94,7 +95,8 @@ class SharedClient:
             itself: what may be repeated, and how often, is decided above the transport.
         ready: A client that was made elsewhere, instead. Nothing of it is changed, but that
             it sends bodies without asking first where they are small or no condition can
-            refuse them, and that another document is no answer to DeleteObjects.
+            refuse them, that another document is no answer to DeleteObjects, and that a
+            redirection that names no region is the end.
         max_concurrency: How many requests may be under way at once.
     """
 
@@ -109,6 +111,7 @@ class SharedClient:
             _refuse_userinfo("the endpoint of s3_client", ready)
             _send_bodies_at_once(ready)
             _require_results(ready)
+            _end_circles(ready)
         self._connection = connection
         self._ready = ready
         self._made: _Made | None = None if ready is None else _Made(ready)
@@ -305,6 +308,7 @@ def _make_client(connection: S3Connection) -> _Made:
     client.meta.events.unregister("needs-retry.s3", unique_id="retry-config-s3")
     _send_bodies_at_once(client)
     _require_results(client)
+    _end_circles(client)
     client.meta.events.register_first(
         "choose-signer.s3", _sign_urls_by_version_4, unique_id="persidict-version-4"
     )
@@ -363,6 +367,22 @@ def _require_its_result(response_dict: Mapping[str, Any], **kwargs: Any) -> None
     """Refuse what botocore takes for a list of no failures, whatever document it is."""
     if response_dict["status_code"] == _OK and not _RESULT.match(response_dict["body"]):
         raise ResponseParserError("no DeleteResult in it")
+
+
+def _end_circles(client: S3Client) -> None:
+    """Keep the client from asking where a bucket is in order to learn where that bucket is."""
+    client.meta.events.register_first(
+        "needs-retry.s3.HeadBucket", _require_a_region, unique_id="persidict-region"
+    )
+
+
+def _require_a_region(response: tuple[Any, Mapping[str, Any]] | None, **kwargs: Any) -> None:
+    """End with a redirection that does not say where to: botocore would repeat the question."""
+    if response is None:
+        return
+    parsed: Any = response[1]
+    if leads_nowhere(response[0].status_code, parsed["ResponseMetadata"]["HTTPHeaders"]):
+        raise ClientError(parsed, "HeadBucket")
 
 
 def _sign_urls_by_version_4(signature_version: Any, **kwargs: Any) -> Any:

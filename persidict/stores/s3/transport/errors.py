@@ -32,6 +32,7 @@ from persidict.stores.s3.transport.messages import (
     NO_SUCH_BUCKET,
     Refusal,
     http_date,
+    leads_nowhere,
 )
 from persidict.stores.s3.transport.not_s3 import NotOfS3, check_refusal
 
@@ -106,6 +107,9 @@ def refusal_of(error: Exception, operation: str, endpoint: str) -> Refusal:
             check_refusal(status, headers)
         except NotOfS3 as lack:
             return no_s3_reply(operation, status, endpoint, str(lack), error)
+        if code == str(status) and leads_nowhere(status, headers):
+            what = "a redirection that names no region"
+            return no_s3_reply(operation, status, endpoint, what, error)
         date = headers.get("date")
         return Refusal(
             operation,

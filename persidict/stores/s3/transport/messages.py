@@ -518,6 +518,11 @@ def leads_elsewhere(status: int, *, is_of_another_region: bool) -> bool:
     return status in _ELSEWHERE or (status == 400 and is_of_another_region)
 
 
+def leads_nowhere(status: int, headers: Mapping[str, str]) -> bool:
+    """Tell whether a redirection's headers do not say in which region the bucket lies."""
+    return status in _ELSEWHERE and "x-amz-bucket-region" not in headers
+
+
 def status_of_code(code: str) -> int:
     """Return the HTTP status that goes with an error code told in a body, 400 if not known."""
     return _STATUS_OF_CODES.get(code, 400)
