@@ -22,7 +22,7 @@ import pytest
 
 from persidict import BackendError, MutationPolicyErrorGroup, SQLiteDict
 from persidict.stores.sqlite import place, schema, values
-from persidict.stores.sqlite.connection import Connection
+from persidict.stores.sqlite.connection import Connection, Effort
 from tests.concurrency import Place, run_workers
 from tests.faults import open_descriptors
 
@@ -637,6 +637,34 @@ def test_a_child_gives_up_the_transactions_of_other_threads_before_these_go_on(p
     with sqlite3.connect(path) as sql:
         assert sql.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert sql.execute("SELECT count(*) FROM objects").fetchone() == (301,)
+
+
+def test_what_an_interrupted_bulk_has_done_is_committed_where_no_fork_comes_between(
+    d: SQLiteDict[Any],
+) -> None:
+    d["a"] = 1
+    connection = d._store._database.connection(1.0)  # type: ignore[attr-defined]
+    could_fork = []
+
+    def try_to_fork() -> None:
+        could_fork.append(connection.lock.acquire(blocking=False))
+        if could_fork[-1]:
+            connection.lock.release()
+
+    def look(statement: str) -> None:
+        if statement == "COMMIT":
+            thread = threading.Thread(target=try_to_fork)
+            thread.start()
+            thread.join()
+
+    def change_and_be_interrupted() -> None:
+        del d["a"]
+        raise KeyboardInterrupt
+
+    connection.sql.set_trace_callback(look)
+    with pytest.raises(KeyboardInterrupt):
+        connection.transact(Effort(fsync=False, timeout=1.0), change_and_be_interrupted)
+    assert (could_fork, "a" in d) == ([False], False)
 
 
 def write_and_measure(d: SQLiteDict[Any], place: Place, seconds: float) -> tuple[int, float]:

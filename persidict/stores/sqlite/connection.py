@@ -186,7 +186,8 @@ class Connection:
         finally:
             # an interrupted one: its items are whole, and a signal handler may have written
             if self.sql.in_transaction:
-                self.sql.commit()
+                with self.lock:
+                    self.sql.commit()
             self.turn.release()
 
     def enter(self, block: OpenBlock | None, statement: str) -> None:
