@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import pickle
@@ -21,6 +22,7 @@ from tests.s3_dicts import connect
 from tests.s3_servers.canned import CannedServer, Synthetic, start_canned
 from tests.s3_servers.clients import CREDENTIALS
 from tests.s3_servers.fault_proxy import Fault, FaultProxy
+from tests.s3_servers.scripted import Arrived, HangUp, reply, scripted
 
 MANY = "PERSIDICT_TEST_ITEMS"
 """The environment variable that lets the test of the memory read more items than it must."""
@@ -298,3 +300,83 @@ def test_a_program_does_not_wait_at_its_end_for_replies_that_nobody_wants(
         ended = run_alone("next(iter(d.items()))", proxy.endpoint_url)
         assert (ended.returncode, ended.stderr) == (0, "")
         assert proxy.injected()[Fault.STALL] > 0
+
+
+# ---------------------------------------------------------------------- in doubt
+
+
+class Silent:
+    """A server that breaks off instead of answering writes, and says what it has when asked.
+
+    Whoever asks what there is waits until others do, but once in vain.
+
+    Attributes:
+        most: How many requests there were at the same time, at most.
+        have_met: Whether several have asked at the same time.
+    """
+
+    def __init__(self) -> None:
+        self.have_met = threading.Event()
+        self.most = self._now = self._looks = 0
+        self._has_waited = False
+        self._lock = threading.Lock()
+
+    def answer(self, request: Arrived) -> bytes:
+        is_look = request.method != "PUT"
+        with self._lock:
+            self._now += 1
+            self._looks += is_look
+            self.most = max(self.most, self._now)
+            if self._looks == 4:
+                self.have_met.set()
+        try:
+            if not is_look:
+                raise HangUp
+            if not self._has_waited:
+                self._has_waited = not self.have_met.wait(5)
+            return reply()
+        finally:
+            with self._lock:
+                self._now -= 1
+                self._looks -= is_look
+
+
+@pytest.fixture(params=["auto", "botocore"])
+def silent(request: pytest.FixtureRequest) -> Iterator[tuple[Silent, Dict]]:
+    behaviour = Silent()
+    with scripted(behaviour.answer) as server:
+        settings = {"create_bucket": False, "transport": request.param, "max_concurrency": 4}
+        yield behaviour, connect(server.endpoint_url, **settings)
+
+
+def copied(d: Dict, count: int) -> list[tuple[str, object]]:
+    store = d._s3_store
+    return list(store.copy_many(store, ((f"from{n}", f"to{n}") for n in range(count))))
+
+
+@pytest.mark.parametrize("count", [4, 8, 40])
+@pytest.mark.parametrize("way", ["written", "copied"])
+def test_what_became_of_changes_without_an_answer_is_looked_for_at_the_same_time(
+    way: str, count: int, silent: tuple[Silent, Dict]
+) -> None:
+    behaviour, d = silent
+    if way == "written":
+        outcomes = list(d._s3_store.put_many((str(n), b"") for n in range(count)))
+    else:
+        outcomes = copied(d, count)
+    assert len({name for name, _ in outcomes}) == len(outcomes) == count
+    assert all("outcome unknown" in error.__notes__[0] for _, error in outcomes)
+    assert behaviour.have_met.is_set()
+    assert behaviour.most <= 4
+
+
+def test_who_stops_while_changes_are_in_doubt_is_not_read_ahead_for(
+    silent: tuple[Silent, Dict],
+) -> None:
+    _, d = silent
+    taken = itertools.count()
+    outcomes: Any = d._s3_store.put_many((str(n), b"") for n in taken)
+    next(outcomes)
+    outcomes.close()
+    assert next(taken) <= 3 * 4
+    wait_until_nobody_works(d)

@@ -881,21 +881,21 @@ def test_an_upload_of_others_is_left_alone(bench: Bench) -> None:
     assert len(bench.client.list_parts(**place, UploadId=left)["Parts"]) == 1
 
 
-def test_200_megabytes_get_through_a_bad_network(bench: Bench) -> None:
-    store = bench.behind_with_all_retries()
+def test_200_megabytes_get_through_a_bad_network(canned_bench: Bench) -> None:
+    store = canned_bench.behind_with_all_retries()
     data = os.urandom(200 * 1000 * 1000)
     faults = {
         **dict.fromkeys([*ACTED_UNHEARD, *NEVER_ACTED, Fault.TRUNCATED_BODY], 0.0125),
         Fault.DUPLICATE: 0.0125,
     }
-    bench.proxy.fail_randomly(
+    canned_bench.proxy.fail_randomly(
         faults, seed=7, matches=lambda request: request.operation != "CreateMultipartUpload"
     )
     etag = store.put("a", data, if_none_match="*")
-    assert etag == bench.direct.head("a").etag
+    assert etag == canned_bench.direct.head("a").etag
     assert bytes_of(store, "a") == data
-    assert bench.open_uploads() == []
-    assert len(bench.faults()) > 1
+    assert canned_bench.open_uploads() == []
+    assert len(canned_bench.faults()) > 1
 
 
 # ---------------------------------------------------------------------- the parameter

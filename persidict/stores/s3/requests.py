@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar
 
@@ -33,12 +33,14 @@ from persidict.stores.s3.transport.messages import (
 from persidict.stores.s3.transport.options import NO_OPTIONS, RequestOptions
 from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.shared.lineage import METADATA_KEY
+from persidict.stores.shared.parallel import map_in_order
 from persidict.traffic import TrafficCounter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ItemType = TypeVar("ItemType")
+ResultType = TypeVar("ResultType")
 
 PAUSE_SECONDS: Final = 0.02
 """The unit of the pause between two attempts to change what others change, too."""
@@ -278,6 +280,46 @@ class S3Requests:
             if not isinstance(answer, Refusal):
                 self._has_succeeded = True
             yield item, answer
+
+    def settle_many(
+        self,
+        planned: Iterator[tuple[ItemType, Request[ReplyType]]],
+        settle: Callable[[ItemType, ReplyType | Refusal], ResultType],
+    ) -> Iterator[ResultType]:
+        """Send many requests as `perform_many` does, and bring each to its end.
+
+        To find out what became of one that may have acted takes looks and pauses: those are
+        put aside, and settled at the same time, once no other request is under way.
+
+        Args:
+            planned: Requests, each with what it is for; consumed lazily.
+            settle: Brings to its end what has been answered so; called in other threads, too.
+
+        Yields:
+            What `settle` returned; of those that were put aside, later than the others.
+        """
+        pool = self.shared.pool
+        in_doubt: list[tuple[ItemType, Refusal]] = []
+
+        def until_many_are_in_doubt() -> Iterator[tuple[ItemType, Request[ReplyType]]]:
+            while len(in_doubt) < pool.max_workers:
+                try:
+                    entry = next(planned)
+                except StopIteration:
+                    return
+                yield entry
+
+        while True:
+            in_doubt.clear()
+            for item, answer in self.perform_many(until_many_are_in_doubt()):
+                if isinstance(answer, Refusal) and answer.may_have_acted:
+                    in_doubt.append((item, answer))
+                else:
+                    yield settle(item, answer)
+            is_over = len(in_doubt) < pool.max_workers
+            yield from map_in_order(lambda doubtful: settle(*doubtful), in_doubt, pool)
+            if is_over:
+                return
 
     def _sent(self, request: Request[ReplyType]) -> ReplyType:
         """Send a request once, and count it."""

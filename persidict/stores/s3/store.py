@@ -481,8 +481,13 @@ class S3Store(ObjectStore):
                 request = put.plan(data, self._content_type, self._prefix)
                 yield (name, put, request), request
 
-        for (name, put, request), answer in self._requests.perform_many(planned()):
-            yield name, reported(partial(put.settle, request, answer))
+        def settle(
+            write: tuple[str, Put, PutObject], answer: Reply | Refusal
+        ) -> tuple[str, ETagValue | Exception]:
+            name, put, request = write
+            return name, reported(partial(put.settle, request, answer))
+
+        return self._requests.settle_many(planned(), settle)
 
     def interrupted_writes(self, sizes: Mapping[str, int]) -> Callable[[Collection[str]], None]:
         """Look for uploads in parts, in one request if any object may be large.
@@ -517,11 +522,16 @@ class S3Store(ObjectStore):
                 )
                 yield (name, copy), copy.request
 
-        for (name, copy), answer in self._requests.perform_many(planned()):
+        def settle(
+            write: tuple[str, Copy], answer: Reply | Refusal
+        ) -> tuple[str, ETagValue | Exception | None]:
+            name, copy = write
             try:
-                yield name, copy.settle(answer)
+                return name, copy.settle(answer)
             except Exception as error:  # reported to the caller, item by item
-                yield name, without_frames(error)
+                return name, without_frames(error)
+
+        return self._requests.settle_many(planned(), settle)
 
     def md5_of(self, info: ObjectInfo) -> str | None:
         """Return the MD5 that the ETag of an object written in one piece is; see `TellsMD5`."""
