@@ -469,6 +469,37 @@ def test_a_consumer_that_stops_leaves_nothing_under_way(server: ScriptedServer) 
         assert len(os.listdir("/proc/self/fd")) <= before + server_side
 
 
+class Interrupted(BaseException):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("kind", [poller.EpollPoller, poller.SelectorPoller])
+def test_an_exception_while_a_connection_is_given_up_leaves_it_neither_open_nor_to_others(
+    kind: type[poller.Poller], moment: str, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unwatch = multiplexer.Multiplexer._unwatch
+
+    def be_interrupted(many: multiplexer.Multiplexer, channel: Any) -> None:
+        if channel.job is not None:  # it is still to be opened
+            unwatch(many, channel)
+            return
+        monkeypatch.setattr(multiplexer.Multiplexer, "_unwatch", unwatch)
+        if moment == "after":
+            many._poller.unregister(channel.descriptor)
+        raise Interrupted
+
+    monkeypatch.setattr(multiplexer, "new_poller", kind)
+    monkeypatch.setattr(multiplexer.Multiplexer, "_unwatch", be_interrupted)
+    server.answer = lambda request: reply(b"", "Connection: close")
+    wire = direct_wire(server.endpoint_url)
+    with pytest.raises(Interrupted):
+        get_all(wire, names(20))
+    pool = pool_of(wire)
+    assert pool.take_idle() is None
+    assert not [item for item in pool._open if item.sock.fileno() != -1]
+
+
 def test_a_consumer_that_pauses_finds_everything_as_it_was(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

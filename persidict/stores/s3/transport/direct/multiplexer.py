@@ -550,20 +550,24 @@ class Multiplexer:
         return job
 
     def _drop(self, channel: _Channel) -> None:
-        self._unwatch(channel)
-        channel.connection.close()
+        try:
+            self._unwatch(channel)
+        finally:
+            channel.connection.close()
 
     def _close(self) -> None:
-        """Keep the idle connections for others, and close those with something under way."""
+        """Keep the idle connections for others, and close all others."""
+        # first: where an exception came between, a channel may be known here and not there
+        self._poller.close()
         if self._process == os.getpid():
-            for channel in [*self._channels.values()]:
-                if channel.job is None:
-                    self._unwatch(channel)
+            idle = set(map(id, self._idle))
+            for channel in self._channels.values():
+                # without a request is also one that failed a moment ago
+                if id(channel) in idle:
                     channel.connection.block()
                     self._pool.give_back(channel.connection)
                 else:
-                    self._drop(channel)
-        self._poller.close()
+                    channel.connection.close()
         for job in self._window:
             body = getattr(job.result, "body", None)
             if body is not None:
