@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 from persidict import back_off, log
 from persidict.exceptions import ObjectNotFound
@@ -35,9 +35,6 @@ from persidict.stores.s3.transport.transport import Transport
 from persidict.stores.shared.lineage import METADATA_KEY
 from persidict.stores.shared.parallel import map_in_order
 from persidict.traffic import TrafficCounter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ItemType = TypeVar("ItemType")
 ResultType = TypeVar("ResultType")
@@ -302,12 +299,10 @@ class S3Requests:
         in_doubt: list[tuple[ItemType, Refusal]] = []
 
         def until_many_are_in_doubt() -> Iterator[tuple[ItemType, Request[ReplyType]]]:
-            while len(in_doubt) < pool.max_workers:
-                try:
-                    entry = next(planned)
-                except StopIteration:
-                    return
+            for entry in planned:
                 yield entry
+                if len(in_doubt) >= pool.max_workers:
+                    return
 
         while True:
             in_doubt.clear()

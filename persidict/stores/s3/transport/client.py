@@ -109,9 +109,7 @@ class SharedClient:
     ) -> None:
         if ready is not None:
             _refuse_userinfo("the endpoint of s3_client", ready)
-            _send_bodies_at_once(ready)
-            _require_results(ready)
-            _end_circles(ready)
+            _set_right(ready)
         self._connection = connection
         self._ready = ready
         self._made: _Made | None = None if ready is None else _Made(ready)
@@ -306,9 +304,7 @@ def _make_client(connection: S3Connection) -> _Made:
     )
     _refuse_userinfo("AWS_ENDPOINT_URL", client)
     client.meta.events.unregister("needs-retry.s3", unique_id="retry-config-s3")
-    _send_bodies_at_once(client)
-    _require_results(client)
-    _end_circles(client)
+    _set_right(client)
     client.meta.events.register_first(
         "choose-signer.s3", _sign_urls_by_version_4, unique_id="persidict-version-4"
     )
@@ -347,6 +343,13 @@ def _signer_of(client: S3Client) -> str:
     if "X-Amz-Credential" in query:  # access key id, date, region, service, "aws4_request"
         return query["X-Amz-Credential"][0].rsplit("/", 4)[0]
     return query.get("AWSAccessKeyId", [""])[0]
+
+
+def _set_right(client: S3Client) -> None:
+    """Change what holds for every client, made here or elsewhere."""
+    _send_bodies_at_once(client)
+    _require_results(client)
+    _end_circles(client)
 
 
 def _send_bodies_at_once(client: S3Client) -> None:
